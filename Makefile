@@ -1,0 +1,54 @@
+# `make run` and `make test` need python3 >= 3.11, make and the package registries, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := .venv/.run
+DEV := .venv/.dev
+
+.PHONY: run test quick check fix proto bench clean
+
+run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
+	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
+
+test: $(DEV) ## Every test
+	$(BIN)/pytest -n 2 -q
+
+quick: $(DEV) ## The tests without servers and processes, in seconds
+	$(BIN)/pytest -q -x --ff -m "not slow"
+
+check: $(DEV) ## Everything that CI asks for besides the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/falco-correlator check
+	$(BIN)/falco-correlator test
+
+fix: $(DEV) ## Let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: $(DEV) ## Tests with the lines and branches that they reach
+	$(BIN)/coverage erase
+	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+proto: $(DEV) ## Make sidecar/_proto anew from proto/
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=sidecar/_proto --pyi_out=sidecar/_proto falco/outputs.proto
+
+bench: $(DEV) ## What one alert costs
+	$(BIN)/python bench/cost.py
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build .coverage*
+
+$(RUN): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(DEV): $(RUN)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	touch $@

@@ -1,0 +1,51 @@
+"""The administration port: is it alive, is it ready, what has it counted. It takes no alerts, and changes nothing."""
+
+import asyncio
+from collections.abc import Callable
+
+from sidecar.http1 import Limits, Request, Response, ServerProtocol, ServerStats
+from sidecar.settings import Admin
+
+NOT_FOUND = Response("404 Not Found", b"try /healthz, /readyz or /metrics\n")
+NOT_ALLOWED = Response("405 Method Not Allowed", b"only GET\n")
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class AdminListener:
+    """Serves `healthz`, `readyz` (each a sentence, "" when all is well) and `metrics` on the administration port."""
+
+    def __init__(self, settings: Admin, *, not_ready: Callable[[], str], metrics: Callable[[], bytes]) -> None:
+        self._settings = settings
+        self._not_ready = not_ready
+        self._metrics = metrics
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises OSError if the address cannot be had."""
+        limits, stats = Limits(body=4096, connections=32, deadline=10.0), ServerStats()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: ServerProtocol(self._answer, limits, stats), self._settings.host, self._settings.port
+        )
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def stop(self) -> None:
+        """Close the port."""
+        if self._server is not None:
+            self._server.close()
+
+    def _answer(self, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            return NOT_ALLOWED
+        path = request.path.partition("?")[0]
+        if path == "/healthz":
+            return Response("200 OK", b"ok\n")
+        if path == "/readyz":
+            reason = self._not_ready()
+            return (
+                Response("503 Service Unavailable", f"{reason}\n".encode()) if reason else Response("200 OK", b"ok\n")
+            )
+        if path == "/metrics":
+            return Response("200 OK", self._metrics(), METRICS)
+        return NOT_FOUND

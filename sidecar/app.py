@@ -1,0 +1,180 @@
+"""The service: sources, pipeline, pass-through, sinks and the administration port, wired by the settings."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sidecar import metrics
+from sidecar.admin import AdminListener
+from sidecar.classify import Verdict
+from sidecar.delivery import Delivery
+from sidecar.model import Notification
+from sidecar.passthrough import PassThroughQueue
+from sidecar.pipeline import Pipeline
+from sidecar.rules import CorrelationRule
+from sidecar.settings import Settings
+from sidecar.sinks import Sink
+from sidecar.sources.http import HttpListener
+
+if TYPE_CHECKING:
+    from sidecar.sources.grpc import GrpcPoller
+
+log = logging.getLogger(__name__)
+
+GRACE = 4.0
+"""Seconds that queued notifications and alerts get when the service stops; all in all it stops within five."""
+
+
+class Service:
+    """Runs until told to stop. `received` counts alerts by source, `notified` notifications by severity."""
+
+    def __init__(self, settings: Settings, rules: Sequence[CorrelationRule], sinks: Sequence[Sink]) -> None:
+        self.settings = settings
+        self.pipeline = Pipeline(rules, time.monotonic, time.time_ns)
+        self.deliveries = [Delivery(sink, settings.sinks.queue) for sink in sinks]
+        self.received: Counter[str] = Counter()
+        self.notified: Counter[str] = Counter()
+        self.http = HttpListener(settings.http, self.take_json) if settings.http.enabled else None
+        self.grpc: GrpcPoller | None = None
+        self.pass_through = _pass_through(settings)
+        self.http_port = self.admin_port = 0
+        self._admin = AdminListener(settings.admin, not_ready=self._not_ready, metrics=lambda: metrics.exposition(self))
+        self._settling: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop
+
+    @property
+    def folded(self) -> int:
+        """Contexts folded under pressure, in the containers that are remembered."""
+        return sum(container.folded for container in self.pipeline.containers)
+
+    async def start(self) -> None:
+        """Open ports and connections; the listening ports are in `http_port` and `admin_port` then."""
+        self._loop = asyncio.get_running_loop()
+        for delivery in self.deliveries:
+            delivery.start()
+        if self.pass_through is not None:
+            self.pass_through.start()
+        if self.settings.admin.enabled:
+            self.admin_port = await self._admin.start()
+        if self.http is not None:
+            self.http_port = await self.http.start()
+        if self.settings.grpc.enabled:
+            from sidecar.sources.grpc import GrpcPoller  # noqa: PLC0415 - grpcio costs 21 MB where it is not used
+
+            self.grpc = GrpcPoller(self.settings.grpc, self._take_from_thread)
+            self.grpc.start()
+        log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
+
+    async def stop(self) -> None:
+        """Take nothing more, deliver what is decided, end."""
+        if self.http is not None:
+            await self.http.stop()
+        if self.grpc is not None:
+            await asyncio.to_thread(self.grpc.stop)
+        self._settle()
+        stops = [delivery.stop(GRACE) for delivery in self.deliveries]
+        stops += [self.pass_through.stop(GRACE)] if self.pass_through is not None else []
+        await asyncio.gather(*stops)
+        await self._admin.stop()
+        log.info("stopped")
+
+    async def drained(self) -> None:
+        """Wait until everything that was decided is delivered."""
+        self._settle()
+        for delivery in self.deliveries:
+            await delivery.drained()
+
+    def take_json(self, body: bytes) -> None:
+        """Take one alert from HTTP: apply it, queue what follows from it, and return at once."""
+        self.received["http"] += 1
+        verdict, due = self.pipeline.feed_json(body)
+        if self.pass_through is not None and self._goes_on(verdict):
+            self.pass_through.put(body)
+        self._notify(due)
+
+    def _goes_on(self, verdict: Verdict) -> bool:
+        ours = verdict.own_incident or (verdict.building_block and self.settings.pass_through.mode == "others")
+        return not ours
+
+    def take_grpc(self, messages: Sequence[bytes]) -> None:
+        """Take alerts that one poll of Falco's gRPC output brought."""
+        from sidecar.sources.grpc import take  # noqa: PLC0415 - as above
+
+        self.received["grpc"] += len(messages)
+        self._notify(take(self.pipeline, messages))
+
+    def _take_from_thread(self, messages: list[bytes]) -> None:
+        done = asyncio.run_coroutine_threadsafe(self._take_grpc_soon(messages), self._loop)
+        done.result()
+
+    async def _take_grpc_soon(self, messages: list[bytes]) -> None:
+        self.take_grpc(messages)
+
+    def _notify(self, due: Sequence[Notification]) -> None:
+        for note in due:
+            self.notified[note.severity] += 1
+            for delivery in self.deliveries:
+                delivery.put(note)
+        if due and self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        if self.pipeline.correlator.unsettled and self._settling is None:
+            self._settling = self._loop.call_later(self.settings.settle.seconds, self._settle)
+
+    def _settle(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        self._notify(self.pipeline.settle())
+
+    def _not_ready(self) -> str:
+        if self.grpc is not None and not self.grpc.connected and self.http is None:
+            return "Falco's gRPC output does not answer"
+        return ""
+
+
+def _pass_through(settings: Settings) -> PassThroughQueue | None:
+    url = settings.pass_through.url or settings.sinks.falcosidekick.url
+    if settings.pass_through.mode == "none" or not url or not settings.http.enabled:
+        return None
+    return PassThroughQueue(url, settings.pass_through.queue)
+
+
+def make_sinks(settings: Settings) -> list[Sink]:
+    """The sinks that the settings name."""
+    from sidecar.sinks.falcosidekick import falcosidekick  # noqa: PLC0415
+    from sidecar.sinks.file import FileSink  # noqa: PLC0415
+    from sidecar.sinks.stdout import StdoutSink  # noqa: PLC0415
+    from sidecar.sinks.webhook import webhook  # noqa: PLC0415
+
+    wanted = settings.sinks
+    sinks: list[Sink] = []
+    if wanted.falcosidekick.url:
+        sinks.append(falcosidekick(wanted.falcosidekick))
+    if wanted.webhook.url:
+        sinks.append(webhook(wanted.webhook))
+    if wanted.file.path:
+        sinks.append(FileSink(wanted.file.path))
+    if wanted.stdout.enabled:
+        sinks.append(StdoutSink(wanted.stdout.format))
+    return sinks
+
+
+async def serve(service: Service) -> None:
+    """Run a service until SIGTERM or SIGINT. Raises OSError if a port cannot be had."""
+    stop = stop_on_signals()
+    await service.start()
+    await stop.wait()
+    await service.stop()
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    return stop

@@ -1,0 +1,63 @@
+"""Which correlation rules care about an alert, and for which of their groups: one dictionary look-up a rule name.
+
+Falco gives a rule the same tags each time it fires, so the answer for a (rule, tags) pair is worked out once.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from sidecar.rules import CorrelationRule
+
+CACHED = 4096
+"""Remembered (rule, tags) pairs. A Falco has a few hundred rules; beyond this somebody plays with names."""
+
+
+class Verdict(Struct, frozen=True):
+    """What an alert means to us.
+
+    `groups` pairs the index of a correlation rule with the mask of its groups. `relevant` is also true for alerts that
+    only teach lineage. A `building_block` is one of our own Falco rules: told inside incidents, not passed through.
+    `own_incident` is a notification of ours that came back.
+    """
+
+    groups: tuple[tuple[int, int], ...] = ()
+    relevant: bool = False
+    building_block: bool = False
+    own_incident: bool = False
+
+
+class Classifier:
+    """Rule name and tags of a Falco alert -> Verdict."""
+
+    def __init__(self, rules: Sequence[CorrelationRule]) -> None:
+        self._rules = rules
+        self._cases = frozenset(case.name for rule in rules for case in rule.cases)
+        self._incident_tags = frozenset(tag for rule in rules for tag in rule.written.tags)
+        self._known: dict[tuple[str, tuple[str, ...]], Verdict] = {}
+
+    def __call__(self, rule: str, tags: tuple[str, ...]) -> Verdict:
+        key = (rule, tags)
+        known = self._known.get(key)
+        return known if known is not None else self._remember(key)
+
+    def _remember(self, key: tuple[str, tuple[str, ...]]) -> Verdict:
+        if len(self._known) >= CACHED:
+            self._known.clear()
+        verdict = self._known[key] = self._judge(*key)
+        return verdict
+
+    def _judge(self, name: str, tags: tuple[str, ...]) -> Verdict:
+        if name in self._cases and (not self._incident_tags or self._incident_tags & set(tags)):
+            return Verdict(own_incident=True)
+        groups, lineage, ours = [], False, False
+        for index, rule in enumerate(self._rules):
+            mask = rule.mask(
+                group for group, spec in rule.written.groups.items() if name in spec.rules or set(tags) & set(spec.tags)
+            )
+            if mask:
+                groups.append((index, mask))
+            lineage |= name in rule.written.lineage.rules or bool(set(tags) & set(rule.written.lineage.tags))
+            ours |= any(set(tags) & set(spec.tags) for spec in rule.written.groups.values())
+            ours |= bool(set(tags) & set(rule.written.lineage.tags))
+        return Verdict(tuple(groups), bool(groups) or lineage, ours)

@@ -1,0 +1,264 @@
+"""The command `falco-correlator`. Modules are imported where a command needs them, so that `--version` is instant."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import click
+
+from sidecar import __version__
+from sidecar.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sidecar.model import Notification
+    from sidecar.pipeline import Pipeline
+    from sidecar.rules import CorrelationRule
+    from sidecar.settings import Settings
+
+PROBLEM, WRONG = 1, 2
+
+EPILOG = (
+    "Exit codes: 0 all well; 1 a problem was found (a test failed, a port is taken); 2 wrong usage, file or setting."
+)
+
+P = ParamSpec("P")
+
+config_option = click.option(
+    "--config",
+    "-c",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="FALCO_CORRELATOR_CONFIG",
+    help="Settings file (YAML). Every setting is also an environment variable.",
+)
+rules_option = click.option(
+    "--rules",
+    "-r",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Correlation rule file or folder; may be repeated. Default: the rules that ship with this version.",
+)
+
+
+def _clean(command: Callable[P, None]) -> Callable[P, None]:
+    """Tell a mistake in a file in plain lines, without a traceback."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except ConfigError as error:
+            click.echo(str(error), err=True)
+            sys.exit(WRONG)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.version_option(__version__, prog_name="falco-correlator")
+def main() -> None:
+    """Correlate single Falco alerts into the few incidents that matter."""
+
+
+@main.command(epilog=EPILOG)
+@config_option
+@click.option("--print-config", is_flag=True, help="Print the settings in effect and end.")
+@_clean
+def run(config: Path | None, *, print_config: bool) -> None:
+    """Run the service: take Falco's alerts, forward incidents."""
+    from sidecar import settings as settings_module  # noqa: PLC0415
+
+    settings = settings_module.load(config, _environment())
+    if print_config:
+        click.echo(settings_module.to_yaml(settings), nl=False)
+        return
+    _serve(settings, _rules([Path(path) for path in settings.rules]))
+
+
+@main.command(epilog=EPILOG)
+@click.option("--once", is_flag=True, help="End after the recording instead of serving on.")
+@click.option("--port", default=2802, show_default=True, help="Port for Falco's alerts on loopback; 0 chooses one.")
+@click.option("--admin-port", default=2812, show_default=True, help="Port for /healthz and /metrics; 0 chooses one.")
+@_clean
+def demo(port: int, admin_port: int, *, once: bool) -> None:
+    """Start the service on loopback and play a recorded attack at it."""
+    import asyncio  # noqa: PLC0415
+
+    from sidecar import demo as demo_module  # noqa: PLC0415
+    from sidecar.settings import Admin, HttpSource, Settings  # noqa: PLC0415
+
+    settings = Settings(http=HttpSource(port=port), admin=Admin(port=admin_port))
+    try:
+        critical = asyncio.run(demo_module.run(settings, _rules([]), once=once))
+    except OSError as error:
+        _port_taken(error, "--port 0 --admin-port 0 chooses free ones")
+    else:
+        sys.exit(0 if critical == 1 else PROBLEM)
+
+
+@main.command(epilog=EPILOG)
+@click.argument("files", nargs=-1, required=True)
+@rules_option
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["table", "text", "jsonl"]),
+    default="table",
+    show_default=True,
+    help="table: a row an incident; text: each in full; jsonl: a line for each notification, as a sink gets it.",
+)
+@_clean
+def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str) -> None:
+    """Correlate recorded alerts: FILES of JSON lines as Falco's file_output writes them, .gz too, `-` for stdin."""
+    from sidecar.pipeline import Pipeline  # noqa: PLC0415
+
+    for file in files:
+        if file != "-" and not Path(file).is_file():
+            raise ConfigError(file, ["no such file; give files of JSON lines, or - for standard input"])
+    pipeline = Pipeline(_rules(list(rules)), timer=lambda: 0.0)
+    _print(_replayed(pipeline, files), output)
+    _told_odd(pipeline)
+
+
+@main.command(epilog=EPILOG)
+@config_option
+@rules_option
+@_clean
+def check(config: Path | None, rules: tuple[Path, ...]) -> None:
+    """Check rule files, and with --config the settings: every mistake at once, with file and path."""
+    from sidecar import settings as settings_module  # noqa: PLC0415
+
+    paths = list(rules)
+    if config:
+        settings = settings_module.load(config, _environment())
+        paths += [Path(path) for path in settings.rules]
+        click.echo(f"{config}: ok")
+    for rule in _rules(paths):
+        tests = len(rule.written.tests)
+        click.echo(f"{rule.id}: ok ({len(rule.groups)} groups, {len(rule.cases)} cases, {tests} tests)")
+        if not tests:
+            click.echo(f"{rule.id}: has no tests; write some under `tests:`", err=True)
+
+
+@main.command(epilog=EPILOG)
+@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@_clean
+def test(paths: tuple[Path, ...]) -> None:
+    """Run the tests inside rule files. PATHS are files or folders; default: the rules that ship with this version."""
+    from sidecar import ruletest  # noqa: PLC0415
+
+    failed = passed = 0
+    for result in ruletest.run(_rules(list(paths))):
+        passed, failed = passed + result.passed, failed + (not result.passed)
+        click.echo(f"{'ok    ' if result.passed else 'FAILED'} {result.rule.id}: {result.test.name}")
+        if not result.passed:
+            click.echo(f"       expected: {_outcome(result.expected)}\n       got:      {_outcome(result.got)}")
+    click.echo(f"{passed} passed, {failed} failed")
+    sys.exit(PROBLEM if failed else 0)
+
+
+@main.command(epilog=EPILOG)
+@click.argument("kind", type=click.Choice(["rule", "settings"]))
+@_clean
+def schema(kind: str) -> None:
+    """Print the JSON Schema of a rule file or of the settings file, for editors."""
+    from sidecar import jsonschema  # noqa: PLC0415
+
+    click.echo(json.dumps(jsonschema.of(kind), indent=2))
+
+
+@main.command(epilog=EPILOG)
+def version() -> None:
+    """Print the version."""
+    click.echo(f"falco-correlator {__version__}")
+
+
+def _rules(paths: list[Path]) -> "list[CorrelationRule]":
+    from sidecar.rules import SHIPPED, load  # noqa: PLC0415
+
+    return load(paths or [SHIPPED / "correlation"])
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "FALCO_CORRELATOR_CONFIG"}
+
+
+def _serve(settings: "Settings", rules: "list[CorrelationRule]") -> None:
+    import asyncio  # noqa: PLC0415
+
+    from sidecar import app, logs  # noqa: PLC0415
+
+    logs.setup(settings.log_level)
+    try:
+        asyncio.run(app.serve(app.Service(settings, rules, app.make_sinks(settings))))
+    except OSError as error:
+        _port_taken(error, "change http.port or admin.port")
+
+
+def _port_taken(error: OSError, remedy: str) -> None:
+    click.echo(f"cannot listen: {error.strerror or error}; {remedy}", err=True)
+    sys.exit(PROBLEM)
+
+
+def _replayed(pipeline: "Pipeline", files: tuple[str, ...]) -> "Iterator[Notification]":
+    from sidecar.sources import replay as source  # noqa: PLC0415
+
+    with _progress(source.size(files)) as advanced:
+        for line in source.lines(files, advanced):
+            yield from pipeline.feed_json(line)[1]
+        yield from pipeline.settle()
+
+
+def _progress(total: int) -> Any:
+    """A progress bar on a terminal, for files large enough to wait for; else nothing."""
+    from contextlib import nullcontext  # noqa: PLC0415
+
+    if total < 1_000_000 or not sys.stderr.isatty():
+        return nullcontext(lambda _read: None)
+    return _bar(total)
+
+
+def _bar(total: int) -> Any:
+    from contextlib import contextmanager  # noqa: PLC0415
+
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    @contextmanager
+    def bar() -> Iterator[Callable[[int], None]]:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("replaying", total=total)
+            yield lambda read: progress.update(task, completed=read)
+
+    return bar()
+
+
+def _print(notes: "Iterator[Notification]", output: str) -> None:
+    if output == "jsonl":
+        from sidecar.incident import to_json  # noqa: PLC0415
+
+        for note in notes:
+            sys.stdout.write(to_json(note).decode() + "\n")
+        return
+    from sidecar import present  # noqa: PLC0415
+
+    if output == "table":
+        present.summary(notes, sys.stdout)
+        return
+    for note in notes:
+        present.show(note, sys.stdout)
+
+
+def _told_odd(pipeline: "Pipeline") -> None:
+    odd = ", ".join(f"{count} {reason}" for reason, count in sorted(pipeline.reasons.items()))
+    told = f"{pipeline.received} alerts, {pipeline.detections} detections, {pipeline.correlator.opened} incidents"
+    click.echo(told + (f"; odd: {odd}" if odd else ""), err=True)
+
+
+def _outcome(outcome: tuple[tuple[str, str], ...]) -> str:
+    return "; ".join(f"{severity} {case!r}" for severity, case in outcome) or "silence"

@@ -1,0 +1,94 @@
+"""Evidence becomes incidents: the window, the case table, and who is told when.
+
+An incident only rises. Its first case and each stronger one is a notification; a better row of equal severity is taken
+over silently, repeats are counted. One kernel event can fire several Falco rules, one alert each: notifications wait
+until the event is complete (`settle`), so that it speaks once, with all it carried.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+from sidecar.context import Incident
+from sidecar.model import Notification
+from sidecar.notify import notification
+from sidecar.placement import Placed
+from sidecar.rules import CorrelationRule
+
+
+class Correlator:
+    """Turns placed detections into notifications."""
+
+    def __init__(self, rules: Sequence[CorrelationRule]) -> None:
+        self._rules = rules
+        self._unsettled: dict[str, Placed] = {}
+        self._event: object = None
+        self.opened = 0
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a notification waits for its event to be complete."""
+        return bool(self._unsettled)
+
+    def take(self, placed: Iterable[Placed], event: object) -> list[Notification]:
+        """Add detections; `event` identifies the kernel event that brought them. Returns what is due now."""
+        due = self.settle(event)
+        for one in placed:
+            self._add(one)
+        self._event = event
+        return due
+
+    def settle(self, event: object = None) -> list[Notification]:
+        """The notifications that wait, unless `event` is still the event that they came with."""
+        if not self._unsettled or (event is not None and event == self._event):
+            return []
+        waiting, self._unsettled = self._unsettled, {}
+        return [note for one in waiting.values() if (note := self._escalated(one)) is not None]
+
+    def _add(self, placed: Placed) -> None:
+        rule, context, detection = self._rules[placed.rule], placed.context, placed.detection
+        context.add(detection, placed.alert.fields, window=rule.window, anchoring=rule.anchoring)
+        incident = context.incident
+        if incident is not None and _is_over(incident, detection.time, rule):
+            incident = None
+        case = rule.case(context.fresh(window=rule.window, anchoring=rule.anchoring, sticky=rule.sticky))
+        if incident is not None:
+            incident.count += 1
+            incident.first = min(incident.first, detection.time)
+            incident.last = max(incident.last, detection.time)
+            if 0 <= case < incident.case:
+                incident.case = case
+        elif case >= 0:
+            incident = context.incident = self._opened(placed, case)
+        if incident is not None and rule.cases[incident.case].rank > incident.rank:
+            self._unsettled[incident.id] = placed
+
+    def _opened(self, placed: Placed, case: int) -> Incident:
+        context, rule = placed.context, self._rules[placed.rule]
+        previous = context.incident.id if context.incident else ""
+        first = min(span.first for span in context.spans.values()) if not previous else placed.detection.time
+        last = max(context.newest, placed.detection.time)
+        count = sum(span.count for span in context.spans.values()) if not previous else 1
+        self.opened += 1
+        return Incident(_id(placed, rule, previous), previous, case, 0, 0, "", first, last, count)
+
+    def _escalated(self, placed: Placed) -> Notification | None:
+        incident, rule = placed.context.incident, self._rules[placed.rule]
+        if incident is None:
+            return None
+        case = rule.cases[incident.case]
+        came_from, incident.severity = incident.severity, case.severity
+        incident.rank = case.rank
+        incident.step += 1
+        return notification(placed, rule, incident, came_from)
+
+
+def _is_over(incident: Incident, time: int, rule: CorrelationRule) -> bool:
+    return time - incident.last > rule.quiet or time - incident.first > rule.longest
+
+
+def _id(placed: Placed, rule: CorrelationRule, previous: str) -> str:
+    """The same stream in any order gives the same id: it names the place and the day, not the deciding alert."""
+    context, where = placed.context, placed.container.where
+    day = min(span.first for span in context.spans.values()) // 86_400_000_000_000
+    name = f"{rule.id}|{where.host}|{where.container}|{context.anchor}|{day}|{previous}"
+    return blake2b(name.encode("utf-8", "replace"), digest_size=8).hexdigest()

@@ -1,0 +1,150 @@
+"""Bytes that Falco sent become an alert in normal form, or an AlertError with the reason.
+
+Two stages, since nineteen of twenty alerts are nobody's evidence: the envelope (rule, tags, time) is decoded for all,
+the output fields, kept as raw bytes until then, only for those that a correlation rule names.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from sidecar.errors import AlertError
+from sidecar.model import FALCO_PRIORITIES, Alert, Fields
+
+MAX_BYTES = 4 * 1024 * 1024
+"""Falco cuts arguments at 4 KiB, so a real alert stays far below this."""
+
+_ABSENT = ("", "<NA>", None)
+_EMPTY = (b"", b"{}", b"null")
+
+
+class Envelope(Protocol):
+    """The outside of an alert, whichever transport brought it: enough to know whether anybody cares."""
+
+    @property
+    def rule(self) -> str: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def stamp(self) -> object: ...
+
+    def oddities(self) -> Sequence[str]:
+        """Reasons to count although the alert is used: `unknown_priority`, `bad_utf8`."""
+
+    def check(self) -> None:
+        """Raise AlertError if this can be nobody's evidence: `internal`, `no_rule`, `no_output_fields`."""
+
+    def alert(self) -> Alert:
+        """The whole alert in normal form; raises AlertError (`wrong_type`, `bad_time`, ...)."""
+
+
+class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time", "falco_tags": "tags"}):
+    """One JSON alert of Falco: http_output, file_output, Falcosidekick's webhook. Unknown keys are skipped."""
+
+    rule: str = ""
+    stamp: str = ""
+    output_fields: Raw = Raw(b"")
+    falco_tags: tuple[str, ...] | None = ()
+    host: str = ""
+    priority: str = ""
+    source: str | None = None
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return self.falco_tags or ()
+
+    def oddities(self) -> Sequence[str]:
+        known = self.priority in FALCO_PRIORITIES or self.priority.capitalize() in FALCO_PRIORITIES
+        return () if known else ("unknown_priority",)
+
+    def check(self) -> None:
+        if not self.rule:
+            raise AlertError("no_rule")
+        if self.source == "internal":
+            raise AlertError("internal")
+        if bytes(self.output_fields) in _EMPTY:
+            raise AlertError("no_output_fields")
+
+    def alert(self) -> Alert:
+        return Alert(nanoseconds(self.stamp), self.host, self.rule, self.tags, _fields(bytes(self.output_fields)))
+
+
+_envelope = msgspec.json.Decoder(JsonEnvelope)
+_typed = msgspec.json.Decoder(Fields, strict=False)
+_untyped = msgspec.json.Decoder(dict[str, Any])
+
+
+def envelope(body: bytes) -> JsonEnvelope:
+    """Decode the outside of one JSON alert.
+
+    Raises:
+        AlertError: `not_json`, `text_mode`, `not_an_object`, `too_deep` or `wrong_type`.
+        UnicodeDecodeError: some text in it is not UTF-8; mend it with `mended` and try again.
+    """
+    try:
+        return _envelope.decode(body)
+    except RecursionError:
+        raise AlertError("too_deep") from None
+    except msgspec.ValidationError:
+        raise AlertError("wrong_type" if body.lstrip()[:1] == b"{" else "not_an_object") from None
+    except msgspec.DecodeError:
+        raise AlertError("text_mode" if _is_text_mode(body) else "not_json") from None
+
+
+def mended(body: bytes) -> bytes:
+    """The same alert with every byte that is not UTF-8 replaced, as Falco >= 0.44 does it itself."""
+    return body.decode("utf-8", "replace").encode()
+
+
+def from_strings(strings: dict[str, str]) -> Fields:
+    """The fields of an alert that came as text only (gRPC: numbers are "12", absent is "<NA>" or "")."""
+    return _converted(strings)
+
+
+def nanoseconds(stamp: str) -> int:
+    """RFC 3339 with any number of decimals to integer nanoseconds; datetime alone would cut them at microseconds."""
+    try:
+        whole, _, rest = stamp.partition(".")
+        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+        seconds = int(datetime.fromisoformat(whole + rest[len(digits) :]).timestamp())
+    except (ValueError, OverflowError):
+        raise AlertError("bad_time") from None
+    zoned = stamp[-1:] in "Zz" or "+" in stamp[19:] or "-" in stamp[19:]
+    if not zoned or seconds <= 0:
+        raise AlertError("bad_time")
+    return seconds * 1_000_000_000 + int(digits[:9].ljust(9, "0"))
+
+
+def _fields(raw: bytes) -> Fields:
+    try:
+        if b'"<NA>"' in raw or b'""' in raw:
+            return _converted(_untyped.decode(raw))
+        return _typed.decode(raw)
+    except RecursionError:
+        raise AlertError("too_deep") from None
+    except msgspec.ValidationError:
+        raise AlertError("wrong_type") from None
+    except msgspec.DecodeError:
+        raise AlertError("not_json") from None
+
+
+def _converted(loose: dict[str, Any]) -> Fields:
+    present = {key: value for key, value in loose.items() if key in KEYS and value not in _ABSENT}
+    try:
+        return msgspec.convert(present, Fields, strict=False)
+    except msgspec.ValidationError:
+        raise AlertError("wrong_type") from None
+
+
+KEYS = frozenset(field.encode_name for field in msgspec.structs.fields(Fields))
+"""Falco's names of the output fields that are used."""
+
+
+def _is_text_mode(body: bytes) -> bool:
+    # json_output: false gives "03:07:40.535012431: Warning Sensitive file ..." or an ISO date in front.
+    return body[:2].isdigit() and b": " in body[:64]

@@ -1,0 +1,55 @@
+"""The main job on its embedded default: the service on loopback, and a recorded attack played at its real HTTP port."""
+
+from sidecar.app import Service, stop_on_signals
+from sidecar.http1 import Client
+from sidecar.pipeline import Pipeline
+from sidecar.rules import SHIPPED, CorrelationRule
+from sidecar.settings import Settings
+from sidecar.sinks.stdout import StdoutSink
+
+
+def recording() -> list[bytes]:
+    """The alerts that Falco sent while the attack was played, in order."""
+    return (SHIPPED / "recordings" / "demo.jsonl").read_bytes().splitlines()
+
+
+async def run(settings: Settings, rules: list[CorrelationRule], *, once: bool) -> int:
+    """Serve, play the recording, print what came of it; then serve on, or with `once` end.
+
+    Returns:
+        The number of critical incidents, of which the recording must give one.
+    """
+    service = Service(settings, rules, [StdoutSink("text")])
+    stop = stop_on_signals()
+    await service.start()
+    say(f"Listening for Falco's alerts on http://{settings.http.host}:{service.http_port}/")
+    alerts = recording()
+    say(f"Playing {len(alerts)} alerts that a real Falco raised while a web application was attacked ...\n")
+    await _play(alerts, f"http://{settings.http.host}:{service.http_port}/")
+    await service.drained()
+    say(_told(service.pipeline))
+    if not once:
+        say(
+            f"Still serving; point Falco's http_output at the address above. Metrics: "
+            f"http://{settings.admin.host}:{service.admin_port}/metrics   Ctrl-C ends."
+        )
+        await stop.wait()
+    await service.stop()
+    return service.notified["critical"]
+
+
+async def _play(alerts: list[bytes], url: str) -> None:
+    client = Client(url, timeout=10)
+    for body in alerts:
+        await client.post(body)
+    client.close()
+
+
+def _told(pipeline: Pipeline) -> str:
+    opened = pipeline.correlator.opened
+    return f"\n{pipeline.received} alerts in, {pipeline.detections} of them detections, {opened} incident."
+
+
+def say(text: str) -> None:
+    """Tell the person who started the demo."""
+    print(text, flush=True)  # noqa: T201 - the terminal is the point

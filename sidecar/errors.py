@@ -1,0 +1,37 @@
+"""Every error that a user can cause or meet, as one small tree.
+
+CorrelatorError
+ +- AlertError      an alert that cannot be correlated; carries the reason that is counted
+ +- ConfigError     a rule file or a settings file is wrong; carries every problem found
+ +- SinkError       a sink did not take a notification
+     +- Refused     and would refuse it again: do not retry
+"""
+
+
+class CorrelatorError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class AlertError(CorrelatorError):
+    """An alert is not usable; `reason` is one word out of `model.REASONS`, used as a metric label."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ConfigError(CorrelatorError):
+    """A file that a person wrote is wrong; `problems` holds one line for each thing to mend."""
+
+    def __init__(self, where: str, problems: list[str]) -> None:
+        super().__init__("\n".join(f"{where}: {problem}" for problem in problems))
+        self.where = where
+        self.problems = problems
+
+
+class SinkError(CorrelatorError):
+    """The sink did not take the notification this time."""
+
+
+class Refused(SinkError):  # noqa: N818 - it reads as the fact that it is
+    """The sink answered that it will never take this notification."""

@@ -1,0 +1,139 @@
+"""Who descends from whom, as far as alerts ever showed it: the memory that survives setsid, nohup and a parent's exit.
+
+An alert names its process and up to six ancestors. When a process is orphaned the kernel gives it a new parent, and
+later alerts show that one; here the first parent seen is kept, so ancestry that was visible once stays known.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from cachetools import TTLCache
+from msgspec import Struct
+
+from sidecar.model import Fields
+
+DEEPEST = 64
+"""Steps that a walk towards the root takes at most; a loop made of reused pids ends here."""
+
+RUNTIMES = frozenset(("containerd-shim", "containerd-shim-runc-v2", "runc", "crun", "conmon", "dockerd", "docker-init"))
+"""Processes outside a container that start its first process, or enter it. Names are cut at 15 characters."""
+
+_RUNTIME_NAMES = frozenset(name[:15] for name in RUNTIMES) | RUNTIMES
+
+HOST_INITS = frozenset(("systemd", "init"))
+
+
+class Seen(NamedTuple):
+    """One process as one alert showed it: host pid, name ("" unknown), start time in ns (0 unknown)."""
+
+    pid: int
+    name: str
+    start: int
+
+
+class Process(Struct, gc=False):
+    """A remembered process. `parent` is the first parent seen, 0 unknown; `seen` the newest event time (ns)."""
+
+    pid: int
+    name: str
+    start: int
+    parent: int
+    seen: int
+    kept: float = 0.0
+    """When its TTL last began, on the timer of the table."""
+    anchors_shell: bool = False
+    """It gave an anchoring detection: what runs below it is not the service any more."""
+    above_shell: bool = False
+    """Such a process was started below it."""
+
+
+def ancestry(fields: Fields) -> list[Seen]:
+    """The process of an alert and its visible ancestors, the process first; [] if Falco did not name the process."""
+    if not fields.pid:
+        return []
+    chain = [Seen(fields.pid, fields.name or "", fields.start or 0)]
+    if fields.ppid:
+        chain.append(Seen(fields.ppid, fields.aname1 or fields.pname or "", fields.parent_start or 0))
+        for pid, name in (
+            (fields.apid2, fields.aname2),
+            (fields.apid3, fields.aname3),
+            (fields.apid4, fields.aname4),
+            (fields.apid5, fields.aname5),
+            (fields.apid6, fields.aname6),
+        ):
+            if not pid:
+                break
+            chain.append(Seen(pid, name or "", 0))
+    return chain
+
+
+def is_runtime(name: str) -> bool:
+    """Whether a process of this name stands outside containers and starts processes in them."""
+    return name in _RUNTIME_NAMES
+
+
+class Lineage:
+    """The remembered processes of one container (or of the host), at most `quota`, each for `ttl` seconds."""
+
+    def __init__(self, quota: int, ttl: float, timer: Callable[[], float]) -> None:
+        self._processes: TTLCache[int, Process] = TTLCache(quota, ttl, timer)
+        self._timer = timer
+        self._renew_after = ttl / 4
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    def __getitem__(self, pid: int) -> Process | None:
+        return self._processes.get(pid)
+
+    def learn(self, chain: list[Seen], time: int, is_init: Callable[[int], bool]) -> tuple[bool, list[int]]:
+        """Remember a chain seen at `time`.
+
+        Returns:
+            Whether an already known process got a new parent, and the pids that now belong to another process.
+        """
+        relinked, replaced, now = False, [], self._timer()
+        for index, seen in enumerate(chain):
+            parent = chain[index + 1].pid if index + 1 < len(chain) else 0
+            known = self._processes.get(seen.pid)
+            if known is None or _is_reused(known, seen, parent, is_init):
+                if known is not None:
+                    replaced.append(seen.pid)
+                self._processes[seen.pid] = Process(seen.pid, seen.name, seen.start, parent, time, now)
+                continue
+            if now - known.kept > self._renew_after:
+                known.kept = now
+                self._processes[seen.pid] = known
+            if (
+                parent
+                and parent != known.parent
+                and (not known.parent or is_init(known.parent))
+                and not is_init(parent)
+            ):
+                known.parent, relinked = parent, True
+            known.start = known.start or seen.start
+            known.name = seen.name or known.name
+            known.seen = max(known.seen, time)
+        return relinked, replaced
+
+    def above(self, pid: int) -> Iterator[int]:
+        """The pids of a process's ancestors, nearest first, as far as remembered."""
+        for _ in range(DEEPEST):
+            known = self._processes.get(pid)
+            if known is None or not known.parent:
+                return
+            pid = known.parent
+            yield pid
+
+
+def _is_reused(known: Process, seen: Seen, parent: int, is_init: Callable[[int], bool]) -> bool:
+    """Whether the pid now names another process.
+
+    A start time that moved is not enough: Falco reads it anew from /proc when it restarts. Another name under another
+    living parent is.
+    """
+    moved = known.start and seen.start and seen.start != known.start and seen.start > known.seen
+    if not moved:
+        return False
+    other_parent = bool(parent) and bool(known.parent) and parent != known.parent and not is_init(parent)
+    return other_parent or (bool(seen.name) and seen.name != known.name)

@@ -1,0 +1,109 @@
+"""What the service counts, as Prometheus reads it. Counting is plain integers on the hot path; this translates them.
+
+Every label value comes from a fixed set (reasons, severities, outcomes, sinks that are configured): nothing that an
+attacker writes can make a new series.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sidecar import __version__
+from sidecar.model import RANK, REASONS
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+    from sidecar.app import Service
+
+PREFIX = "falco_correlator_"
+
+
+def exposition(service: "Service") -> bytes:
+    """All metrics in Prometheus' text format."""
+    # Imported at the first scrape: prometheus_client costs 10 MB that an unscraped sidecar need not pay.
+    from prometheus_client.exposition import generate_latest  # noqa: PLC0415
+    from prometheus_client.registry import CollectorRegistry  # noqa: PLC0415
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(service))
+    return generate_latest(registry)
+
+
+class _Collector:
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+
+    def collect(self) -> "Iterator[Metric]":
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+
+        for name, text, labels, values in counters(self._service):
+            yield _family(CounterMetricFamily, name, text, labels, values)
+        for name, text, labels, values in gauges(self._service):
+            yield _family(GaugeMetricFamily, name, text, labels, values)
+
+
+def _family(kind: Callable[..., Any], name: str, text: str, labels: tuple[str, ...], values: "Values") -> Any:
+    family = kind(PREFIX + name, text, labels=labels)
+    for label_values, value in values.items():
+        family.add_metric(label_values, value)
+    return family
+
+
+Values = Mapping[tuple[str, ...], float]
+Row = tuple[str, str, tuple[str, ...], Mapping[Any, float]]
+
+
+def counters(service: "Service") -> Iterator[Row]:
+    """Everything that only grows: name, help, label names, value by label values."""
+    pipeline = service.pipeline
+    yield "alerts_received", "Alerts that came in, by source.", ("source",), _by(service.received)
+    reasons = {(reason,): float(pipeline.reasons[reason]) for reason in REASONS}
+    yield "alerts_odd", "Alerts that were not correlated, or were odd, by reason.", ("reason",), reasons
+    yield "detections", "Alerts that a correlation rule cares about.", (), {(): pipeline.detections}
+    yield "incidents_opened", "Incidents opened.", (), {(): pipeline.correlator.opened}
+    severities = {(severity,): float(service.notified[severity]) for severity in RANK}
+    yield "notifications", "Notifications decided, by severity.", ("severity",), severities
+    outcomes = {
+        (each.sink.name, outcome): float(each.counts[outcome])
+        for each in service.deliveries
+        for outcome in ("sent", "failed", "refused", "dropped")
+    }
+    yield "sink_notifications", "Notifications by sink and outcome.", ("sink", "outcome"), outcomes
+    if service.pass_through is not None:
+        passed = {(o,): float(service.pass_through.counts[o]) for o in ("sent", "rejected", "failed", "dropped")}
+        yield "pass_through_alerts", "Raw alerts passed through, by outcome.", ("outcome",), passed
+    if service.http is not None:
+        refused = {(status,): float(n) for status, n in service.http.stats.refused.items()}
+        yield "http_refused", "Requests refused before they were alerts, by status.", ("status",), refused
+    yield (
+        "contexts_folded",
+        "Contexts folded into their container's under pressure.",
+        (),
+        {(): service.folded},
+    )
+    yield "containers_evicted", "Containers forgotten under pressure.", (), {(): pipeline.containers.evicted}
+
+
+def gauges(service: "Service") -> Iterator[Row]:
+    """Everything that goes up and down."""
+    yield "build_info", "Always 1.", ("version",), {(__version__,): 1.0}
+    yield (
+        "containers",
+        "Containers with remembered detections.",
+        (),
+        {(): float(len(service.pipeline.containers))},
+    )
+    yield (
+        "sink_pending",
+        "Notifications that a sink has not taken.",
+        ("sink",),
+        {(each.sink.name,): float(each.pending) for each in service.deliveries},
+    )
+    if service.pass_through is not None:
+        yield "pass_through_pending", "Raw alerts that wait.", (), {(): float(service.pass_through.pending)}
+    if service.grpc is not None:
+        yield "grpc_connected", "1 while Falco answers over gRPC.", (), {(): float(service.grpc.connected)}
+
+
+def _by(counter: Mapping[str, int]) -> Values:
+    return {(name,): float(value) for name, value in counter.items()}

@@ -1,0 +1,214 @@
+"""The nouns that every room of the service speaks: alert, detection, execution context, incident.
+
+An `Alert` is the normal form: whatever transport brought it, the same alert looks the same. Absent values are None;
+Falco writes them as null, "" or "<NA>" depending on the transport. Times are integer nanoseconds since 1970, UTC.
+"""
+
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
+
+Severity = Literal["low", "medium", "high", "critical"]
+
+RANK: dict[str, int] = {"low": 1, "medium": 2, "high": 3, "critical": 4}
+"""How severe a severity is, for comparison."""
+
+PRIORITY: dict[str, str] = {"low": "Notice", "medium": "Warning", "high": "Error", "critical": "Critical"}
+"""Falco's word for each severity (the one of Falco's eight that Falcosidekick's outputs map back the same way)."""
+
+FALCO_PRIORITIES = frozenset(
+    ("Emergency", "Alert", "Critical", "Error", "Warning", "Notice", "Informational", "Info", "Debug"),
+)
+"""Falco's eight, and the short form that Falcosidekick takes too."""
+
+REASONS = (
+    "not_json",
+    "text_mode",
+    "not_an_object",
+    "too_deep",
+    "wrong_type",
+    "no_rule",
+    "no_output_fields",
+    "bad_time",
+    "too_large",
+    "bad_request",
+    "internal",
+    "own_incident",
+    "duplicate",
+    "no_process",
+    "bad_utf8",
+    "unknown_priority",
+    "future_time",
+)
+"""Why an alert was not correlated, or (the last three) what was odd about one that was. A fixed set: metric labels."""
+
+Join = Literal["lineage", "session", "orphan", "container"]
+"""How a detection came into its context. `container` is the wide scope, chosen or fallen back to under pressure."""
+
+
+class Fields(
+    Struct,
+    gc=False,
+    rename={
+        "container_id": "container.id",
+        "container_name": "container.name",
+        "image": "container.image.repository",
+        "image_tag": "container.image.tag",
+        "namespace": "k8s.ns.name",
+        "pod": "k8s.pod.name",
+        "evt_type": "evt.type",
+        "pid": "proc.pid",
+        "start": "proc.pid.ts",
+        "vpid": "proc.vpid",
+        "ppid": "proc.ppid",
+        "parent_start": "proc.ppid.ts",
+        "pvpid": "proc.pvpid",
+        "apid2": "proc.apid[2]",
+        "apid3": "proc.apid[3]",
+        "apid4": "proc.apid[4]",
+        "apid5": "proc.apid[5]",
+        "apid6": "proc.apid[6]",
+        "name": "proc.name",
+        "pname": "proc.pname",
+        "aname1": "proc.aname[1]",
+        "aname2": "proc.aname[2]",
+        "aname3": "proc.aname[3]",
+        "aname4": "proc.aname[4]",
+        "aname5": "proc.aname[5]",
+        "aname6": "proc.aname[6]",
+        "sid": "proc.sid",
+        "tty": "proc.tty",
+        "exepath": "proc.exepath",
+        "cmdline": "proc.cmdline",
+        "user": "user.name",
+        "uid": "user.uid",
+        "loginuid": "user.loginuid",
+        "file": "fd.name",
+        "remote_ip": "fd.rip",
+        "remote_port": "fd.rport",
+    },
+):
+    """The output fields of Falco that correlation and notifications use; Falco's names are in `rename`.
+
+    Start times (`proc.pid.ts`, `proc.ppid.ts`) are nanoseconds; 0 and None mean unknown.
+    """
+
+    container_id: str | None = None
+    container_name: str | None = None
+    image: str | None = None
+    image_tag: str | None = None
+    namespace: str | None = None
+    pod: str | None = None
+    evt_type: str | None = None
+    pid: int | None = None
+    start: int | None = None
+    vpid: int | None = None
+    ppid: int | None = None
+    parent_start: int | None = None
+    pvpid: int | None = None
+    apid2: int | None = None
+    apid3: int | None = None
+    apid4: int | None = None
+    apid5: int | None = None
+    apid6: int | None = None
+    name: str | None = None
+    pname: str | None = None
+    aname1: str | None = None
+    aname2: str | None = None
+    aname3: str | None = None
+    aname4: str | None = None
+    aname5: str | None = None
+    aname6: str | None = None
+    sid: int | None = None
+    tty: int | None = None
+    exepath: str | None = None
+    cmdline: str | None = None
+    user: str | None = None
+    uid: int | None = None
+    loginuid: int | None = None
+    file: str | None = None
+    remote_ip: str | None = None
+    remote_port: int | None = None
+
+
+class Alert(Struct, frozen=True, gc=False):
+    """One Falco rule that fired, in normal form. `time` is the kernel event's, in nanoseconds."""
+
+    time: int
+    host: str
+    rule: str
+    tags: tuple[str, ...]
+    fields: Fields
+
+    @property
+    def container(self) -> str:
+        """The container id, "" on the host itself (Falco says `host`, nothing, or `<NA>` there)."""
+        cid = self.fields.container_id
+        return "" if not cid or cid == "host" else cid
+
+
+class Detection(Struct, frozen=True, gc=False):
+    """An alert that a correlation rule cares about, placed in an execution context.
+
+    `groups` is a bit mask over the correlation rule's groups; `path` names the processes from the detection's own up
+    to the context's anchor; `detail` is the file or the connection that the alert was about.
+    """
+
+    time: int
+    rule: str
+    groups: int
+    join: Join
+    path: tuple[tuple[int, str], ...]
+    cmdline: str
+    detail: str
+
+
+class Span(Struct, gc=False):
+    """When the evidence of one group was seen: first and last event time (ns), and how often."""
+
+    first: int
+    last: int
+    count: int = 1
+
+    def widen(self, time: int) -> None:
+        """Take in one more sighting."""
+        self.first = min(self.first, time)
+        self.last = max(self.last, time)
+        self.count += 1
+
+
+class Where(NamedTuple):
+    """The place of an incident, as a person names it. Every part may be "" when Falco did not say."""
+
+    host: str
+    container: str
+    container_name: str
+    image: str
+    namespace: str
+    pod: str
+
+
+class Notification(Struct, frozen=True, gc=False):
+    """What one step of one incident tells the world: all that a sink needs, and nothing that changes later.
+
+    `step` counts from 1; `came_from` is the severity of the step before, "" at the first. `groups` is in the order of
+    the correlation rule. `fields` are those of the detection that decided the step. Times are nanoseconds.
+    """
+
+    incident: str
+    previous: str
+    step: int
+    correlation_rule: str
+    case: str
+    severity: Severity
+    came_from: str
+    groups: tuple[str, ...]
+    tags: tuple[str, ...]
+    where: Where
+    first: int
+    last: int
+    count: int
+    timeline: tuple[tuple[Detection, tuple[str, ...]], ...]
+    rules: tuple[str, ...]
+    fields: Fields
+    triage: tuple[tuple[str, str], ...]

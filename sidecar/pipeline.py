@@ -1,0 +1,109 @@
+"""The straight line: bytes of an alert in, notifications out. No I/O, no waiting, no logging; clocks are parameters."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+from cachetools import TTLCache
+from msgspec.structs import replace
+
+from sidecar import decode
+from sidecar.classify import Classifier, Verdict
+from sidecar.context import Containers
+from sidecar.correlator import Correlator
+from sidecar.decode import Envelope
+from sidecar.errors import AlertError
+from sidecar.model import Alert, Notification
+from sidecar.placement import Placement
+from sidecar.rules import CorrelationRule
+
+CONTAINERS = 10_000
+REMEMBERED_IDS = 16_384
+TOLERATED_FUTURE = 120 * 1_000_000_000
+"""Ahead of our own clock (ns) an event time is still believed."""
+
+NOTHING = Verdict()
+
+
+class Pipeline:
+    """Decode, classify, place, correlate.
+
+    `timer` is a monotonic clock in seconds and decides when memory expires; `wall` is the time of day in nanoseconds
+    and only unmasks event times of the future (leave it out where time is the recording's, as in a replay).
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[CorrelationRule],
+        timer: Callable[[], float],
+        wall: Callable[[], int] | None = None,
+    ) -> None:
+        ttl = max(rule.quiet + rule.window for rule in rules) / 1e9
+        self.rules = rules
+        self.containers = Containers(CONTAINERS, ttl, timer)
+        self.correlator = Correlator(rules)
+        self.received = 0
+        self.detections = 0
+        self.reasons: Counter[str] = Counter()
+        self._classify = Classifier(rules)
+        self._placement = Placement(rules, self.containers)
+        self._ids: TTLCache[bytes, None] = TTLCache(REMEMBERED_IDS, ttl, timer)
+        self._wall = wall
+
+    def feed_json(self, body: bytes) -> tuple[Verdict, list[Notification]]:
+        """Take one JSON alert. Never raises: what is wrong with it is counted in `reasons`."""
+        try:
+            envelope = decode.envelope(body)
+        except AlertError as error:
+            return self._refuse(error)
+        except UnicodeDecodeError:
+            self.reasons["bad_utf8"] += 1
+            return self.feed_json(decode.mended(body))
+        return self.feed(envelope)
+
+    def feed(self, envelope: Envelope) -> tuple[Verdict, list[Notification]]:
+        """Take one alert whose outside is decoded; returns what it means to us and the notifications that are due."""
+        self.received += 1
+        due = self.correlator.settle((envelope.host, envelope.stamp)) if self.correlator.unsettled else []
+        try:
+            envelope.check()
+            verdict = self._classify(envelope.rule, envelope.tags)
+            if verdict.own_incident:
+                self.reasons["own_incident"] += 1
+            if verdict.relevant:
+                due += self._correlate(envelope.alert(), verdict, (envelope.host, envelope.stamp))
+            for oddity in envelope.oddities():
+                self.reasons[oddity] += 1
+        except AlertError as error:
+            self.reasons[error.reason] += 1
+            return NOTHING, due
+        return verdict, due
+
+    def settle(self) -> list[Notification]:
+        """The notifications that wait for their event to be complete; call it when no alert came for a moment."""
+        return self.correlator.settle()
+
+    def _correlate(self, alert: Alert, verdict: Verdict, event: object) -> list[Notification]:
+        if not alert.fields.pid:
+            raise AlertError("no_process")
+        name = _event_id(alert)
+        if name in self._ids:
+            raise AlertError("duplicate")
+        self._ids[name] = None
+        if self._wall is not None and alert.time > self._wall() + TOLERATED_FUTURE:
+            self.reasons["future_time"] += 1
+            alert = replace(alert, time=self._wall())
+        self.detections += bool(verdict.groups)
+        return self.correlator.take(self._placement.place(alert, verdict.groups), event)
+
+    def _refuse(self, error: AlertError) -> tuple[Verdict, list[Notification]]:
+        self.received += 1
+        self.reasons[error.reason] += 1
+        return NOTHING, []
+
+
+def _event_id(alert: Alert) -> bytes:
+    """The same (event, rule) has the same id on every transport, so it is made of what all of them carry."""
+    fields = alert.fields
+    name = f"{alert.host}|{alert.time}|{alert.rule}|{fields.pid}|{fields.cmdline}|{fields.file}"
+    return blake2b(name.encode("utf-8", "replace"), digest_size=12).digest()

@@ -1,0 +1,176 @@
+"""Files that people write (rules, settings) become typed structs, and every mistake in them is told at once.
+
+msgspec checks types well but stops at the first problem; a person mending a file wants all of them, each with the path
+inside the file, and for a misspelt key the right one. So the struct is walked field by field here, and msgspec judges
+the leaves.
+"""
+
+import difflib
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+from msgspec import Struct
+
+from sidecar.errors import ConfigError
+
+T = TypeVar("T", bound=Struct)
+
+MAX_BYTES = 1024 * 1024
+"""No rule or settings file is larger; a larger one is a mistake or an attack."""
+
+_UNITS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
+
+
+class Duration(int):
+    """Nanoseconds, written `500ms`, `5s`, `15m` or `24h` in a file."""
+
+    @classmethod
+    def parse(cls, text: object) -> "Duration":
+        """Raise ValueError with what to write instead."""
+        found = re.fullmatch(r"(\d{1,9})(ms|s|m|h)", text) if isinstance(text, str) else None
+        if not found:
+            raise ValueError(f"expected a duration such as 500ms, 5s, 15m or 24h, got {text!r}")
+        return cls(int(found[1]) * _UNITS[found[2]])
+
+    def __str__(self) -> str:
+        unit = next(unit for unit in ("h", "m", "s", "ms") if int(self) % _UNITS[unit] == 0)
+        return f"{int(self) // _UNITS[unit]}{unit}"
+
+    @property
+    def seconds(self) -> float:
+        return int(self) / 1e9
+
+
+def lasting(text: str) -> Any:
+    """The default of a duration field."""
+    return msgspec.field(default_factory=lambda: Duration.parse(text))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without aliases (they can explode) and without duplicate keys (the first would be lost silently)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(
+                None, None, "aliases are not allowed: write it out", event.start_mark
+            )
+        return super().compose_node(parent, index)  # type: ignore[no-any-return,unused-ignore]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
+        seen: set[object] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse one YAML file; raises ConfigError with file and line if it cannot be read or is not YAML."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
+    return parse_yaml(data, str(path))
+
+
+def parse_yaml(data: bytes, where: str) -> Any:
+    """Parse YAML text; `where` names it in errors."""
+    if len(data) > MAX_BYTES:
+        raise ConfigError(where, [f"is larger than {MAX_BYTES} bytes"])
+    try:
+        return yaml.load(data, Loader=_Loader)  # noqa: S506 - the loader is a SafeLoader
+    except RecursionError:
+        raise ConfigError(where, ["is nested too deeply"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(where, [f"is not YAML: {_told(error)}"]) from None
+
+
+def build(kind: type[T], data: object, where: str) -> T:
+    """Make a `kind` from plain data; raises ConfigError with every problem, each under its path in the file."""
+    problems = list(_problems(kind, data, ""))
+    if problems:
+        raise ConfigError(where, problems)
+    return msgspec.convert(data, kind, dec_hook=_decode_own)
+
+
+def _decode_own(kind: type, value: object) -> object:
+    if kind is Duration:
+        return Duration.parse(value)
+    raise NotImplementedError  # pragma: no cover - msgspec's protocol for types it does not know
+
+
+def _problems(kind: Any, data: object, path: str) -> typing.Iterator[str]:
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        yield from _struct_problems(kind, data, path)
+        return
+    inner = typing.get_args(kind)
+    if isinstance(kind, types.UnionType) and len(inner) == 2 and inner[1] is type(None):
+        yield from () if data is None else _problems(inner[0], data, path)
+    elif typing.get_origin(kind) is list and isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _problems(inner[0], item, f"{path}[{index}]")
+    elif typing.get_origin(kind) is dict and isinstance(data, dict):
+        for key, item in data.items():
+            yield from _problems(inner[1], item, f"{path}.{key}".lstrip("."))
+    else:
+        yield from _leaf_problems(kind, data, path)
+
+
+def _struct_problems(kind: type[Struct], data: object, path: str) -> typing.Iterator[str]:
+    if not isinstance(data, dict):
+        yield f"{path or 'the file'}: expected keys and values, got {_shown(data)}"
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for key in data:
+        if key not in fields:
+            yield f"{_join(path, key)}: unknown key{_meant(str(key), list(fields))}"
+    for name, field in fields.items():
+        if name in data:
+            yield from _problems(field.type, data[name], _join(path, name))
+        elif field.required:
+            yield f"{_join(path, name)}: is missing"
+
+
+def _leaf_problems(kind: Any, data: object, path: str) -> typing.Iterator[str]:
+    try:
+        msgspec.convert(data, kind, dec_hook=_decode_own)
+    except msgspec.ValidationError as error:
+        choices = typing.get_args(kind)
+        if typing.get_origin(kind) is typing.Literal and isinstance(data, str):
+            yield f"{path}: expected one of {', '.join(choices)}, got {data!r}{_meant(data, list(choices))}"
+        else:
+            yield f"{path}: {_lowered(str(error).split(' - at `$')[0])}"
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _meant(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return f", did you mean {close[0]!r}?" if close else f" (known: {', '.join(known)})"
+
+
+def _shown(data: object) -> str:
+    return "nothing" if data is None else repr(data)[:60]
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:].replace("`", "")
+
+
+def _told(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem

@@ -1,0 +1,209 @@
+"""Every setting of the service, typed, with its default: this file is the reference.
+
+One YAML file holds them; each is also an environment variable, `http.port` being `FALCO_CORRELATOR_HTTP__PORT`, which
+wins over the file.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct, field
+
+from sidecar.errors import ConfigError
+from sidecar.schema import Duration, build, lasting, parse_yaml, read_yaml
+
+PREFIX = "FALCO_CORRELATOR_"
+
+
+class HttpSource(Struct, forbid_unknown_fields=True):
+    """Alerts over Falco's `http_output` (Falco >= 0.44; also older)."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 2802
+    """0 lets the system choose."""
+    max_connections: int = 64
+    deadline: Duration = lasting("10s")
+    """Within this a request that has begun must be complete."""
+
+
+class GrpcSource(Struct, forbid_unknown_fields=True):
+    """Alerts over Falco's gRPC output (Falco <= 0.43)."""
+
+    enabled: bool = False
+    address: str = "unix:///run/falco/falco.sock"
+    """`unix:///path` or `host:port`; the latter needs the three certificate files."""
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    poll_min: Duration = lasting("20ms")
+    poll_max: Duration = lasting("500ms")
+    """Falco is asked for alerts this often: at the shorter pace while there are some."""
+
+
+class PassThrough(Struct, forbid_unknown_fields=True):
+    """Raw alerts on to Falcosidekick, unchanged and in order (alerts that came over http only)."""
+
+    mode: Literal["others", "all", "none"] = "others"
+    """`others`: all but our own `webrce_` detections, which are told inside incidents."""
+    url: str = ""
+    """Where to; empty means the url of the falcosidekick sink."""
+    queue: int = 10_000
+    """Alerts held while Falcosidekick is away; the oldest are dropped, and counted, beyond this."""
+
+
+class StdoutSink(Struct, forbid_unknown_fields=True):
+    """Incidents on standard output."""
+
+    enabled: bool = False
+    format: Literal["json", "text"] = "json"
+    """One JSON line each, or as a person reads them."""
+
+
+class FalcosidekickSink(Struct, forbid_unknown_fields=True):
+    """Incidents to Falcosidekick."""
+
+    url: str = ""
+    """For example http://falcosidekick:2801; empty turns it off."""
+    timeout: Duration = lasting("10s")
+
+
+class WebhookSink(Struct, forbid_unknown_fields=True):
+    """Incidents to any HTTP endpoint, as the same JSON."""
+
+    url: str = ""
+    headers: dict[str, str] = {}
+    timeout: Duration = lasting("10s")
+
+
+class FileSink(Struct, forbid_unknown_fields=True):
+    """Incidents appended to a file, one JSON line each."""
+
+    path: str = ""
+
+
+class Sinks(Struct, forbid_unknown_fields=True):
+    """Where incidents go. None at all is a mistake, and refused."""
+
+    falcosidekick: FalcosidekickSink = field(default_factory=FalcosidekickSink)
+    stdout: StdoutSink = field(default_factory=StdoutSink)
+    file: FileSink = field(default_factory=FileSink)
+    webhook: WebhookSink = field(default_factory=WebhookSink)
+    queue: int = 1_000
+    """Notifications held for each sink while it is away."""
+
+
+class Admin(Struct, forbid_unknown_fields=True):
+    """`/healthz`, `/readyz` and `/metrics`, on a port that never takes alerts."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 2812
+
+
+class Settings(Struct, forbid_unknown_fields=True):
+    """The whole settings file."""
+
+    http: HttpSource = field(default_factory=HttpSource)
+    grpc: GrpcSource = field(default_factory=GrpcSource)
+    pass_through: PassThrough = field(default_factory=PassThrough)
+    sinks: Sinks = field(default_factory=Sinks)
+    admin: Admin = field(default_factory=Admin)
+    rules: list[str] = []
+    """Correlation rule files or folders; empty means the rules that ship with the service."""
+    settle: Duration = lasting("5ms")
+    """How long a notification waits for the other alerts of the same kernel event."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Settings from defaults, file and environment; raises ConfigError with every problem in them."""
+    data = read_yaml(path) if path else {}
+    where = str(path) if path else "settings"
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(where, ["expected keys and values"])
+    _overlay(data, environment)
+    settings = build(Settings, data, where)
+    problems = list(_mistakes(settings))
+    if problems:
+        raise ConfigError(where, problems)
+    return settings
+
+
+def to_yaml(settings: Settings) -> str:
+    """The settings in effect, as a file that `load` takes."""
+    import yaml  # noqa: PLC0415 - only here
+
+    return yaml.safe_dump(msgspec.to_builtins(settings, enc_hook=str), sort_keys=False)
+
+
+def variables() -> dict[str, str]:
+    """Every environment variable, with the path of its setting."""
+    return {PREFIX + path.upper().replace(".", "__"): path for path in _paths(Settings)}
+
+
+def _paths(kind: type[Struct], above: str = "") -> Iterator[str]:
+    for each in msgspec.structs.fields(kind):
+        if isinstance(each.type, type) and issubclass(each.type, Struct):
+            yield from _paths(each.type, f"{above}{each.encode_name}.")
+        else:
+            yield above + each.encode_name
+
+
+def _overlay(data: dict[str, Any], environment: Mapping[str, str]) -> None:
+    known = variables()
+    for name, text in environment.items():
+        if not name.startswith(PREFIX):
+            continue
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            meant = f", did you mean {close[0]}?" if close else ""
+            raise ConfigError("environment", [f"{name}: no such setting{meant}"])
+        *parents, last = known[name].split(".")
+        inside = data
+        for parent in parents:
+            inside = inside.setdefault(parent, {})
+            if not isinstance(inside, dict):
+                raise ConfigError("environment", [f"{name}: {parent} is not a section in the file"])
+        inside[last] = parse_yaml(text.encode(), name) if text else ""
+
+
+def _mistakes(settings: Settings) -> Iterator[str]:
+    sinks = settings.sinks
+    if not (sinks.falcosidekick.url or sinks.stdout.enabled or sinks.file.path or sinks.webhook.url):
+        yield (
+            "sinks: no sink is set, incidents would go nowhere; set sinks.falcosidekick.url "
+            "(FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL) or sinks.stdout.enabled"
+        )
+    for path, url in (
+        ("sinks.falcosidekick.url", sinks.falcosidekick.url),
+        ("sinks.webhook.url", sinks.webhook.url),
+        ("pass_through.url", settings.pass_through.url),
+    ):
+        if url and not _is_http(url):
+            yield f"{path}: expected http://host:port or https://host:port, got {url!r}"
+    yield from _source_mistakes(settings)
+
+
+def _source_mistakes(settings: Settings) -> Iterator[str]:
+    http, grpc, admin = settings.http, settings.grpc, settings.admin
+    if not (http.enabled or grpc.enabled):
+        yield "http.enabled, grpc.enabled: both are false, so no alert can come in"
+    for path, port in (("http.port", http.port), ("admin.port", admin.port)):
+        if not 0 <= port <= 65_535:
+            yield f"{path}: expected a port number up to 65535, got {port}"
+    if http.enabled and admin.enabled and http.port and http.port == admin.port:
+        yield "admin.port: is the same as http.port; alerts and administration need a port each"
+    if grpc.enabled and not grpc.address.startswith("unix:") and not (grpc.ca and grpc.cert and grpc.key):
+        yield "grpc.ca, grpc.cert, grpc.key: are all needed for a network address: Falco asks for a client certificate"
+
+
+def _is_http(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)

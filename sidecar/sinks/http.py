@@ -1,0 +1,33 @@
+"""What the HTTP sinks share: one POST a notification, and what the answer's status means."""
+
+from sidecar.errors import Refused, SinkError
+from sidecar.http1 import Client
+from sidecar.incident import to_json
+from sidecar.model import Notification
+from sidecar.sinks import delivery_key
+
+_TRY_AGAIN = (408, 425, 429)
+
+
+class HttpSink:
+    """Posts each notification as a Falco event. `timeout` is in seconds."""
+
+    def __init__(self, name: str, url: str, *, timeout: float, headers: dict[str, str] | None = None) -> None:
+        self.name = name
+        self._client = Client(url, timeout=timeout, headers=headers)
+
+    async def send(self, note: Notification) -> None:
+        """Raises Refused on a 4xx that will not change, SinkError on everything else but 2xx."""
+        key = f"Idempotency-Key: {delivery_key(note, self.name)}\r\n"
+        try:
+            status = await self._client.post(to_json(note), key)
+        except OSError as error:
+            raise SinkError(f"{self.name}: {str(error) or 'no answer in time'}") from error
+        if 400 <= status < 500 and status not in _TRY_AGAIN:
+            raise Refused(f"{self.name}: answered {status}")
+        if not 200 <= status < 300:
+            raise SinkError(f"{self.name}: answered {status}")
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._client.close()

@@ -1,0 +1,9 @@
+"""Incidents to any HTTP endpoint, with headers of the operator's choice (a token, say)."""
+
+from sidecar.settings import WebhookSink
+from sidecar.sinks.http import HttpSink
+
+
+def webhook(settings: WebhookSink) -> HttpSink:
+    """The sink for `sinks.webhook`."""
+    return HttpSink("webhook", settings.url, timeout=settings.timeout.seconds, headers=settings.headers)

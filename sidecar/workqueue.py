@@ -1,0 +1,79 @@
+"""A bounded queue with one worker, the stage in front of everything slow: what it cannot take yet waits here, in order.
+
+Putting never waits, so nobody behind the queue can hold up Falco; when it is full the oldest item is dropped, and
+counted.
+"""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class WorkQueue(ABC, Generic[T]):
+    """Items in order, one at a time to `carry`; `counts` is by outcome, a fixed set of words."""
+
+    def __init__(self, name: str, room: int) -> None:
+        self.name = name
+        self.counts: Counter[str] = Counter()
+        self._items: deque[T] = deque()
+        self._room = room
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def pending(self) -> int:
+        """Items that are not carried yet."""
+        return len(self._items)
+
+    @abstractmethod
+    async def carry(self, item: T) -> str:
+        """Do with an item what is to be done, however long it takes; returns the outcome that is counted."""
+
+    def start(self) -> None:
+        """Begin to carry."""
+        self._task = asyncio.create_task(self._run(), name=self.name)
+
+    def put(self, item: T) -> None:
+        """Queue one item."""
+        if len(self._items) >= self._room:
+            self._items.popleft()
+            self.counts["dropped"] += 1
+            if self.counts["dropped"] == 1:
+                log.error("queue full, dropping the oldest", extra={"queue": self.name, "room": self._room})
+        self._items.append(item)
+        self._drained.clear()
+        self._filled.set()
+
+    async def drained(self) -> None:
+        """Wait until nothing is pending."""
+        await self._drained.wait()
+
+    async def stop(self, grace: float) -> None:
+        """Carry what is queued for up to `grace` seconds, then end."""
+        if self._task is None:
+            return
+        try:
+            await asyncio.wait_for(self.drained(), grace)
+        except TimeoutError:
+            log.warning("stopping with items undelivered", extra={"queue": self.name, "count": self.pending})
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            while self._items:
+                item = self._items[0]
+                self.counts[await self.carry(item)] += 1
+                if self._items and self._items[0] is item:
+                    self._items.popleft()
+            self._drained.set()
+            self._filled.clear()
+            await self._filled.wait()
