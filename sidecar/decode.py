@@ -90,10 +90,8 @@ def envelope(body: bytes) -> JsonEnvelope:
         return _envelope.decode(body)
     except RecursionError:
         raise AlertError("too_deep") from None
-    except msgspec.ValidationError:
-        raise AlertError("wrong_type" if body.lstrip()[:1] == b"{" else "not_an_object") from None
-    except msgspec.DecodeError:
-        raise AlertError("text_mode" if _is_text_mode(body) else "not_json") from None
+    except msgspec.DecodeError as error:
+        raise AlertError(_reason(body, error)) from None
 
 
 def mended(body: bytes) -> bytes:
@@ -145,6 +143,10 @@ KEYS = frozenset(field.encode_name for field in msgspec.structs.fields(Fields))
 """Falco's names of the output fields that are used."""
 
 
-def _is_text_mode(body: bytes) -> bool:
+def _reason(body: bytes, error: msgspec.DecodeError) -> str:
     # json_output: false gives "03:07:40.535012431: Warning Sensitive file ..." or an ISO date in front.
-    return body[:2].isdigit() and b": " in body[:64]
+    if body[:2].isdigit() and b": " in body[:64]:
+        return "text_mode"
+    if not isinstance(error, msgspec.ValidationError):
+        return "not_json"
+    return "wrong_type" if body.lstrip()[:1] == b"{" else "not_an_object"

@@ -53,37 +53,47 @@ class Pipeline:
     def feed_json(self, body: bytes) -> tuple[Verdict, list[Notification]]:
         """Take one JSON alert. Never raises: what is wrong with it is counted in `reasons`."""
         try:
-            envelope = decode.envelope(body)
+            return self.feed(decode.envelope(body))
         except AlertError as error:
-            return self._refuse(error)
+            self.refuse(error.reason)
+            return NOTHING, []
         except UnicodeDecodeError:
             self.reasons["bad_utf8"] += 1
             return self.feed_json(decode.mended(body))
-        return self.feed(envelope)
 
     def feed(self, envelope: Envelope) -> tuple[Verdict, list[Notification]]:
-        """Take one alert whose outside is decoded; returns what it means to us and the notifications that are due."""
-        self.received += 1
-        due = self.correlator.settle((envelope.host, envelope.stamp)) if self.correlator.unsettled else []
+        """Take one alert whose outside is decoded; returns what it means to us and the notifications that are due.
+
+        Raises:
+            UnicodeDecodeError: nothing was changed; mend the alert and feed it again.
+        """
+        verdict, alert = NOTHING, None
         try:
             envelope.check()
             verdict = self._classify(envelope.rule, envelope.tags)
-            if verdict.own_incident:
-                self.reasons["own_incident"] += 1
-            if verdict.relevant:
-                due += self._correlate(envelope.alert(), verdict, (envelope.host, envelope.stamp))
-            for oddity in envelope.oddities():
-                self.reasons[oddity] += 1
+            alert = self._relevant(envelope) if verdict.relevant else None
         except AlertError as error:
             self.reasons[error.reason] += 1
-            return NOTHING, due
-        return verdict, due
+        self.received += 1
+        for oddity in ("own_incident",) if verdict.own_incident else envelope.oddities():
+            self.reasons[oddity] += 1
+        event = (envelope.host, envelope.stamp)
+        if alert is None:
+            return verdict, self.correlator.settle(event)
+        self.detections += bool(verdict.groups)
+        return verdict, self.correlator.take(self._placement.place(alert, verdict.groups), event)
+
+    def refuse(self, reason: str) -> None:
+        """Count an alert that could not even be opened."""
+        self.received += 1
+        self.reasons[reason] += 1
 
     def settle(self) -> list[Notification]:
         """The notifications that wait for their event to be complete; call it when no alert came for a moment."""
         return self.correlator.settle()
 
-    def _correlate(self, alert: Alert, verdict: Verdict, event: object) -> list[Notification]:
+    def _relevant(self, envelope: Envelope) -> Alert:
+        alert = envelope.alert()
         if not alert.fields.pid:
             raise AlertError("no_process")
         name = _event_id(alert)
@@ -92,14 +102,8 @@ class Pipeline:
         self._ids[name] = None
         if self._wall is not None and alert.time > self._wall() + TOLERATED_FUTURE:
             self.reasons["future_time"] += 1
-            alert = replace(alert, time=self._wall())
-        self.detections += bool(verdict.groups)
-        return self.correlator.take(self._placement.place(alert, verdict.groups), event)
-
-    def _refuse(self, error: AlertError) -> tuple[Verdict, list[Notification]]:
-        self.received += 1
-        self.reasons[error.reason] += 1
-        return NOTHING, []
+            return replace(alert, time=self._wall())
+        return alert
 
 
 def _event_id(alert: Alert) -> bytes:

@@ -142,7 +142,7 @@ class GrpcPoller:
                 longer = min(pause * 2, self._settings.poll_max.seconds)
                 pause = self._settings.poll_min.seconds if got else longer
 
-    def _drain(self, get: grpc.UnaryStreamMultiCallable[bytes, bytes]) -> int:
+    def _drain(self, get: "grpc.UnaryStreamMultiCallable[bytes, bytes]") -> int:
         batch: list[bytes] = []
         got = 0
         for message in get(b""):
@@ -182,5 +182,5 @@ def take(pipeline: Pipeline, messages: Sequence[bytes]) -> list[Notification]:
         try:
             due += pipeline.feed(GrpcEnvelope(message))[1]
         except AlertError as error:
-            pipeline.reasons[error.reason] += 1
+            pipeline.refuse(error.reason)
     return due

@@ -1,0 +1,167 @@
+"""What all tests share: the shipped rules, stories in short form, and a service with its peers on loopback."""
+
+import asyncio
+import http.client
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+import falcosidekick
+from sidecar.app import Service, make_sinks
+from sidecar.model import Notification
+from sidecar.pipeline import Pipeline
+from sidecar.rules import SHIPPED, AlertSpec, CorrelationRule, load
+from sidecar.schema import Duration
+from sidecar.settings import Settings
+from sidecar.story import alerts
+
+hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=500, deadline=None)
+hypothesis.settings.load_profile("thorough" if os.environ.get("CI") else "fast")
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def rules() -> list[CorrelationRule]:
+    return load([SHIPPED / "correlation"])
+
+
+@pytest.fixture
+def rule(rules: list[CorrelationRule]) -> CorrelationRule:
+    return rules[0]
+
+
+class Clock:
+    """A clock that a test turns by hand, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pipeline(rules: list[CorrelationRule], clock: Clock) -> Pipeline:
+    return Pipeline(rules, clock)
+
+
+def spec(process: str, *groups: str, at: str = "0s", **more: Any) -> AlertSpec:
+    """One alert of a story: `spec("apache2 > sh", "web_shell", at="2s")`."""
+    return AlertSpec(process=process, detect=list(groups), at=Duration.parse(at), **more)
+
+
+Play = Callable[..., list[Notification]]
+
+
+@pytest.fixture
+def play(pipeline: Pipeline, rule: CorrelationRule) -> Play:
+    """Plays a story into the test's pipeline and gives the notifications."""
+
+    def played(*specs: AlertSpec) -> list[Notification]:
+        notes = [note for body in alerts(rule, specs) for note in pipeline.feed_json(body)[1]]
+        return notes + pipeline.settle()
+
+    return played
+
+
+def told(notes: list[Notification]) -> list[tuple[str, str]]:
+    """Severity and case of each notification."""
+    return [(note.severity, note.case) for note in notes]
+
+
+@pytest.fixture
+def sidekick() -> Iterator[falcosidekick.Falcosidekick]:
+    with falcosidekick.running() as fake:
+        yield fake
+
+
+class Running:
+    """A service in a thread of its own, and a Falco that posts to it over one kept connection."""
+
+    def __init__(self, settings: Settings, rules: list[CorrelationRule]) -> None:
+        self._settings = settings
+        self._rules = rules
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._thread.start()
+        assert self._ready.wait(20)
+        self.falco = http.client.HTTPConnection("127.0.0.1", self.service.http_port, timeout=20)
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self.service = Service(self._settings, self._rules, make_sinks(self._settings))
+        await self.service.start()
+        self._ready.set()
+        await self._stop.wait()
+        await self.service.stop()
+
+    def post(self, body: bytes) -> int:
+        self.falco.request("POST", "/", body, {"Content-Type": "application/json"})
+        answer = self.falco.getresponse()
+        answer.read()
+        return answer.status
+
+    def get(self, path: str) -> tuple[int, str]:
+        admin = http.client.HTTPConnection("127.0.0.1", self.service.admin_port, timeout=20)
+        admin.request("GET", path)
+        answer = admin.getresponse()
+        text = answer.read().decode()
+        admin.close()
+        return answer.status, text
+
+    def metric(self, name: str) -> float:
+        """The value of `falco_correlator_<name>`, labels included in the name."""
+        for line in self.get("/metrics")[1].splitlines():
+            if line.startswith(f"falco_correlator_{name} "):
+                return float(line.rpartition(" ")[2])
+        raise AssertionError(name)
+
+    def close(self) -> None:
+        self.falco.close()
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(20)
+
+
+Serving = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def serving(rules: list[CorrelationRule]) -> Serving:
+    """A context manager that runs a service with the given settings; ports are free ones."""
+    from sidecar.schema import build
+
+    @contextmanager
+    def running(settings: dict[str, Any]) -> Iterator[Running]:
+        plain = {"http": {"port": 0}, "admin": {"port": 0}, **settings}
+        service = Running(build(Settings, plain, "test"), rules)
+        try:
+            yield service
+        finally:
+            service.close()
+
+    return running
+
+
+def needs(program: str) -> str:
+    """The path of a program; without it the test is skipped, in CI it fails."""
+    path = shutil.which(program)
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{program} is not installed, and CI skips nothing")
+        pytest.skip(f"{program} is not installed")
+    return path
