@@ -5,12 +5,13 @@ that whoever floods from one container can push out only his own. What a quota p
 container's coarse context instead of being forgotten.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 from cachetools import TTLCache
 from msgspec import Struct
 
-from sidecar.lineage import HOST_INITS, Lineage, Seen, is_runtime
+from sidecar.lineage import HOST_INITS, INITS, Lineage, Process, Seen, is_runtime
 from sidecar.model import Alert, Detection, Fields, Span, Where
 
 CONTEXTS = 256
@@ -150,6 +151,7 @@ class Container:
         self.first = 0
         self.first_name = ""
         self.first_tty = 0
+        self.epoch = 0
         self.folded = 0
         self.kept = timer()
 
@@ -184,15 +186,30 @@ class Container:
         """
         if self.is_host or not chain:
             return
-        at = 0 if fields.vpid == 1 else 1 if fields.pvpid == 1 and len(chain) > 1 else None
+        at = 0 if fields.vpid == 1 else 1 if fields.pvpid == 1 and len(chain) > 1 else _init_below_runtime(chain)
         if at is None:
             return
         above = chain[at + 1 :]
         nested = any(seen.pid == self.first for seen in above)
         if not nested and (not self.first or (above and is_runtime(above[0].name))):
-            self.first, self.first_name = chain[at].pid, chain[at].name
+            self._first_is(chain[at].pid, chain[at].name)
         if at == 0 and self.first == chain[0].pid:
             self.first_tty = fields.tty or 0
+
+    def note_top(self, path: Sequence[Process]) -> None:
+        """Without better knowledge: what stands between the container's runtime and a service is its first process."""
+        if self.first or self.is_host:
+            return
+        for below, process in pairwise(path):
+            if is_runtime(process.name):
+                self._first_is(below.pid, below.name)
+                self.epoch = 0
+                return
+
+    def _first_is(self, pid: int, name: str) -> None:
+        if pid != self.first:
+            self.strangers.clear()  # judged without knowing where orphans end up
+        self.first, self.first_name, self.epoch = pid, name, pid
 
     def estrange(self, session: int) -> None:
         """Remember a session that belongs to no context."""
@@ -206,6 +223,13 @@ class Container:
             self.coarse[rule] = context
         else:
             coarse.absorb(context)
+
+
+def _init_below_runtime(chain: list[Seen]) -> int | None:
+    for index, (below, process) in enumerate(pairwise(chain)):
+        if is_runtime(process.name) and below.name in INITS:
+            return index
+    return None
 
 
 def _image(fields: Fields) -> str:

@@ -21,10 +21,13 @@ class AlertError(CorrelatorError):
 
 
 class ConfigError(CorrelatorError):
-    """A file that a person wrote is wrong; `problems` holds one line for each thing to mend."""
+    """A file that a person wrote is wrong; `problems` holds one line for each thing to mend.
+
+    `where` names the file, "" when each problem names its own.
+    """
 
     def __init__(self, where: str, problems: list[str]) -> None:
-        super().__init__("\n".join(f"{where}: {problem}" for problem in problems))
+        super().__init__("\n".join(f"{where}: {problem}" if where else problem for problem in problems))
         self.where = where
         self.problems = problems
 

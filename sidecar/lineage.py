@@ -15,12 +15,15 @@ from sidecar.model import Fields
 DEEPEST = 64
 """Steps that a walk towards the root takes at most; a loop made of reused pids ends here."""
 
-RUNTIMES = frozenset(("containerd-shim", "containerd-shim-runc-v2", "runc", "crun", "conmon", "dockerd", "docker-init"))
+RUNTIMES = frozenset(("containerd-shim", "containerd-shim-runc-v2", "runc", "crun", "conmon", "dockerd"))
 """Processes outside a container that start its first process, or enter it. Names are cut at 15 characters."""
 
 _RUNTIME_NAMES = frozenset(name[:15] for name in RUNTIMES) | RUNTIMES
 
 HOST_INITS = frozenset(("systemd", "init"))
+
+INITS = frozenset(("tini", "dumb-init", "docker-init", "catatonit", "pause", "init"))
+"""First processes that start one child at the beginning and afterwards only inherit orphans."""
 
 
 class Seen(NamedTuple):

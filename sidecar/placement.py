@@ -1,8 +1,8 @@
 """Where a detection belongs: the rule that decides between an attack and an administrator.
 
 A container is too wide a place (`kubectl exec` would mix with the application's mail) and a session id alone is wrong
-both ways (setsid splits it, cron siblings share it). So contexts hang on a **service root**, the outermost process of
-the service whose child gave the web-shell detection, and a detection joins
+both ways (setsid splits it, cron siblings share it). So contexts hang on a **service root**, the outermost service
+process above the web-shell detection, and a detection joins
 
 1. by *lineage*: the root stands among its process's remembered ancestors. What the service does itself is not meant: an
    SDK in php-fpm reading its own token is no theft. What was started below it is;
@@ -18,13 +18,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sidecar.context import COARSE, DETECTIONS, SESSIONS, Container, Containers, Context, Waiting
-from sidecar.lineage import Process, ancestry, is_runtime
+from sidecar.lineage import INITS, Process, ancestry, is_runtime
 from sidecar.model import Alert, Detection, Join
 from sidecar.rules import CorrelationRule
 from sidecar.traits import TRAITS
-
-PURE_INITS = frozenset(("tini", "dumb-init", "docker-init", "catatonit", "pause", "init"))
-"""First processes that start one child at the beginning and afterwards only inherit orphans."""
 
 SUPERVISORS = frozenset(
     (
@@ -171,13 +168,14 @@ def _coarse(container: Container, index: int, alert: Alert) -> Context:
 
 def _new(container: Container, anchor: int, name: str, alert: Alert, *, is_service: bool) -> Context:
     born = alert.fields.start or alert.time
-    return Context(anchor, name, is_service, born, container.first, {}, [], set(), alive=alert.time)
+    return Context(anchor, name, is_service, born, container.epoch, {}, [], set(), alive=alert.time)
 
 
 def _anchored(container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert) -> Context:
     """The context of a detection that makes one: that of the outermost known anchor above it, else a new one."""
     if not path:
         return _coarse(container, index, alert)
+    container.note_top(path)
     at = _service_root(container, rule, path)
     known = [i for i, process in enumerate(path) if (index, process.pid) in container.contexts]
     outer = max([*known, at])
@@ -199,16 +197,14 @@ def _anchored(container: Container, index: int, rule: CorrelationRule, path: lis
 
 
 def _service_root(container: Container, rule: CorrelationRule, path: list[Process]) -> int:
-    """Index in `path` of the outermost process of the unbroken chain of service processes above the detection's own.
+    """Index in `path` of the service root: the outermost service process above the detection's own.
 
     Without one it is the parent and what bears the same name above it; for a parent that starts anything (init, a
     container runtime) it is the process itself.
     """
-    for index in range(1, len(path)):
-        if rule.is_service(path[index].name):
-            while index + 1 < len(path) and rule.is_service(path[index + 1].name):
-                index += 1  # noqa: PLW2901 - the outer loop ends here
-            return index
+    services = [index for index in range(1, len(path)) if rule.is_service(path[index].name)]
+    if services:
+        return services[-1]
     if len(path) < 2 or _starts_anything(container, path[1]):
         return 0
     index = 1
@@ -222,7 +218,7 @@ def _starts_anything(container: Container, process: Process) -> bool:
     return (
         not name
         or is_runtime(name)
-        or name in PURE_INITS
+        or name in INITS
         or name in SUPERVISORS
         or name in STARTERS
         or (container.is_host and container.is_init(process.pid))
@@ -279,14 +275,14 @@ def _orphan(container: Container, path: list[Process], alert: Alert) -> int | No
         if process.pid == container.first or (container.is_host and container.is_init(process.pid)):
             return at - 1 if at else None
     entered = any(is_runtime(process.name) for process in path[1:])
-    parent_elsewhere = len(path) == 1 and alert.fields.pvpid not in (None, 0, 1)
+    parent_elsewhere = len(path) == 1 and not container.is_host and alert.fields.pvpid not in (None, 0, 1)
     return None if entered or parent_elsewhere or len(path) >= _VISIBLE else len(path) - 1
 
 
 def _may_be_below(container: Container, path: list[Process], at: int, context: Context) -> bool:
     """Whether an orphan can descend from a context's shell: it started later, and the anchor is not below it."""
     orphan = path[at]
-    if context.epoch and container.first and context.epoch != container.first:
+    if context.epoch and container.epoch and context.epoch != container.epoch:
         return False
     if orphan.start:
         if orphan.start < context.born:

@@ -205,7 +205,7 @@ def load(paths: Iterable[Path]) -> list[CorrelationRule]:
     if not rules and not problems:
         problems = [f"no rule files (*.yaml) in {', '.join(map(str, paths))}"]
     if problems:
-        raise ConfigError("rules", problems)
+        raise ConfigError("", problems)
     return rules
 
 

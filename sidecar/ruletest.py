@@ -30,10 +30,11 @@ def run(rules: Sequence[CorrelationRule]) -> Iterator[Result]:
     for rule in rules:
         for test in rule.written.tests:
             expected = tuple((each.severity, each.case) for each in test.expect)
-            yield Result(rule, test, expected, _play(rules, rule, test))
+            yield Result(rule, test, expected, play(rules, rule, test))
 
 
-def _play(rules: Sequence[CorrelationRule], rule: CorrelationRule, test: RuleTest) -> Outcome:
+def play(rules: Sequence[CorrelationRule], rule: CorrelationRule, test: RuleTest) -> Outcome:
+    """The notifications that a test gives."""
     pipeline = Pipeline(rules, timer=lambda: 0.0)
     notes = [note for body in alerts(rule, test.alerts) for note in pipeline.feed_json(body)[1]]
     notes += pipeline.settle()

@@ -22,10 +22,15 @@ BEGIN = 1_795_489_388_000_000_000
 HOUR = 3_600_000_000_000
 
 
-def alerts(rule: CorrelationRule, specs: Sequence[AlertSpec]) -> Iterator[bytes]:
-    """The JSON alerts of a story in order; an alert with several groups becomes one alert for each, of one event."""
+def alerts(
+    rule: CorrelationRule, specs: Sequence[AlertSpec], whole: Sequence[AlertSpec] | None = None
+) -> Iterator[bytes]:
+    """The JSON alerts of a story in order; an alert with several groups becomes one alert for each, of one event.
+
+    `whole` is the story that they are part of, if they are only a part: it says when each process started.
+    """
     started: dict[int, int] = {}
-    for spec in sorted(specs, key=lambda spec: spec.at):
+    for spec in sorted(whole or specs, key=lambda spec: spec.at):
         started.setdefault(_tree(spec)[-1][1], BEGIN + spec.at)
     for spec in specs:
         for name, tags in _falco_rules(rule, spec):
@@ -80,7 +85,8 @@ def _tree(spec: AlertSpec) -> list[tuple[str, int, int]]:
     tree = []
     for depth, word in enumerate(words):
         pid = _pid(spec, words[: depth + 1])
-        tree.append((word.partition("=")[0].partition("#")[0], pid, 1 if depth == inside and inside else pid % 1000 + 2))
+        vpid = pid if spec.host else 1 if depth == inside and inside else pid % 1000 + 2
+        tree.append((word.partition("=")[0].partition("#")[0], pid, vpid))
     return tree
 
 
@@ -115,5 +121,3 @@ def _pid(spec: AlertSpec, words: Sequence[str]) -> int:
     label = words[-1].partition("=")[2]
     name = label or ">".join(words)
     return 1000 + crc32(f"{place}|{name}".encode()) % 4_000_000
-
-

@@ -18,7 +18,7 @@ from sidecar.app import Service, make_sinks
 from sidecar.model import Notification
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, AlertSpec, CorrelationRule, load
-from sidecar.schema import Duration
+from sidecar.schema import Duration, build
 from sidecar.settings import Settings
 from sidecar.story import alerts
 
@@ -143,7 +143,6 @@ Serving = Callable[[dict[str, Any]], Any]
 @pytest.fixture
 def serving(rules: list[CorrelationRule]) -> Serving:
     """A context manager that runs a service with the given settings; ports are free ones."""
-    from sidecar.schema import build
 
     @contextmanager
     def running(settings: dict[str, Any]) -> Iterator[Running]:

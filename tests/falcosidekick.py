@@ -11,8 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 PRIORITIES = {
-    p.lower(): p
-    for p in ("Emergency", "Alert", "Critical", "Error", "Warning", "Notice", "Informational", "Debug")
+    p.lower(): p for p in ("Emergency", "Alert", "Critical", "Error", "Warning", "Notice", "Informational", "Debug")
 } | {"info": "Informational"}
 TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)")
 TEXTS = ("output", "rule", "source", "hostname", "uuid")

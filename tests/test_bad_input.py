@@ -53,7 +53,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "a list": (b"[" + good() + b"]", "not_an_object"),
     "a number": (b"5", "not_an_object"),
     "null": (b"null", "not_an_object"),
-    "no output_fields": (json.dumps({k: v for k, v in GOOD.items() if k != "output_fields"}).encode(), "no_output_fields"),
+    "no output_fields": (
+        json.dumps({k: v for k, v in GOOD.items() if k != "output_fields"}).encode(),
+        "no_output_fields",
+    ),
     "empty output_fields": (good(output_fields={}), "no_output_fields"),
     "null output_fields": (good(output_fields=None), "no_output_fields"),
     "output_fields a list": (good(output_fields=["a"]), "wrong_type"),
@@ -140,9 +143,7 @@ def test_a_time_in_the_future_is_taken_for_now(rules: list[CorrelationRule], rul
     assert now == notes[0].last
 
 
-def test_our_own_incident_coming_back_is_counted_and_does_nothing(
-    pipeline: Pipeline, rule: CorrelationRule
-) -> None:
+def test_our_own_incident_coming_back_is_counted_and_does_nothing(pipeline: Pipeline, rule: CorrelationRule) -> None:
     story = [spec("nginx > sh", "web_shell"), spec("nginx > sh > curl", "network", "credential", at="1s")]
     for body in alerts(rule, story):
         pipeline.feed_json(body)

@@ -85,9 +85,7 @@ def test_what_is_not_a_time_with_zone_is_refused(stamp: str) -> None:
 
 def test_absent_is_none_whether_null_empty_or_na() -> None:
     fields = '{"proc.pid":7,"proc.name":"<NA>","user.name":"","container.name":null,"proc.tty":"<NA>"}'
-    alert = decode.envelope(
-        f'{{"rule":"R","time":"2026-11-24T03:03:08Z","output_fields":{fields}}}'.encode()
-    ).alert()
+    alert = decode.envelope(f'{{"rule":"R","time":"2026-11-24T03:03:08Z","output_fields":{fields}}}'.encode()).alert()
 
     assert (7, None, None, None, None) == (
         alert.fields.pid,
