@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from sidecar.http1 import Limits, Request, Response, ServerProtocol, ServerStats
+from sidecar.http_server import Limits, Request, Response, ServerProtocol, ServerStats
 from sidecar.settings import Admin
 
 NOT_FOUND = Response("404 Not Found", b"try /healthz, /readyz or /metrics\n")

@@ -11,11 +11,17 @@ from typing import Any
 
 import msgspec
 
-from sidecar.model import PRIORITY, Notification
+from sidecar.model import PRIORITY, Fields, Notification
 from sidecar.notify import SECOND, moments, story
 
 LONGEST = 500
 """Bytes of one text: Falcosidekick cuts above 512 once the event is larger than 4,096 bytes."""
+
+_OF_THE_PROCESS = tuple(
+    (field.encode_name, field.name)
+    for field in msgspec.structs.fields(Fields)
+    if field.encode_name.startswith(("proc.", "user.", "fd.")) and not field.encode_name.endswith(("]", ".ts"))
+)
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -101,22 +107,8 @@ def _fields(note: Notification) -> Iterator[tuple[str, str]]:
     yield "container.image.tag", fields.image_tag or ""
     yield "k8s.ns.name", where.namespace
     yield "k8s.pod.name", where.pod
-    for name, value in (
-        ("proc.pid", fields.pid),
-        ("proc.vpid", fields.vpid),
-        ("proc.ppid", fields.ppid),
-        ("proc.sid", fields.sid),
-        ("proc.tty", fields.tty),
-        ("proc.name", fields.name),
-        ("proc.pname", fields.aname1 or fields.pname),
-        ("proc.exepath", fields.exepath),
-        ("proc.cmdline", fields.cmdline),
-        ("user.name", fields.user),
-        ("user.uid", fields.uid),
-        ("fd.name", fields.file),
-        ("fd.rip", fields.remote_ip),
-        ("fd.rport", fields.remote_port),
-    ):
+    for name, attribute in _OF_THE_PROCESS:
+        value = getattr(fields, attribute)
         yield name, "" if value is None else str(value)
 
 

@@ -4,13 +4,16 @@ An alert names its process and up to six ancestors. When a process is orphaned t
 later alerts show that one; here the first parent seen is kept, so ancestry that was visible once stays known.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from cachetools import TTLCache
 from msgspec import Struct
 
 from sidecar.model import Fields
+
+VISIBLE = 7
+"""Processes that one alert can name: its own and six ancestors."""
 
 DEEPEST = 64
 """Steps that a walk towards the root takes at most; a loop made of reused pids ends here."""
@@ -119,14 +122,14 @@ class Lineage:
             known.seen = max(known.seen, time)
         return relinked, replaced
 
-    def above(self, pid: int) -> Iterator[int]:
-        """The pids of a process's ancestors, nearest first, as far as remembered."""
-        for _ in range(DEEPEST):
-            known = self._processes.get(pid)
-            if known is None or not known.parent:
-                return
-            pid = known.parent
-            yield pid
+    def path(self, pid: int) -> list[Process]:
+        """A process and its ancestors, nearest first, as far as remembered."""
+        path: list[Process] = []
+        process = self._processes.get(pid)
+        while process is not None and len(path) < DEEPEST:
+            path.append(process)
+            process = self._processes.get(process.parent)
+        return path
 
 
 def _is_reused(known: Process, seen: Seen, parent: int, is_init: Callable[[int], bool]) -> bool:

@@ -8,7 +8,7 @@ import logging
 
 import tenacity
 
-from sidecar.http1 import Client
+from sidecar.http_client import Client
 from sidecar.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class PassThroughQueue(WorkQueue[bytes]):
             before_sleep=self._failed,
             retry_error_callback=lambda _: HUNG_UP,
         )
-        status = await retrying(self._client.post, item)
+        status: int = await retrying(self._client.post, item)
         return "sent" if 200 <= status < 300 else "rejected"
 
     async def stop(self, grace: float) -> None:

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import falcosidekick
 import hypothesis
 import pytest
 
-import falcosidekick
 from sidecar.app import Service, make_sinks
 from sidecar.model import Notification
 from sidecar.pipeline import Pipeline

@@ -1,4 +1,4 @@
-"""Falco's gRPC output as it behaves: one queue for all readers, `get` drains it and ends, `sub` sends only when asked."""
+"""Falco's gRPC output as it behaves: one queue for all readers, `get` drains and ends, `sub` sends when asked."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
-
 from conftest import Serving, spec, told
 from falcosidekick import Falcosidekick
+
 from sidecar.incident import to_json
 from sidecar.pipeline import Pipeline
 from sidecar.rules import CorrelationRule
@@ -115,21 +115,21 @@ def test_odd_input_is_counted_and_used(pipeline: Pipeline, name: str) -> None:
 def test_unusual_but_valid_input_is_used_like_any_other(pipeline: Pipeline, name: str) -> None:
     pipeline.feed_json(FINE[name])
 
-    assert ({}, 1) == (dict(pipeline.reasons), pipeline.detections)
+    assert (dict(pipeline.reasons), pipeline.detections) == ({}, 1)
 
 
 def test_a_second_delivery_of_the_same_alert_is_a_duplicate(pipeline: Pipeline) -> None:
     pipeline.feed_json(good())
     pipeline.feed_json(good())
 
-    assert ({"duplicate": 1}, 1) == (dict(pipeline.reasons), pipeline.detections)
+    assert (dict(pipeline.reasons), pipeline.detections) == ({"duplicate": 1}, 1)
 
 
 def test_another_rule_on_the_same_event_is_no_duplicate(pipeline: Pipeline) -> None:
     pipeline.feed_json(good())
     pipeline.feed_json(good(rule="Web Server Spawned Shell"))
 
-    assert ({}, 2) == (dict(pipeline.reasons), pipeline.detections)
+    assert (dict(pipeline.reasons), pipeline.detections) == ({}, 2)
 
 
 def test_a_time_in_the_future_is_taken_for_now(rules: list[CorrelationRule], rule: CorrelationRule) -> None:
@@ -138,8 +138,8 @@ def test_a_time_in_the_future_is_taken_for_now(rules: list[CorrelationRule], rul
     shell, curl = alerts(rule, [spec("nginx > sh", "web_shell"), spec("nginx > sh > curl", "network", at="1h")])
     notes = [note for body in (shell, curl) for note in pipeline.feed_json(body)[1]] + pipeline.settle()
 
-    assert [("medium", "Web Shell with Network Activity")] == told(notes)
-    assert {"future_time": 1} == dict(pipeline.reasons)
+    assert told(notes) == [("medium", "Web Shell with Network Activity")]
+    assert dict(pipeline.reasons) == {"future_time": 1}
     assert now == notes[0].last
 
 
@@ -150,8 +150,8 @@ def test_our_own_incident_coming_back_is_counted_and_does_nothing(pipeline: Pipe
     (note,) = pipeline.settle()
     verdict, due = pipeline.feed_json(to_json(note))
 
-    assert (True, []) == (verdict.own_incident, due)
-    assert {"own_incident": 1} == dict(pipeline.reasons)
+    assert (verdict.own_incident, due) == (True, [])
+    assert dict(pipeline.reasons) == {"own_incident": 1}
 
 
 @pytest.mark.slow
@@ -172,9 +172,9 @@ def test_over_http_every_bad_input_is_answered_200_passed_through_and_the_attack
         raw for raw in passed if b"Falco internal" not in raw
     ]
     assert {reason for _, reason in [*BAD.values(), *ODD.values()]} <= set(reasons)
-    assert [("Warning", "Web Shell with Network Activity")] == [
+    assert [
         (event["priority"], event["rule"]) for event in sidekick.events if "incident.id" in event["output_fields"]
-    ]
+    ] == [("Warning", "Web Shell with Network Activity")]
 
 
 @pytest.mark.slow
@@ -186,6 +186,6 @@ def test_a_body_over_4_mib_is_refused_and_counted_and_the_service_lives(serving:
             status = 413
         service.falco.close()
 
-        assert 413 == status
-        assert 1.0 == service.metric('http_refused_total{status="413"}')
-        assert 200 == service.post(good())
+        assert status == 413
+        assert service.metric('http_refused_total{status="413"}') == 1.0
+        assert service.post(good()) == 200

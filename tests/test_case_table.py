@@ -5,9 +5,9 @@ from itertools import permutations, product
 from typing import Any
 
 import pytest
-
 from conftest import Serving, spec
 from falcosidekick import Falcosidekick
+
 from sidecar.rules import CorrelationRule
 from sidecar.story import alerts
 
@@ -84,7 +84,7 @@ def test_the_oracle_counts_18_silent_5_medium_3_high_and_6_critical_states() -> 
         for state in STATES
     )
 
-    assert {"nothing": 18, "medium": 5, "high": 3, "critical": 6} == found
+    assert found == {"nothing": 18, "medium": 5, "high": 3, "critical": 6}
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_all_32_states_end_in_their_case(serving: Serving, sidekick: Falcosideki
 
     for name, groups in stories.items():
         wanted = oracle(set(groups))
-        assert (cases(events[name]) or [NOTHING])[-1] == wanted or _better_row_was_silent(cases(events[name]), wanted)
+        assert next(reversed(cases(events[name])), NOTHING) == wanted or _better_row_was_silent(cases(events[name]), wanted)
 
 
 def _better_row_was_silent(got: list[tuple[str, str]], wanted: tuple[str, str] | None) -> bool:

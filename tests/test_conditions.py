@@ -34,13 +34,13 @@ def test_adding_a_group_never_ends_a_case(text: str) -> None:
 def test_the_first_condition_that_holds_wins() -> None:
     made = table([parse("a and b", GROUPS), parse("a", GROUPS)], GROUPS)
 
-    assert (NO_CASE, 1, NO_CASE, 0) == tuple(made[:4])
+    assert tuple(made[:4]) == (NO_CASE, 1, NO_CASE, 0)
 
 
 def test_and_binds_closer_than_or() -> None:
     made = table([parse("a or b and c", GROUPS)], GROUPS)
 
-    assert (0, NO_CASE) == (made[0b0001], made[0b0010])
+    assert (made[0b0001], made[0b0010]) == (0, NO_CASE)
 
 
 @pytest.mark.parametrize(

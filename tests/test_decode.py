@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
+import fake_falco
 import msgspec
 import pytest
+from conftest import DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
-import fake_falco
-from conftest import DATA
 from sidecar import decode
 from sidecar.errors import AlertError
 from sidecar.model import Alert
@@ -87,13 +87,13 @@ def test_absent_is_none_whether_null_empty_or_na() -> None:
     fields = '{"proc.pid":7,"proc.name":"<NA>","user.name":"","container.name":null,"proc.tty":"<NA>"}'
     alert = decode.envelope(f'{{"rule":"R","time":"2026-11-24T03:03:08Z","output_fields":{fields}}}'.encode()).alert()
 
-    assert (7, None, None, None, None) == (
+    assert (
         alert.fields.pid,
         alert.fields.name,
         alert.fields.user,
         alert.fields.container_name,
         alert.fields.tty,
-    )
+    ) == (7, None, None, None, None)
 
 
 @pytest.mark.parametrize("cid", ["host", "", None])

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-
 from conftest import DATA
 from falcosidekick import Panicked, Refused, handle
 
@@ -13,6 +12,7 @@ VECTORS = json.loads((DATA / "falcosidekick_contract_vectors.json").read_text())
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
 def test_it_answers_each_recorded_request_as_the_real_one_did(vector: dict[str, Any]) -> None:
+    status: int | str
     try:
         status, forwarded = 200, handle(vector["body"].encode())
     except Refused:

@@ -5,19 +5,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import fake_falco
 import grpc
 import pytest
-
-import fake_falco
 from certificates import make_ca
 from conftest import DATA, Serving
 from fake_falco import FakeFalco
 from falcosidekick import Falcosidekick
+from test_decode import recorded_responses
+
 from sidecar.incident import to_json
 from sidecar.pipeline import Pipeline
 from sidecar.rules import CorrelationRule
 from sidecar.sources.grpc import GrpcEnvelope, take
-from test_decode import recorded_responses
 
 STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()
 
@@ -50,7 +50,7 @@ def test_a_bad_message_is_counted_and_the_others_are_used(pipeline: Pipeline) ->
     good = fake_falco.responses(STOCK)
     take(pipeline, [b"\xff\xff\xff", *good])
 
-    assert {"not_json": 1} == dict(pipeline.reasons)
+    assert dict(pipeline.reasons) == {"not_json": 1}
     assert len(good) + 1 == pipeline.received
 
 
@@ -60,7 +60,7 @@ def test_bytes_that_are_not_utf8_are_replaced_and_counted(pipeline: Pipeline) ->
     )
     take(pipeline, [message.replace(b"BAD", b"\xff\xfe\xfd")])
 
-    assert ({"bad_utf8": 1}, 1) == (dict(pipeline.reasons), pipeline.detections)
+    assert (dict(pipeline.reasons), pipeline.detections) == ({"bad_utf8": 1}, 1)
 
 
 def test_falcos_own_events_are_internal_by_either_field() -> None:
@@ -73,7 +73,7 @@ def test_falcos_own_events_are_internal_by_either_field() -> None:
         except Exception as error:  # noqa: BLE001 - its reason is what is asked
             pipeline_reasons.append(str(error))
 
-    assert ["internal", "internal"] == pipeline_reasons
+    assert pipeline_reasons == ["internal", "internal"]
 
 
 def _shell() -> dict[str, Any]:
@@ -90,18 +90,18 @@ def test_recorded_responses_over_a_unix_socket_become_the_incident(
         events = sidekick.wait_for(1)
         wait_until(lambda: service.service.pipeline.received == len(recorded_responses()))
 
-    assert ["Shell Execution Detected"] == [event["rule"] for event in events]
-    assert "faa4e3dfca7c" == events[0]["output_fields"]["container.id"]
+    assert [event["rule"] for event in events] == ["Shell Execution Detected"]
+    assert events[0]["output_fields"]["container.id"] == "faa4e3dfca7c"
 
 
 @pytest.mark.slow
 def test_falco_may_come_late_go_away_and_come_back(serving: Serving, sidekick: Falcosidekick, tmp_path: Path) -> None:
     falco, address = FakeFalco(), f"unix://{tmp_path}/falco.sock"
     with serving(settings(address, sidekick)) as service:
-        assert (503, "Falco's gRPC output does not answer\n") == service.get("/readyz")
+        assert service.get("/readyz") == (503, "Falco's gRPC output does not answer\n")
         with fake_falco.running(address, falco):
             wait_until(lambda: service.service.grpc.connected)
-            assert (200, "ok\n") == service.get("/readyz")
+            assert service.get("/readyz") == (200, "ok\n")
         wait_until(lambda: not service.service.grpc.connected)
         falco.queue.extend(fake_falco.responses(STOCK))
         with fake_falco.running(address, falco):
@@ -130,4 +130,4 @@ def test_mutual_tls_is_spoken_to_a_network_address(serving: Serving, sidekick: F
     with fake_falco.running("localhost:0", falco, credentials) as port:
         files = {"ca": str(ca.cert), "cert": str(client.cert), "key": str(client.key)}
         with serving(settings(f"localhost:{port}", sidekick, **files)):
-            assert 3 == len(sidekick.wait_for(3))
+            assert len(sidekick.wait_for(3)) == 3

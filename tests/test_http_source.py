@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from conftest import DATA, Running, Serving, needs
 from falcosidekick import Falcosidekick
 
@@ -60,7 +59,7 @@ def test_curl_sends_all_recorded_alerts_over_one_connection_and_the_incidents_co
         answers = curl(service, STOCK, tmp_path)
 
     assert ["200 1"] + ["200 0"] * (len(STOCK) - 1) == answers
-    assert ["Web Shell with Network Activity"] * 3 == [event["rule"] for event in sidekick.events]
+    assert [event["rule"] for event in sidekick.events] == ["Web Shell with Network Activity"] * 3
 
 
 def test_a_large_body_is_told_to_continue_at_once(serving: Serving, tmp_path: Path) -> None:
@@ -70,7 +69,7 @@ def test_a_large_body_is_told_to_continue_at_once(serving: Serving, tmp_path: Pa
         answers = curl(service, [json.dumps(alert).encode()], tmp_path)
         took = time.monotonic() - began
 
-    assert ["200 1"] == answers
+    assert answers == ["200 1"]
     assert took < 0.9  # without the 100 curl waits a full second
 
 
@@ -96,7 +95,7 @@ def test_a_redirect_is_never_given_and_any_path_is_taken(serving: Serving) -> No
 def test_what_is_no_alert_is_refused_and_counted(serving: Serving, request_bytes: bytes, status: bytes) -> None:
     with serving(STDOUT) as service:
         assert raw(service, request_bytes).startswith(b"HTTP/1.1 " + status)
-        assert 200 == service.post(STOCK[0])
+        assert service.post(STOCK[0]) == 200
 
 
 def test_chunked_and_pipelined_requests_are_answered_in_order(serving: Serving) -> None:
@@ -108,8 +107,8 @@ def test_chunked_and_pipelined_requests_are_answered_in_order(serving: Serving) 
     with serving(STDOUT) as service:
         answer = raw(service, one + chunks + b"0\r\n\r\n" + last)
 
-        assert 3 == answer.count(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        assert 2 == service.service.pipeline.detections
+        assert answer.count(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") == 3
+        assert service.service.pipeline.detections == 2
 
 
 def test_a_request_that_never_ends_is_cut_off_and_does_not_disturb_others(serving: Serving) -> None:
@@ -117,14 +116,14 @@ def test_a_request_that_never_ends_is_cut_off_and_does_not_disturb_others(servin
         answer = raw(service, b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nabc")
 
         assert answer.startswith(b"HTTP/1.1 408 ")
-        assert 200 == service.post(STOCK[0])
+        assert service.post(STOCK[0]) == 200
 
 
 def test_connections_beyond_the_limit_are_refused_and_told_so(serving: Serving) -> None:
     with serving({**STDOUT, "http": {"port": 0, "max_connections": 1}}) as service:
-        assert 200 == service.post(STOCK[0])
+        assert service.post(STOCK[0]) == 200
         assert raw(service, b"").startswith(b"HTTP/1.1 503 ")
-        assert 200 == service.post(STOCK[1])
+        assert service.post(STOCK[1]) == 200
 
 
 def test_the_answer_comes_within_10_ms_while_the_sink_hangs(serving: Serving) -> None:

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-
 from conftest import DATA, Serving, spec
 from falcosidekick import Falcosidekick, Panicked
+
 from sidecar.rules import CorrelationRule
 from sidecar.story import alerts
 
@@ -37,7 +37,7 @@ def test_our_own_detections_go_on_only_when_all_is_asked_for(
             service.post(body)
 
     assert count == len(raw_alerts(sidekick))
-    assert 1 == len(sidekick.raw) - count
+    assert len(sidekick.raw) - count == 1
 
 
 def test_an_outage_of_falcosidekick_loses_nothing_and_keeps_the_order(
@@ -67,7 +67,7 @@ def test_an_alert_that_kills_the_receiver_is_given_up_and_the_next_ones_go_on(
         sidekick.wait_for(1)
 
         assert [STOCK[1]] == raw_alerts(sidekick)
-        assert 1.0 == service.metric('pass_through_alerts_total{outcome="rejected"}')
+        assert service.metric('pass_through_alerts_total{outcome="rejected"}') == 1.0
 
 
 def test_a_full_queue_drops_the_oldest_and_counts(serving: Serving) -> None:
@@ -77,7 +77,7 @@ def test_a_full_queue_drops_the_oldest_and_counts(serving: Serving) -> None:
     }
     with serving(settings) as service:
         for line in STOCK[:30]:
-            assert 200 == service.post(line)
+            assert service.post(line) == 200
 
-        assert 20.0 == service.metric('pass_through_alerts_total{outcome="dropped"}')
-        assert 10.0 == service.metric("pass_through_pending")
+        assert service.metric('pass_through_alerts_total{outcome="dropped"}') == 20.0
+        assert service.metric("pass_through_pending") == 10.0

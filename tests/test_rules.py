@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-
 from conftest import DATA
+
 from sidecar import jsonschema, ruletest
 from sidecar.errors import ConfigError
 from sidecar.rules import SHIPPED, CorrelationRule, RuleFile, compiled, load
@@ -96,7 +96,7 @@ def test_more_groups_than_the_table_can_hold_are_refused() -> None:
     data = changed("groups", {f"g{number}": {"tags": ["t"]} for number in range(13)})
     data |= {"cases": [{"name": "c", "severity": "low", "when": "g1"}], "anchor": {"groups": ["g1"]}, "tests": []}
 
-    assert ["groups: 13 groups, at most 12 are supported"] == problems(data)
+    assert problems(data) == ["groups: 13 groups, at most 12 are supported"]
 
 
 def test_two_rules_with_one_id_are_refused(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from conftest import Play, spec
 from falcosidekick import Falcosidekick
+
 from sidecar.delivery import Delivery
 from sidecar.errors import Refused, SinkError
 from sidecar.incident import to_event
@@ -117,7 +117,7 @@ def test_a_sink_that_fails_is_tried_again_until_it_takes_and_the_order_is_kept(n
     delivery = asyncio.run(deliver(flaky, notes))
 
     assert [note.case for note in notes] == flaky.taken
-    assert {"sent": 2, "failed": 2} == dict(delivery.counts)
+    assert dict(delivery.counts) == {"sent": 2, "failed": 2}
     assert flaky.closed
 
 
@@ -126,14 +126,14 @@ def test_a_notification_that_is_refused_for_good_does_not_hold_up_the_next(notes
     delivery = asyncio.run(deliver(flaky, notes))
 
     assert [notes[1].case] == flaky.taken
-    assert {"refused": 1, "sent": 1} == dict(delivery.counts)
+    assert dict(delivery.counts) == {"refused": 1, "sent": 1}
 
 
 def test_beyond_its_room_a_queue_drops_the_oldest_and_counts(notes: list[Notification]) -> None:
     delivery = asyncio.run(deliver(flaky := Flaky(), notes, room=1))
 
     assert [notes[1].case] == flaky.taken
-    assert {"dropped": 1, "sent": 1} == dict(delivery.counts)
+    assert dict(delivery.counts) == {"dropped": 1, "sent": 1}
 
 
 HTTP_SINKS: list[Callable[[str], Sink]] = [

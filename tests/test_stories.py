@@ -5,9 +5,9 @@ from itertools import combinations, permutations
 from pathlib import Path
 
 import pytest
+from conftest import told
 from msgspec import Struct
 
-from conftest import told
 from sidecar import ruletest
 from sidecar.pipeline import Pipeline
 from sidecar.rules import CorrelationRule, RuleTest

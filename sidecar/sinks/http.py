@@ -1,7 +1,7 @@
 """What the HTTP sinks share: one POST a notification, and what the answer's status means."""
 
 from sidecar.errors import Refused, SinkError
-from sidecar.http1 import Client
+from sidecar.http_client import Client
 from sidecar.incident import to_json
 from sidecar.model import Notification
 from sidecar.sinks import delivery_key

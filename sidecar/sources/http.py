@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from sidecar.decode import MAX_BYTES
-from sidecar.http1 import OK, Limits, Request, Response, ServerProtocol, ServerStats
+from sidecar.http_server import OK, Limits, Request, Response, ServerProtocol, ServerStats
 from sidecar.settings import HttpSource
 
 NOT_ALLOWED = Response("405 Method Not Allowed", b"POST Falco's alerts here (falco.yaml: http_output.url)\n")

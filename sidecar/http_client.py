@@ -1,0 +1,100 @@
+"""HTTP/1.1 towards Falcosidekick and webhooks: one kept connection, one request at a time, no redirects.
+
+The same parser (httptools) as on the serving side, instead of a client library that would cost more memory than the
+rest of the service.
+"""
+
+import asyncio
+import ssl
+from urllib.parse import urlsplit
+
+import httptools
+
+
+class Client:
+    """Posts to one URL over one kept connection, one request at a time. Redirects are not followed.
+
+    Raises OSError (also for a time-out, and for an answer that is not HTTP) from `post`; the connection is then closed
+    and the next post opens a new one.
+    """
+
+    def __init__(self, url: str, *, timeout: float, headers: dict[str, str] | None = None) -> None:
+        parts = urlsplit(url)
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if self._tls else 80)
+        self._timeout = timeout
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        self._head = (
+            f"POST {target} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
+            f"User-Agent: falco-correlator\r\nContent-Type: application/json\r\n{extra}"
+        )
+        self._connection: _ClientProtocol | None = None
+
+    async def post(self, body: bytes, headers: str = "") -> int:
+        """Send one body; `headers` are further header lines, each ending in CRLF. Returns the answer's status."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                connection = await self._connected()
+                head = f"{self._head}{headers}Content-Length: {len(body)}\r\n\r\n"
+                return await connection.exchange(head.encode() + body)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Drop the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def _connected(self) -> "_ClientProtocol":
+        if self._connection is None or self._connection.closed:
+            loop = asyncio.get_running_loop()
+            _, self._connection = await loop.create_connection(_ClientProtocol, self._host, self._port, ssl=self._tls)
+        return self._connection
+
+
+class _ClientProtocol(asyncio.Protocol):
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[int] | None = None
+        self.closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream protocol is given
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._fail(exc or ConnectionResetError("the connection was closed before an answer came"))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(ConnectionError("the answer is not HTTP"))
+            self.close()
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        keep = self._parser.should_keep_alive()
+        if status >= 200 and self._answer is not None and not self._answer.done():
+            self._answer.set_result(status)
+        self._parser = httptools.HttpResponseParser(self)
+        if not keep:
+            self.close()
+
+    async def exchange(self, data: bytes) -> int:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(data)
+        return await self._answer
+
+    def close(self) -> None:
+        self.closed = True
+        self._transport.abort()
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)

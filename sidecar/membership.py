@@ -1,0 +1,92 @@
+"""Who belongs to a context: by lineage, by session, or as an orphan. `sidecar.placement` tells the rule in words."""
+
+from sidecar.anchors import STARTERS
+from sidecar.context import Container, Context
+from sidecar.lineage import VISIBLE, Process, is_runtime
+from sidecar.model import Alert, Join
+from sidecar.rules import CorrelationRule
+
+_EXECS = frozenset(("execve", "execveat"))
+
+
+def join(
+    container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert
+) -> tuple[Context, Join] | None:
+    """The context that a detection belongs to and how, or None."""
+    if path and container.contexts:
+        for at in range(len(path) - 1, -1, -1):
+            context = container.contexts.get((index, path[at].pid))
+            if context is not None:
+                return None if _is_service_itself(rule, path[: at + 1], context, alert) else (context, "lineage")
+        orphaned = _orphaned(container, index, path, alert)
+        if orphaned is not None:
+            return orphaned
+    coarse = container.coarse.get(index)
+    return (coarse, "container") if coarse is not None and not _is_outside(container, path) else None
+
+
+def _is_service_itself(rule: CorrelationRule, path: list[Process], context: Context, alert: Alert) -> bool:
+    """Whether the detection is what the service does of its own: `path` leads from its process up to the anchor."""
+    if len(path) == 1:
+        return context.is_service
+    if alert.fields.evt_type in _EXECS or any(process.anchors_shell for process in path[:-1]):
+        return False
+    return path[0].above_shell or all(rule.is_service(process.name) for process in path)
+
+
+def _orphaned(container: Container, index: int, path: list[Process], alert: Alert) -> tuple[Context, Join] | None:
+    """The context of an orphan, or of a process below one."""
+    session = max(alert.fields.sid or 0, 0)
+    at = _orphan(container, path, alert)
+    if at is None or _is_habit(container, alert, path[at]):
+        container.estrange(session)
+        return None
+    contexts = [c for c in container.of_rule(index) if _may_be_below(container, path, at, c)]
+    for context in contexts:
+        if session and session in context.sessions:
+            return context, "session"
+    if container.is_host or container.first_name in STARTERS or session in container.strangers or not contexts:
+        return None
+    return max(contexts, key=lambda c: c.born), "orphan"
+
+
+def _orphan(container: Container, path: list[Process], alert: Alert) -> int | None:
+    """Index in `path` of the process that was orphaned, None if there is none.
+
+    It is the one below init. That it has children of its own does not matter: `_may_be_below` asks when it started.
+    """
+    for at, process in enumerate(path):
+        if process.pid == container.first or (container.is_host and container.is_init(process.pid)):
+            return at - 1 if at else None
+    entered = any(is_runtime(process.name) for process in path[1:])
+    parent_elsewhere = len(path) == 1 and not container.is_host and alert.fields.pvpid not in (None, 0, 1)
+    return None if entered or parent_elsewhere or len(path) >= VISIBLE else len(path) - 1
+
+
+def _may_be_below(container: Container, path: list[Process], at: int, context: Context) -> bool:
+    """Whether an orphan can descend from a context's shell: it started later, and the anchor is not below it."""
+    orphan = path[at]
+    if context.epoch and container.epoch and context.epoch != container.epoch:
+        return False
+    if orphan.start:
+        if orphan.start < context.born:
+            return False
+    elif at > 0 and not container.is_host:
+        return False
+    return all(process.pid != orphan.pid for process in container.lineage.path(context.anchor))
+
+
+def _is_habit(container: Container, alert: Alert, orphan: Process) -> bool:
+    """Whether the first process had the same thing done before: a health check in the entry script, not an orphan."""
+    return any(
+        held.alert.rule == alert.rule
+        and held.alert.fields.cmdline == alert.fields.cmdline
+        and held.alert.time < (orphan.start or alert.time)
+        and held.alert.fields.pid != alert.fields.pid
+        for held in container.waiting
+    )
+
+
+def _is_outside(container: Container, path: list[Process]) -> bool:
+    inside = any(process.pid == container.first for process in path)
+    return not inside and any(is_runtime(process.name) for process in path[1:])
