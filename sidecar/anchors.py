@@ -45,15 +45,15 @@ def anchored(container: Container, index: int, rule: CorrelationRule, path: list
         return coarse(container, index, alert)
     container.note_top(path)
     at = _service_root(container, rule, path)
-    known = [i for i, process in enumerate(path) if (index, process.pid) in container.contexts]
+    known = [i for i, process in enumerate(path) if process.anchors and (index, process.pid) in container.contexts]
     outer = max([*known, at])
     root = path[outer]
     context = container.contexts.get((index, root.pid))
     if context is None:
         context = _new(container, root.pid, root.name, alert, is_service=outer > 0)
         container.contexts[index, root.pid] = context
+        root.anchors = True
     else:
-        container.contexts[index, root.pid] = context  # its TTL begins anew
         context.born = min(context.born, alert.fields.start or alert.time)
     for i in known:
         if i != outer:

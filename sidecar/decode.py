@@ -6,6 +6,7 @@ the output fields, kept as raw bytes until then, only for those that a correlati
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -109,13 +110,19 @@ def nanoseconds(stamp: str) -> int:
     try:
         whole, _, rest = stamp.partition(".")
         digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        seconds = int(datetime.fromisoformat(whole + rest[len(digits) :]).timestamp())
+        seconds = _seconds(whole + rest[len(digits) :])
     except (ValueError, OverflowError):
         raise AlertError("bad_time") from None
-    zoned = stamp[-1:] in "Zz" or "+" in stamp[19:] or "-" in stamp[19:]
-    if not zoned or seconds <= 0:
-        raise AlertError("bad_time")
     return seconds * 1_000_000_000 + int(digits[:9].ljust(9, "0"))
+
+
+@lru_cache(maxsize=64)  # alerts come many a second
+def _seconds(stamp: str) -> int:
+    moment = datetime.fromisoformat(stamp)
+    seconds = int(moment.timestamp())
+    if moment.tzinfo is None or seconds <= 0:
+        raise ValueError(stamp)
+    return seconds
 
 
 def _fields(raw: bytes) -> Fields:

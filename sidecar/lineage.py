@@ -7,9 +7,9 @@ later alerts show that one; here the first parent seen is kept, so ancestry that
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cachetools import TTLCache
 from msgspec import Struct
 
+from sidecar.generations import Generations
 from sidecar.model import Fields
 
 VISIBLE = 7
@@ -18,7 +18,20 @@ VISIBLE = 7
 DEEPEST = 64
 """Steps that a walk towards the root takes at most; a loop made of reused pids ends here."""
 
-RUNTIMES = frozenset(("containerd-shim", "containerd-shim-runc-v2", "runc", "crun", "conmon", "dockerd"))
+RUNTIMES = frozenset(
+    (
+        "containerd-shim",
+        "containerd-shim-runc-v2",
+        "runc",
+        "crun",
+        "conmon",
+        "conmonrs",
+        "dockerd",
+        "youki",
+        "kata-agent",
+        "docker-containerd-shim",
+    ),
+)
 """Processes outside a container that start its first process, or enter it. Names are cut at 15 characters."""
 
 _RUNTIME_NAMES = frozenset(name[:15] for name in RUNTIMES) | RUNTIMES
@@ -45,8 +58,8 @@ class Process(Struct, gc=False):
     start: int
     parent: int
     seen: int
-    kept: float = 0.0
-    """When its TTL last began, on the timer of the table."""
+    anchors: bool = False
+    """A context hangs on it."""
     anchors_shell: bool = False
     """It gave an anchoring detection: what runs below it is not the service any more."""
     above_shell: bool = False
@@ -75,16 +88,14 @@ def ancestry(fields: Fields) -> list[Seen]:
 
 def is_runtime(name: str) -> bool:
     """Whether a process of this name stands outside containers and starts processes in them."""
-    return name in _RUNTIME_NAMES
+    return name in _RUNTIME_NAMES or name.startswith("runc:")
 
 
 class Lineage:
-    """The remembered processes of one container (or of the host), at most `quota`, each for `ttl` seconds."""
+    """The remembered processes of one container (or of the host): at most `quota`, for up to `ttl` seconds of no use."""
 
     def __init__(self, quota: int, ttl: float, timer: Callable[[], float]) -> None:
-        self._processes: TTLCache[int, Process] = TTLCache(quota, ttl, timer)
-        self._timer = timer
-        self._renew_after = ttl / 4
+        self._processes: Generations[int, Process] = Generations(quota, ttl, timer)
 
     def __len__(self) -> int:
         return len(self._processes)
@@ -98,18 +109,16 @@ class Lineage:
         Returns:
             Whether an already known process got a new parent, and the pids that now belong to another process.
         """
-        relinked, replaced, now = False, [], self._timer()
+        relinked, replaced = False, []
+        self._processes.age()
         for index, seen in enumerate(chain):
             parent = chain[index + 1].pid if index + 1 < len(chain) else 0
             known = self._processes.get(seen.pid)
             if known is None or _is_reused(known, seen, parent, is_init):
                 if known is not None:
                     replaced.append(seen.pid)
-                self._processes[seen.pid] = Process(seen.pid, seen.name, seen.start, parent, time, now)
+                self._processes[seen.pid] = Process(seen.pid, seen.name, seen.start, parent, time)
                 continue
-            if now - known.kept > self._renew_after:
-                known.kept = now
-                self._processes[seen.pid] = known
             if (
                 parent
                 and parent != known.parent

@@ -15,7 +15,7 @@ def join(
     """The context that a detection belongs to and how, or None."""
     if path and container.contexts:
         for at in range(len(path) - 1, -1, -1):
-            context = container.contexts.get((index, path[at].pid))
+            context = container.contexts.get((index, path[at].pid)) if path[at].anchors else None
             if context is not None:
                 return None if _is_service_itself(rule, path[: at + 1], context, alert) else (context, "lineage")
         orphaned = _orphaned(container, index, path, alert)

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
-from cachetools import TTLCache
 from msgspec.structs import replace
 
 from sidecar import decode
@@ -13,6 +12,7 @@ from sidecar.context import Containers
 from sidecar.correlator import Correlator
 from sidecar.decode import Envelope
 from sidecar.errors import AlertError
+from sidecar.generations import Generations
 from sidecar.model import Alert, Notification
 from sidecar.placement import Placement
 from sidecar.rules import CorrelationRule
@@ -47,7 +47,7 @@ class Pipeline:
         self.reasons: Counter[str] = Counter()
         self._classify = Classifier(rules)
         self._placement = Placement(rules, self.containers)
-        self._ids: TTLCache[bytes, None] = TTLCache(REMEMBERED_IDS, ttl, timer)
+        self._ids: Generations[bytes, bool] = Generations(REMEMBERED_IDS, ttl, timer)
         self._wall = wall
 
     def feed_json(self, body: bytes) -> tuple[Verdict, list[Notification]]:
@@ -97,9 +97,10 @@ class Pipeline:
         if not alert.fields.pid:
             raise AlertError("no_process")
         name = _event_id(alert)
+        self._ids.age()
         if name in self._ids:
             raise AlertError("duplicate")
-        self._ids[name] = None
+        self._ids[name] = True
         if self._wall is not None and alert.time > self._wall() + TOLERATED_FUTURE:
             self.reasons["future_time"] += 1
             return replace(alert, time=self._wall())

@@ -96,7 +96,9 @@ def test_all_32_states_end_in_their_case(serving: Serving, sidekick: Falcosideki
 
     for name, groups in stories.items():
         wanted = oracle(set(groups))
-        assert next(reversed(cases(events[name])), NOTHING) == wanted or _better_row_was_silent(cases(events[name]), wanted)
+        assert next(reversed(cases(events[name])), NOTHING) == wanted or _better_row_was_silent(
+            cases(events[name]), wanted
+        )
 
 
 def _better_row_was_silent(got: list[tuple[str, str]], wanted: tuple[str, str] | None) -> bool:
