@@ -76,9 +76,9 @@ def main() -> None:
             ):
                 results.setdefault(name, []).append(cost(work, alerts))
         for name, values in results.items():
-            print(f"{share:4.0%} relevant  {name:28} {sorted(values)[len(values) // 2]:6.2f} us an alert")  # noqa: T201
+            print(f"{share:4.0%} relevant  {name:28} {sorted(values)[len(values) // 2]:6.2f} us an alert")
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"largest resident size {resident:.0f} MB, Python {sys.version.split()[0]}")  # noqa: T201
+    print(f"largest resident size {resident:.0f} MB, Python {sys.version.split()[0]}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 So one-command-per-request web shells that hit different workers join, and what the service did before does not.
 """
 
-from sidecar.context import COARSE, Container, Context
+from sidecar.container import COARSE, Container
+from sidecar.context import Context
 from sidecar.lineage import INITS, Process, is_runtime
 from sidecar.model import Alert
 from sidecar.rules import CorrelationRule
@@ -48,7 +49,7 @@ def anchored(container: Container, index: int, rule: CorrelationRule, path: list
     known = [i for i, process in enumerate(path) if process.anchors and (index, process.pid) in container.contexts]
     outer = max([*known, at])
     root = path[outer]
-    context = container.contexts.get((index, root.pid))
+    context = container.context(index, root)
     if context is None:
         context = _new(container, root.pid, root.name, alert, is_service=outer > 0)
         container.contexts[index, root.pid] = context

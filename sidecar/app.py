@@ -12,9 +12,9 @@ from sidecar import metrics
 from sidecar.admin import AdminListener
 from sidecar.classify import Verdict
 from sidecar.delivery import Delivery
-from sidecar.model import Notification
+from sidecar.model import Message
 from sidecar.passthrough import PassThroughQueue
-from sidecar.pipeline import Pipeline
+from sidecar.pipeline import NOTHING, Pipeline
 from sidecar.rules import CorrelationRule
 from sidecar.settings import Settings
 from sidecar.sinks import Sink
@@ -91,7 +91,12 @@ class Service:
     def take_json(self, body: bytes) -> None:
         """Take one alert from HTTP: apply it, queue what follows from it, and return at once."""
         self.received["http"] += 1
-        verdict, due = self.pipeline.feed_json(body)
+        try:
+            verdict, due = self.pipeline.feed_json(body)
+        except Exception:  # a bug must cost one alert, not the service, and the alert still goes on
+            log.exception("an alert could not be correlated")
+            self.pipeline.refuse("broken")
+            verdict, due = NOTHING, []
         if self.pass_through is not None and self._goes_on(verdict):
             self.pass_through.put(body)
         self._notify(due)
@@ -114,7 +119,7 @@ class Service:
     async def _take_grpc_soon(self, messages: list[bytes]) -> None:
         self.take_grpc(messages)
 
-    def _notify(self, due: Sequence[Notification]) -> None:
+    def _notify(self, due: Sequence[Message]) -> None:
         for note in due:
             self.notified[note.severity] += 1
             for delivery in self.deliveries:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from sidecar.model import REPORTS
 from sidecar.rules import CorrelationRule
 
 CACHED = 4096
@@ -48,6 +49,8 @@ class Classifier:
         return verdict
 
     def _judge(self, name: str, tags: tuple[str, ...]) -> Verdict:
+        if name in REPORTS:
+            return Verdict(own_incident=True)
         if name in self._cases and (not self._incident_tags or self._incident_tags & set(tags)):
             return Verdict(own_incident=True)
         groups, lineage, ours = [], False, False

@@ -14,7 +14,7 @@ from sidecar import __version__
 from sidecar.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sidecar.model import Notification
+    from sidecar.model import Message
     from sidecar.pipeline import Pipeline
     from sidecar.rules import CorrelationRule
     from sidecar.settings import Settings
@@ -112,8 +112,11 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
     show_default=True,
     help="table: a row an incident; text: each in full; jsonl: a line for each notification, as a sink gets it.",
 )
+@click.option(
+    "--explain", is_flag=True, help="Draw the process tree of each incident: what was seen where, joined how."
+)
 @_clean
-def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str) -> None:
+def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str, *, explain: bool) -> None:
     """Correlate recorded alerts: FILES of JSON lines as Falco's file_output writes them, .gz too, `-` for stdin."""
     from sidecar.pipeline import Pipeline  # noqa: PLC0415
 
@@ -121,7 +124,7 @@ def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str) -> None
         if file != "-" and not Path(file).is_file():
             raise ConfigError(file, ["no such file; give files of JSON lines, or - for standard input"])
     pipeline = Pipeline(_rules(list(rules)), timer=lambda: 0.0)
-    _print(_replayed(pipeline, files), output)
+    _print(_replayed(pipeline, files), "explain" if explain else output)
     _told_odd(pipeline)
 
 
@@ -205,7 +208,7 @@ def _port_taken(error: OSError, remedy: str) -> None:
     sys.exit(PROBLEM)
 
 
-def _replayed(pipeline: "Pipeline", files: tuple[str, ...]) -> "Iterator[Notification]":
+def _replayed(pipeline: "Pipeline", files: tuple[str, ...]) -> "Iterator[Message]":
     from sidecar.sources import replay as source  # noqa: PLC0415
 
     with _progress(source.size(files)) as advanced:
@@ -238,7 +241,7 @@ def _bar(total: int) -> Any:
     return bar()
 
 
-def _print(notes: "Iterator[Notification]", output: str) -> None:
+def _print(notes: "Iterator[Message]", output: str) -> None:
     if output == "jsonl":
         from sidecar.incident import to_json  # noqa: PLC0415
 
@@ -246,12 +249,15 @@ def _print(notes: "Iterator[Notification]", output: str) -> None:
             sys.stdout.write(to_json(note).decode() + "\n")
         return
     from sidecar import present  # noqa: PLC0415
+    from sidecar.model import Notification  # noqa: PLC0415
 
     if output == "table":
         present.summary(notes, sys.stdout)
         return
     for note in notes:
         present.show(note, sys.stdout)
+        if output == "explain" and isinstance(note, Notification):
+            present.explain(note, sys.stdout)
 
 
 def _told_odd(pipeline: "Pipeline") -> None:

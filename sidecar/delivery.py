@@ -8,7 +8,7 @@ import logging
 import tenacity
 
 from sidecar.errors import Refused, SinkError
-from sidecar.model import Notification
+from sidecar.model import Message
 from sidecar.sinks import Sink
 from sidecar.workqueue import WorkQueue
 
@@ -18,14 +18,14 @@ LONGEST_PAUSE = 30.0
 """Seconds between two tries, at most."""
 
 
-class Delivery(WorkQueue[Notification]):
+class Delivery(WorkQueue[Message]):
     """A sink with its queue. Outcomes: sent, refused (for good), failed (will be tried again), dropped."""
 
     def __init__(self, sink: Sink, room: int) -> None:
         super().__init__(f"sink {sink.name}", room)
         self.sink = sink
 
-    async def carry(self, item: Notification) -> str:
+    async def carry(self, item: Message) -> str:
         """Try without end; only a sink that says it will never take it is believed."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, SinkError) and not isinstance(e, Refused)),

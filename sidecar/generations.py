@@ -1,9 +1,9 @@
 """A dictionary that forgets what was not used for a while, and never grows beyond its room.
 
-Two generations of plain dictionaries: entries go into the young one, using an old one brings it back, and when the young
-one is full, or half the time is over, it becomes the old one and the former old one is forgotten. Nothing is tracked per
-entry, so a use costs a tenth of cachetools' TTLCache (measured in `bench/cost.py`), which is right for contexts, but too
-slow for the five processes that every detection names.
+Two generations of plain dictionaries: entries go into the young one, using an old one brings it back, and when the
+young one is full, or half the time is over, it becomes the old one and the former old one is forgotten. Nothing is
+tracked per entry, so a use costs a tenth of cachetools' TTLCache, which is right for contexts, but too slow for the
+five processes that every detection names.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ V = TypeVar("V")
 
 
 class Generations(Generic[K, V]):
-    """Keeps the `room` / 2 entries used last, and at most `room`, for `ttl` / 2 to `ttl` seconds after their last use."""
+    """Keeps the `room` / 2 entries used last, and at most `room`, `ttl` / 2 to `ttl` seconds after their last use."""
 
     def __init__(self, room: int, ttl: float, timer: Callable[[], float]) -> None:
         self._young: dict[K, V] = {}
@@ -54,6 +54,11 @@ class Generations(Generic[K, V]):
             self._turn()
             if late > 2 * self._half_life:
                 self._old = {}
+
+    def forget_half(self) -> None:
+        """Forget the old generation, or if there is none the young one."""
+        self._old = {}
+        self._turn()
 
     def _turn(self) -> None:
         self._old, self._young = self._young, {}

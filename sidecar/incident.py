@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.model import PRIORITY, Fields, Notification
+from sidecar.model import PRIORITY, Fields, Message, Notification, Report
 from sidecar.notify import SECOND, moments, story
 
 LONGEST = 500
@@ -26,13 +26,38 @@ _OF_THE_PROCESS = tuple(
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def to_json(note: Notification) -> bytes:
-    """The notification as one JSON line without its newline: exactly what a sink is sent."""
+def to_json(note: Message) -> bytes:
+    """The message as one JSON line without its newline: exactly what a sink is sent."""
     return _encode(to_event(note))
 
 
-def to_event(note: Notification) -> dict[str, Any]:
-    """The notification as a Falco event: flat text fields, `source` syscall, rule = the case."""
+def to_event(note: Message) -> dict[str, Any]:
+    """The message as a Falco event: flat text fields, `source` syscall, rule = the case."""
+    return _report(note) if isinstance(note, Report) else _incident(note)
+
+
+def _report(report: Report) -> dict[str, Any]:
+    priority = PRIORITY[report.severity]
+    fields = {
+        "container.id": report.where.container or "host",
+        "k8s.ns.name": report.where.namespace,
+        "k8s.pod.name": report.where.pod,
+        "correlator.report": report.text,
+        "correlator.severity": report.severity,
+    }
+    return {
+        "hostname": report.where.host,
+        "output": cut(f"{_clock(report.time)}: {priority} {report.case} | {report.text}"),
+        "output_fields": {name: cut(value) for name, value in fields.items() if value},
+        "priority": priority,
+        "rule": report.case,
+        "source": "syscall",
+        "tags": ["correlator_report"],
+        "time": rfc3339(report.time),
+    }
+
+
+def _incident(note: Notification) -> dict[str, Any]:
     priority = PRIORITY[note.severity]
     fields = {name: cut(value) for name, value in _fields(note) if value}
     return {

@@ -92,7 +92,7 @@ def is_runtime(name: str) -> bool:
 
 
 class Lineage:
-    """The remembered processes of one container (or of the host): at most `quota`, for up to `ttl` seconds of no use."""
+    """The remembered processes of one container (or of the host): at most `quota`, for up to `ttl` seconds."""
 
     def __init__(self, quota: int, ttl: float, timer: Callable[[], float]) -> None:
         self._processes: Generations[int, Process] = Generations(quota, ttl, timer)
@@ -130,6 +130,10 @@ class Lineage:
             known.name = seen.name or known.name
             known.seen = max(known.seen, time)
         return relinked, replaced
+
+    def forget_half(self) -> None:
+        """Forget the processes that were not used for longest."""
+        self._processes.forget_half()
 
     def path(self, pid: int) -> list[Process]:
         """A process and its ancestors, nearest first, as far as remembered."""

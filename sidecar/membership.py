@@ -1,7 +1,8 @@
 """Who belongs to a context: by lineage, by session, or as an orphan. `sidecar.placement` tells the rule in words."""
 
 from sidecar.anchors import STARTERS
-from sidecar.context import Container, Context
+from sidecar.container import Container
+from sidecar.context import Context
 from sidecar.lineage import VISIBLE, Process, is_runtime
 from sidecar.model import Alert, Join
 from sidecar.rules import CorrelationRule
@@ -13,16 +14,18 @@ def join(
     container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert
 ) -> tuple[Context, Join] | None:
     """The context that a detection belongs to and how, or None."""
-    if path and container.contexts:
+    if path and (container.contexts or container.coarse):
         for at in range(len(path) - 1, -1, -1):
-            context = container.contexts.get((index, path[at].pid)) if path[at].anchors else None
+            context = container.context(index, path[at])
             if context is not None:
                 return None if _is_service_itself(rule, path[: at + 1], context, alert) else (context, "lineage")
         orphaned = _orphaned(container, index, path, alert)
         if orphaned is not None:
             return orphaned
     coarse = container.coarse.get(index)
-    return (coarse, "container") if coarse is not None and not _is_outside(container, path) else None
+    if coarse is None or container.is_host or _is_outside(container, path):
+        return None
+    return coarse, "container"
 
 
 def _is_service_itself(rule: CorrelationRule, path: list[Process], context: Context, alert: Alert) -> bool:
@@ -41,19 +44,21 @@ def _orphaned(container: Container, index: int, path: list[Process], alert: Aler
     if at is None or _is_habit(container, alert, path[at]):
         container.estrange(session)
         return None
-    contexts = [c for c in container.of_rule(index) if _may_be_below(container, path, at, c)]
-    for context in contexts:
-        if session and session in context.sessions:
+    older = [context for context in container.of_rule(index) if _is_younger(container, path, at, context)]
+    older.sort(key=lambda context: context.born, reverse=True)
+    for context in older:
+        if session and session in context.sessions and not _is_above(container, path[at], context):
             return context, "session"
-    if container.is_host or container.first_name in STARTERS or session in container.strangers or not contexts:
+    if container.is_host or container.first_name in STARTERS or session in container.strangers:
         return None
-    return max(contexts, key=lambda c: c.born), "orphan"
+    found = next((context for context in older if not _is_above(container, path[at], context)), None)
+    return (found, "orphan") if found is not None else None
 
 
 def _orphan(container: Container, path: list[Process], alert: Alert) -> int | None:
     """Index in `path` of the process that was orphaned, None if there is none.
 
-    It is the one below init. That it has children of its own does not matter: `_may_be_below` asks when it started.
+    It is the one below init. That it has children of its own does not matter: `_is_younger` asks when it started.
     """
     for at, process in enumerate(path):
         if process.pid == container.first or (container.is_host and container.is_init(process.pid)):
@@ -63,17 +68,17 @@ def _orphan(container: Container, path: list[Process], alert: Alert) -> int | No
     return None if entered or parent_elsewhere or len(path) >= VISIBLE else len(path) - 1
 
 
-def _may_be_below(container: Container, path: list[Process], at: int, context: Context) -> bool:
-    """Whether an orphan can descend from a context's shell: it started later, and the anchor is not below it."""
-    orphan = path[at]
+def _is_younger(container: Container, path: list[Process], at: int, context: Context) -> bool:
+    """Whether an orphan started after a context's first shell, as its descendants do."""
+    start = path[at].start
     if context.epoch and container.epoch and context.epoch != container.epoch:
         return False
-    if orphan.start:
-        if orphan.start < context.born:
-            return False
-    elif at > 0 and not container.is_host:
-        return False
-    return all(process.pid != orphan.pid for process in container.lineage.path(context.anchor))
+    return start >= context.born if start else at == 0 or container.is_host
+
+
+def _is_above(container: Container, orphan: Process, context: Context) -> bool:
+    """Whether the service of a context runs below the process, which then is not the context's."""
+    return any(process.pid == orphan.pid for process in container.lineage.path(context.anchor))
 
 
 def _is_habit(container: Container, alert: Alert, orphan: Process) -> bool:

@@ -66,11 +66,13 @@ def counters(service: "Service") -> Iterator[Row]:
     outcomes = {
         (each.sink.name, outcome): float(each.counts[outcome])
         for each in service.deliveries
-        for outcome in ("sent", "failed", "refused", "dropped")
+        for outcome in ("sent", "failed", "refused", "dropped", "broken")
     }
     yield "sink_notifications", "Notifications by sink and outcome.", ("sink", "outcome"), outcomes
     if service.pass_through is not None:
-        passed = {(o,): float(service.pass_through.counts[o]) for o in ("sent", "rejected", "failed", "dropped")}
+        passed = {
+            (o,): float(service.pass_through.counts[o]) for o in ("sent", "rejected", "failed", "dropped", "broken")
+        }
         yield "pass_through_alerts", "Raw alerts passed through, by outcome.", ("outcome",), passed
     if service.http is not None:
         refused = {(status,): float(n) for status, n in service.http.stats.refused.items()}
@@ -81,12 +83,16 @@ def counters(service: "Service") -> Iterator[Row]:
         (),
         {(): service.folded},
     )
+    shed = {(name,): float(budget.shrunk) for name, budget in pipeline.containers.budgets.items()}
+    yield "memory_shed", "What was given up because all containers together held too much.", ("what",), shed
     yield "containers_evicted", "Containers forgotten under pressure.", (), {(): pipeline.containers.evicted}
 
 
 def gauges(service: "Service") -> Iterator[Row]:
     """Everything that goes up and down."""
     yield "build_info", "Always 1.", ("version",), {(__version__,): 1.0}
+    used = {(name,): budget.used / budget.room for name, budget in service.pipeline.containers.budgets.items()}
+    yield "memory_used_ratio", "Share of what all containers together may hold that was in use.", ("what",), used
     yield (
         "containers",
         "Containers with remembered detections.",

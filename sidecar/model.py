@@ -36,11 +36,15 @@ REASONS = (
     "own_incident",
     "duplicate",
     "no_process",
+    "broken",
     "bad_utf8",
     "unknown_priority",
     "future_time",
 )
-"""Why an alert was not correlated, or (the last three) what was odd about one that was. A fixed set: metric labels."""
+"""Why an alert was not correlated, or (the last three) what was odd about one that was. A fixed set: metric labels.
+
+`broken` is a bug of ours: the traceback is in the log.
+"""
 
 Join = Literal["lineage", "session", "orphan", "container"]
 """How a detection came into its context. `container` is the wide scope, chosen or fallen back to under pressure."""
@@ -188,6 +192,16 @@ class Where(NamedTuple):
     pod: str
 
 
+class Report(Struct, frozen=True, gc=False):
+    """What the service has to say about itself: it goes to the sinks like a notification, but is no incident."""
+
+    case: str
+    severity: Severity
+    text: str
+    where: Where
+    time: int
+
+
 class Notification(Struct, frozen=True, gc=False):
     """What one step of one incident tells the world: all that a sink needs, and nothing that changes later.
 
@@ -212,3 +226,10 @@ class Notification(Struct, frozen=True, gc=False):
     rules: tuple[str, ...]
     fields: Fields
     triage: tuple[tuple[str, str], ...]
+
+
+Message = Notification | Report
+"""What sinks take."""
+
+REPORTS = frozenset(("Correlator under pressure",))
+"""The `case` of every report: Falcosidekick makes a label of it, so there are few."""

@@ -8,16 +8,15 @@ from msgspec.structs import replace
 
 from sidecar import decode
 from sidecar.classify import Classifier, Verdict
-from sidecar.context import Containers
+from sidecar.containers import Containers
 from sidecar.correlator import Correlator
 from sidecar.decode import Envelope
 from sidecar.errors import AlertError
 from sidecar.generations import Generations
-from sidecar.model import Alert, Notification
+from sidecar.model import Alert, Message
 from sidecar.placement import Placement
 from sidecar.rules import CorrelationRule
 
-CONTAINERS = 10_000
 REMEMBERED_IDS = 16_384
 TOLERATED_FUTURE = 120 * 1_000_000_000
 """Ahead of our own clock (ns) an event time is still believed."""
@@ -40,7 +39,7 @@ class Pipeline:
     ) -> None:
         ttl = max(rule.quiet + rule.window for rule in rules) / 1e9
         self.rules = rules
-        self.containers = Containers(CONTAINERS, ttl, timer)
+        self.containers = Containers(ttl, timer)
         self.correlator = Correlator(rules)
         self.received = 0
         self.detections = 0
@@ -50,7 +49,7 @@ class Pipeline:
         self._ids: Generations[bytes, bool] = Generations(REMEMBERED_IDS, ttl, timer)
         self._wall = wall
 
-    def feed_json(self, body: bytes) -> tuple[Verdict, list[Notification]]:
+    def feed_json(self, body: bytes) -> tuple[Verdict, list[Message]]:
         """Take one JSON alert. Never raises: what is wrong with it is counted in `reasons`."""
         try:
             return self.feed(decode.envelope(body))
@@ -61,7 +60,7 @@ class Pipeline:
             self.reasons["bad_utf8"] += 1
             return self.feed_json(decode.mended(body))
 
-    def feed(self, envelope: Envelope) -> tuple[Verdict, list[Notification]]:
+    def feed(self, envelope: Envelope) -> tuple[Verdict, list[Message]]:
         """Take one alert whose outside is decoded; returns what it means to us and the notifications that are due.
 
         Raises:
@@ -79,18 +78,19 @@ class Pipeline:
             self.reasons[oddity] += 1
         event = (envelope.host, envelope.stamp)
         if alert is None:
-            return verdict, self.correlator.settle(event)
+            return verdict, [*self.correlator.settle(event)]
         self.detections += bool(verdict.groups)
-        return verdict, self.correlator.take(self._placement.place(alert, verdict.groups), event)
+        placed, reports = self._placement.place(alert, verdict.groups)
+        return verdict, [*self.correlator.take(placed, event), *reports]
 
     def refuse(self, reason: str) -> None:
         """Count an alert that could not even be opened."""
         self.received += 1
         self.reasons[reason] += 1
 
-    def settle(self) -> list[Notification]:
+    def settle(self) -> list[Message]:
         """The notifications that wait for their event to be complete; call it when no alert came for a moment."""
-        return self.correlator.settle()
+        return [*self.correlator.settle()]
 
     def _relevant(self, envelope: Envelope) -> Alert:
         alert = envelope.alert()

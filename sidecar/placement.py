@@ -18,10 +18,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sidecar.anchors import anchored, coarse
-from sidecar.context import DETECTIONS, SESSIONS, Container, Containers, Context, Waiting
+from sidecar.container import Container, Waiting
+from sidecar.containers import Containers
+from sidecar.context import SESSIONS, Context
 from sidecar.lineage import Process, ancestry
 from sidecar.membership import join
-from sidecar.model import Alert, Detection, Join
+from sidecar.model import Alert, Detection, Join, Report
 from sidecar.rules import CorrelationRule
 from sidecar.traits import TRAITS
 
@@ -43,20 +45,31 @@ class Placement:
         self._rules = rules
         self._containers = containers
 
-    def place(self, alert: Alert, groups: Sequence[tuple[int, int]]) -> list[Placed]:
+    def place(self, alert: Alert, groups: Sequence[tuple[int, int]]) -> tuple[list[Placed], list[Report]]:
         """Every detection that found its context now: this alert's, and waiting ones that it explains.
 
         `groups` pairs correlation rules (by index) with the mask of groups; empty for alerts that only teach lineage.
+        The reports say that a quota is nearly used up.
         """
-        fields = alert.fields
         container = self._containers.of(alert.host, alert.container)
+        had = len(container.contexts) + len(container.coarse), len(container.lineage), len(container.waiting)
+        placed = self._placed(container, alert, groups)
+        contexts = len(container.contexts) + len(container.coarse) - had[0]
+        processes, waiting = len(container.lineage) - had[1], len(container.waiting) - had[2]
+        if contexts > 0 or processes > 0 or waiting > 0:
+            self._containers.grown(container, contexts=contexts, processes=processes, waiting=waiting)
+            return placed, self._containers.pressure(container, alert.time)
+        return placed, []
+
+    def _placed(self, container: Container, alert: Alert, groups: Sequence[tuple[int, int]]) -> list[Placed]:
+        fields = alert.fields
         container.note_place(fields)
         chain = ancestry(fields)
         container.note_first(fields, chain)
         explains, replaced = container.lineage.learn(chain, alert.time, container.is_init)
         for pid in replaced:
             self._retire(container, pid)
-        placed = []
+        placed: list[Placed] = []
         for index, mask in groups or [(index, 0) for index in range(len(self._rules))]:
             found, news = self._place_one(container, index, mask | self._traits(container, index, alert), alert)
             placed += found
@@ -76,7 +89,8 @@ class Placement:
         else:
             joined = join(container, index, rule, path, alert)
         if joined is None:
-            self._wait(container, index, mask, alert)
+            if mask:
+                container.wait(Waiting(index, mask, alert), alert.time - rule.window)
             return [], False
         context, how = joined
         session = alert.fields.sid or 0
@@ -93,18 +107,6 @@ class Placement:
             if TRAITS[trait](alert.fields, container.first_tty):
                 mask |= bits
         return mask
-
-    def _wait(self, container: Container, index: int, mask: int, alert: Alert) -> None:
-        if not mask:
-            return
-        waiting = container.waiting
-        if len(waiting) >= DETECTIONS:
-            horizon = alert.time - self._rules[index].window
-            container.waiting = waiting = [w for w in waiting if w.alert.time >= horizon]
-        same = [i for i, w in enumerate(waiting) if w.rule == index and w.groups == mask]
-        if len(same) >= DETECTIONS:
-            del waiting[same[0]]
-        waiting.append(Waiting(index, mask, alert))
 
     def _reconsider(self, container: Container) -> list[Placed]:
         """Try the waiting detections again, until none of them finds a place any more."""

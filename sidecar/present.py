@@ -8,9 +8,11 @@ from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
+from sidecar.explain import Node, why
 from sidecar.incident import rfc3339
-from sidecar.model import Notification
+from sidecar.model import Message, Notification, Report
 from sidecar.notify import SECOND, Moment, moments, story
 
 COLOURS = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "cyan"}
@@ -25,14 +27,19 @@ def console(out: TextIO) -> Console:
     return Console(file=out, width=width, highlight=False, emoji=False, markup=False)
 
 
-def show(note: Notification, out: TextIO) -> None:
-    """Print one notification in full."""
-    console(out).print(_panel(note))
+def show(note: Message, out: TextIO) -> None:
+    """Print one message in full."""
+    if isinstance(note, Report):
+        console(out).print(
+            Text.assemble((note.severity, COLOURS[note.severity]), f" {note.case}: {visible(note.text)}")
+        )
+    else:
+        console(out).print(_panel(note))
 
 
-def summary(notes: Iterable[Notification], out: TextIO) -> None:
+def summary(notes: Iterable[Message], out: TextIO) -> None:
     """Print one row an incident, the last notification of each."""
-    last = {note.incident: note for note in notes}
+    last = {note.incident: note for note in notes if isinstance(note, Notification)}
     table = Table(box=None, pad_edge=False)
     for heading in ("Severity", "Case", "Where", "Seen"):
         table.add_column(heading)
@@ -46,6 +53,32 @@ def summary(notes: Iterable[Notification], out: TextIO) -> None:
             note.incident,
         )
     console(out).print(table if last else "No incident.")
+
+
+def explain(note: Notification, out: TextIO) -> None:
+    """Print the process tree of an incident, with the detections on it and how each joined."""
+    tree = Tree(Text.assemble((note.case, "bold"), f"  {note.incident}, step {note.step}"))
+    _branch(tree, why(note))
+    console(out).print(tree)
+
+
+def _branch(tree: Tree, nodes: Iterable[Node]) -> None:
+    for node in nodes:
+        branch = tree.add(Text.assemble((visible(node.name or "?"), "bold"), f"  {node.pid}"))
+        for seen in node.told[:MOST]:
+            detail = f"  [{seen.detail}]" if seen.detail else ""
+            groups = ", ".join(seen.groups)
+            branch.add(
+                Text.assemble(
+                    (groups, "yellow"),
+                    f" by {seen.join}: ",
+                    visible(seen.cmdline + detail),
+                    (f"  {', '.join(seen.rules)}", "dim"),
+                )
+            )
+        if len(node.told) > MOST:
+            branch.add(Text(f"and {len(node.told) - MOST} more", "dim"))
+        _branch(branch, node.children)
 
 
 def _panel(note: Notification) -> RenderableType:

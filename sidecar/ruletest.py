@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from sidecar.model import Notification
 from sidecar.pipeline import Pipeline
 from sidecar.rules import CorrelationRule, RuleTest
 from sidecar.story import alerts
@@ -38,4 +39,8 @@ def play(rules: Sequence[CorrelationRule], rule: CorrelationRule, test: RuleTest
     pipeline = Pipeline(rules, timer=lambda: 0.0)
     notes = [note for body in alerts(rule, test.alerts) for note in pipeline.feed_json(body)[1]]
     notes += pipeline.settle()
-    return tuple((note.severity, note.case) for note in notes if note.correlation_rule == rule.id)
+    return tuple(
+        (note.severity, note.case)
+        for note in notes
+        if isinstance(note, Notification) and note.correlation_rule == rule.id
+    )

@@ -71,9 +71,16 @@ class WorkQueue(ABC, Generic[T]):
         while True:
             while self._items:
                 item = self._items[0]
-                self.counts[await self.carry(item)] += 1
+                self.counts[await self._carried(item)] += 1
                 if self._items and self._items[0] is item:
                     self._items.popleft()
             self._drained.set()
             self._filled.clear()
             await self._filled.wait()
+
+    async def _carried(self, item: T) -> str:
+        try:
+            return await self.carry(item)
+        except Exception:  # a bug must cost one item, not the queue
+            log.exception("an item could not be carried", extra={"queue": self.name})
+            return "broken"

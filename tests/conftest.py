@@ -5,7 +5,7 @@ import http.client
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 
 from sidecar.app import Service, make_sinks
-from sidecar.model import Notification
+from sidecar.model import Message, Notification
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, AlertSpec, CorrelationRule, load
 from sidecar.schema import Duration, build
@@ -64,6 +64,12 @@ def spec(process: str, *groups: str, at: str = "0s", **more: Any) -> AlertSpec:
     return AlertSpec(process=process, detect=list(groups), at=Duration.parse(at), **more)
 
 
+def fed(pipeline: Pipeline, bodies: Iterable[bytes]) -> list[Notification]:
+    """Feed alerts, and give the notifications that came of them."""
+    messages = [message for body in bodies for message in pipeline.feed_json(body)[1]] + pipeline.settle()
+    return [message for message in messages if isinstance(message, Notification)]
+
+
 Play = Callable[..., list[Notification]]
 
 
@@ -71,14 +77,10 @@ Play = Callable[..., list[Notification]]
 def play(pipeline: Pipeline, rule: CorrelationRule) -> Play:
     """Plays a story into the test's pipeline and gives the notifications."""
 
-    def played(*specs: AlertSpec) -> list[Notification]:
-        notes = [note for body in alerts(rule, specs) for note in pipeline.feed_json(body)[1]]
-        return notes + pipeline.settle()
-
-    return played
+    return lambda *specs: fed(pipeline, alerts(rule, specs))
 
 
-def told(notes: list[Notification]) -> list[tuple[str, str]]:
+def told(notes: Sequence[Message]) -> list[tuple[str, str]]:
     """Severity and case of each notification."""
     return [(note.severity, note.case) for note in notes]
 

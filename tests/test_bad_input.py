@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Serving, spec, told
+from conftest import Serving, fed, spec, told
 from falcosidekick import Falcosidekick
 
 from sidecar.incident import to_json
@@ -136,7 +136,7 @@ def test_a_time_in_the_future_is_taken_for_now(rules: list[CorrelationRule], rul
     now = 1795489388_000000000
     pipeline = Pipeline(rules, lambda: 0.0, lambda: now)
     shell, curl = alerts(rule, [spec("nginx > sh", "web_shell"), spec("nginx > sh > curl", "network", at="1h")])
-    notes = [note for body in (shell, curl) for note in pipeline.feed_json(body)[1]] + pipeline.settle()
+    notes = fed(pipeline, (shell, curl))
 
     assert told(notes) == [("medium", "Web Shell with Network Activity")]
     assert dict(pipeline.reasons) == {"future_time": 1}

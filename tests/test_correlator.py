@@ -1,7 +1,7 @@
 """Windows, steps and the life of an incident."""
 
 import pytest
-from conftest import Play, spec, told
+from conftest import Play, fed, spec, told
 
 from sidecar.pipeline import Pipeline
 from sidecar.rules import CorrelationRule
@@ -125,7 +125,7 @@ def test_the_same_stream_gives_the_same_incident_id_in_any_order(
     ids = set()
     for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
         pipeline = Pipeline(rules, lambda: 0.0)
-        notes = [note for index in order for note in pipeline.feed_json(bodies[index])[1]] + pipeline.settle()
+        notes = fed(pipeline, [bodies[index] for index in order])
         ids |= {note.incident for note in notes}
 
     assert len(ids) == 1

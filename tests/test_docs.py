@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from conftest import DATA
+
 from sidecar.rules import CorrelationRule
 from sidecar.schema import build
 from sidecar.settings import Settings
@@ -43,18 +43,18 @@ def test_each_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
         check=False,
     )
 
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.startswith("# falco-correlator.yaml")])
 def test_each_settings_file_of_the_readme_is_valid(block: str) -> None:
-    assert "http://falcosidekick:2801" == build(Settings, yaml.safe_load(block), "README").sinks.falcosidekick.url
+    assert build(Settings, yaml.safe_load(block), "README").sinks.falcosidekick.url == "http://falcosidekick:2801"
 
 
 def test_the_falco_files_of_the_readme_are_yaml_and_ask_for_what_correlation_needs() -> None:
     newer, older = (yaml.safe_load(b) for b in blocks("yaml") if b.startswith("# falco.yaml"))
 
-    assert (True, "all") == (newer["json_output"], newer["rule_matching"])
+    assert (newer["json_output"], newer["rule_matching"]) == (True, "all")
     assert {"proc.pid", "proc.ppid", "proc.sid", "container.id"} <= set(newer["append_output"][0]["extra_fields"])
     assert older["grpc_output"] == {"enabled": True}
 

@@ -70,7 +70,7 @@ def test_falcos_own_events_are_internal_by_either_field() -> None:
         envelope._response.source, envelope._response.source_deprecated = source, deprecated
         try:
             envelope.check()
-        except Exception as error:  # noqa: BLE001 - its reason is what is asked
+        except Exception as error:
             pipeline_reasons.append(str(error))
 
     assert pipeline_reasons == ["internal", "internal"]

@@ -1,10 +1,10 @@
 """Laws that hold for every stream of alerts."""
 
-from conftest import spec, told
+from conftest import fed, spec, told
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.context import CONTEXTS, PROCESSES
+from sidecar.container import CONTEXTS, PROCESSES
 from sidecar.model import RANK
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, AlertSpec, load
@@ -43,7 +43,7 @@ def streams(draw: st.DrawFn) -> list[AlertSpec]:
 def ran(bodies: list[bytes]) -> list[tuple[str, str, str]]:
     """Container, severity and case of each notification."""
     pipeline = Pipeline(RULES, lambda: 0.0)
-    notes = [note for body in bodies for note in pipeline.feed_json(body)[1]] + pipeline.settle()
+    notes = fed(pipeline, bodies)
     return [(note.where.container, note.severity, note.case) for note in notes]
 
 
@@ -84,7 +84,7 @@ def test_two_containers_never_influence_each_other(stream: list[AlertSpec]) -> N
 @given(streams())
 def test_severity_only_rises_within_an_incident(stream: list[AlertSpec]) -> None:
     pipeline = Pipeline(RULES, lambda: 0.0)
-    notes = [n for body in alerts(RULE, stream) for n in pipeline.feed_json(body)[1]] + pipeline.settle()
+    notes = fed(pipeline, alerts(RULE, stream))
     seen: dict[str, int] = {}
     for note in notes:
         assert RANK[note.severity] > seen.get(note.incident, 0)
@@ -122,6 +122,6 @@ def test_a_flood_from_one_container_does_not_push_out_another() -> None:
     flood = [spec(f"tini > nginx#{n} > sh", "web_shell", at=f"{n}ms", container="loud") for n in range(3000)]
     for body in alerts(RULE, flood):
         pipeline.feed_json(body)
-    notes = pipeline.feed_json(victim[1])[1] + pipeline.settle()
+    notes = fed(pipeline, victim[1:])
 
     assert told(notes) == [("medium", "Web Shell with Credential Theft")]

@@ -14,7 +14,7 @@ from falcosidekick import Falcosidekick
 from sidecar.delivery import Delivery
 from sidecar.errors import Refused, SinkError
 from sidecar.incident import to_event
-from sidecar.model import Notification
+from sidecar.model import Message, Notification
 from sidecar.settings import FalcosidekickSink, WebhookSink
 from sidecar.sinks import Sink
 from sidecar.sinks.falcosidekick import falcosidekick
@@ -44,7 +44,7 @@ class Flaky:
         self.taken: list[str] = []
         self.closed = False
 
-    async def send(self, note: Notification) -> None:
+    async def send(self, note: Message) -> None:
         if self.failures:
             raise self.failures.pop(0)
         self.taken.append(note.case)

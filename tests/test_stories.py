@@ -5,7 +5,7 @@ from itertools import combinations, permutations
 from pathlib import Path
 
 import pytest
-from conftest import told
+from conftest import fed, told
 from msgspec import Struct
 
 from sidecar import ruletest
@@ -52,7 +52,7 @@ def test_lateness_up_to_30_seconds_changes_nothing(
     for order in orders(story):
         pipeline = Pipeline(rules, lambda: 0.0)
         arriving = [body for index in order for body in bodies[index]]
-        notes = [note for body in arriving for note in pipeline.feed_json(body)[1]] + pipeline.settle()
+        notes = fed(pipeline, arriving)
         finals.add(told(notes)[-1][0] if notes else "silence")
 
     assert {story.expect[-1].severity if story.expect else "silence"} == finals

@@ -6,7 +6,7 @@ Refused if it never will.
 
 from typing import Protocol
 
-from sidecar.model import Notification
+from sidecar.model import Message, Report
 
 
 class Sink(Protocol):
@@ -14,11 +14,13 @@ class Sink(Protocol):
 
     name: str
 
-    async def send(self, note: Notification) -> None: ...
+    async def send(self, note: Message) -> None: ...
 
     def close(self) -> None: ...
 
 
-def delivery_key(note: Notification, sink: str) -> str:
+def delivery_key(note: Message, sink: str) -> str:
     """One key for each incident, step and sink: a receiver that sees it twice saw the same notification."""
+    if isinstance(note, Report):
+        return f"{note.case}:{note.time}:{sink}"
     return f"{note.incident}:{note.step}:{sink}"

@@ -4,7 +4,7 @@ import os
 
 from sidecar.errors import SinkError
 from sidecar.incident import to_json
-from sidecar.model import Notification
+from sidecar.model import Message
 
 
 class FileSink:
@@ -15,7 +15,7 @@ class FileSink:
     def __init__(self, path: str) -> None:
         self._path = path
 
-    async def send(self, note: Notification) -> None:
+    async def send(self, note: Message) -> None:
         """Raises SinkError if the line could not be written."""
         try:
             with open(self._path, "ab", buffering=0) as file:  # noqa: ASYNC230, PTH123 - a line now and then

@@ -3,7 +3,7 @@
 from sidecar.errors import Refused, SinkError
 from sidecar.http_client import Client
 from sidecar.incident import to_json
-from sidecar.model import Notification
+from sidecar.model import Message
 from sidecar.sinks import delivery_key
 
 _TRY_AGAIN = (408, 425, 429)
@@ -16,7 +16,7 @@ class HttpSink:
         self.name = name
         self._client = Client(url, timeout=timeout, headers=headers)
 
-    async def send(self, note: Notification) -> None:
+    async def send(self, note: Message) -> None:
         """Raises Refused on a 4xx that will not change, SinkError on everything else but 2xx."""
         key = f"Idempotency-Key: {delivery_key(note, self.name)}\r\n"
         try:

@@ -5,7 +5,7 @@ from typing import Literal, TextIO
 
 from sidecar.errors import SinkError
 from sidecar.incident import to_json
-from sidecar.model import Notification
+from sidecar.model import Message
 
 
 class StdoutSink:
@@ -17,7 +17,7 @@ class StdoutSink:
         self._form = form
         self._out = out or sys.stdout
 
-    async def send(self, note: Notification) -> None:
+    async def send(self, note: Message) -> None:
         """Raises SinkError if standard output is closed."""
         try:
             self._write(note)
@@ -28,7 +28,7 @@ class StdoutSink:
     def close(self) -> None:
         """Standard output is not ours to close."""
 
-    def _write(self, note: Notification) -> None:
+    def _write(self, note: Message) -> None:
         if self._form == "json":
             self._out.write(to_json(note).decode() + "\n")
         else:

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from sidecar._proto.falco import outputs_pb2
 from sidecar.decode import KEYS, from_strings
 from sidecar.errors import AlertError
-from sidecar.model import Alert, Notification
+from sidecar.model import Alert, Message
 from sidecar.pipeline import Pipeline
 from sidecar.settings import GrpcSource
 
@@ -175,12 +175,15 @@ def _as_it_is(data: bytes) -> bytes:
     return data
 
 
-def take(pipeline: Pipeline, messages: Sequence[bytes]) -> list[Notification]:
+def take(pipeline: Pipeline, messages: Sequence[bytes]) -> list[Message]:
     """Feed the messages of one poll; what is wrong with one is counted and does not touch the others."""
-    due: list[Notification] = []
+    due: list[Message] = []
     for message in messages:
         try:
             due += pipeline.feed(GrpcEnvelope(message))[1]
         except AlertError as error:
             pipeline.refuse(error.reason)
+        except Exception:  # a bug must cost one alert, not the stream
+            log.exception("an alert could not be correlated")
+            pipeline.refuse("broken")
     return due
