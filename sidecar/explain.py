@@ -1,4 +1,4 @@
-"""Why an incident: which processes, in which tree, with which detections, joined how; as data for pages and terminals."""
+"""Why an incident: which processes, in which tree, with which detections, joined how. Data for pages and terminals."""
 
 from msgspec import Struct
 

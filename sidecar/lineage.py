@@ -51,12 +51,14 @@ class Seen(NamedTuple):
 
 
 class Process(Struct, gc=False):
-    """A remembered process. `parent` is the first parent seen, 0 unknown; `seen` the newest event time (ns)."""
+    """A remembered process. `parent` is the first it had, 0 unknown; `seen` the newest event time (ns)."""
 
     pid: int
     name: str
     start: int
     parent: int
+    linked: int
+    """Event time at which it had that parent: the earliest is the truest, since orphans are adopted later."""
     seen: int
     anchors: bool = False
     """A context hangs on it."""
@@ -64,6 +66,17 @@ class Process(Struct, gc=False):
     """It gave an anchoring detection: what runs below it is not the service any more."""
     above_shell: bool = False
     """Such a process was started below it."""
+
+    def update(self, seen: Seen, parent: int, time: int) -> bool:
+        """Take in another sight of the same process; says whether it told anything new of where it belongs."""
+        news = bool(seen.start and not self.start)
+        if parent and (not self.parent or time < self.linked):
+            news |= parent != self.parent
+            self.parent, self.linked = parent, time
+        self.start = self.start or seen.start
+        self.name = seen.name or self.name
+        self.seen = max(self.seen, time)
+        return news
 
 
 def ancestry(fields: Fields) -> list[Seen]:
@@ -107,9 +120,9 @@ class Lineage:
         """Remember a chain seen at `time`.
 
         Returns:
-            Whether an already known process got a new parent, and the pids that now belong to another process.
+            Whether more is known now of processes that were known before, and the pids that now belong to another one.
         """
-        relinked, replaced = False, []
+        news, replaced = False, []
         self._processes.age()
         for index, seen in enumerate(chain):
             parent = chain[index + 1].pid if index + 1 < len(chain) else 0
@@ -117,19 +130,10 @@ class Lineage:
             if known is None or _is_reused(known, seen, parent, is_init):
                 if known is not None:
                     replaced.append(seen.pid)
-                self._processes[seen.pid] = Process(seen.pid, seen.name, seen.start, parent, time)
-                continue
-            if (
-                parent
-                and parent != known.parent
-                and (not known.parent or is_init(known.parent))
-                and not is_init(parent)
-            ):
-                known.parent, relinked = parent, True
-            known.start = known.start or seen.start
-            known.name = seen.name or known.name
-            known.seen = max(known.seen, time)
-        return relinked, replaced
+                self._processes[seen.pid] = Process(seen.pid, seen.name, seen.start, parent, time, time)
+            else:
+                news |= known.update(seen, parent, time)
+        return news, replaced
 
     def forget_half(self) -> None:
         """Forget the processes that were not used for longest."""
