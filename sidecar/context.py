@@ -82,8 +82,9 @@ class Context(Struct):
             if mine is not span:
                 mine.first, mine.last = min(mine.first, span.first), max(mine.last, span.last)
                 mine.count += span.count
-        self.timeline = sorted(self.timeline + other.timeline, key=lambda d: d.time)[: DETECTIONS * 4]
-        self.sessions |= other.sessions
+        self.timeline += other.timeline[: max(DETECTIONS * 4 - len(self.timeline), 0)]
+        if len(self.sessions) < SESSIONS:
+            self.sessions |= other.sessions
         self.born = min(self.born, other.born)
         self.alive = max(self.alive, other.alive)
         self.newest = max(self.newest, other.newest)

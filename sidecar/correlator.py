@@ -21,7 +21,7 @@ class Correlator:
     def __init__(self, rules: Sequence[CorrelationRule]) -> None:
         self._rules = rules
         self._unsettled: dict[str, Placed] = {}
-        self._event: object = None
+        self._event: tuple[object, ...] = ()
         self.opened = 0
 
     @property
@@ -29,7 +29,7 @@ class Correlator:
         """Whether a notification waits for its event to be complete."""
         return bool(self._unsettled)
 
-    def take(self, placed: Iterable[Placed], event: object) -> list[Notification]:
+    def take(self, placed: Iterable[Placed], event: tuple[object, ...]) -> list[Notification]:
         """Add detections; `event` identifies the kernel event that brought them. Returns what is due now."""
         due = self.settle(event)
         for one in placed:
@@ -37,9 +37,9 @@ class Correlator:
         self._event = event
         return due
 
-    def settle(self, event: object = None) -> list[Notification]:
-        """The notifications that wait, unless `event` is still the event that they came with."""
-        if not self._unsettled or (event is not None and event == self._event):
+    def settle(self, event: tuple[object, ...] = ()) -> list[Notification]:
+        """The notifications that wait, unless `event` (host, time, pid if known) is still the one they came with."""
+        if not self._unsettled or (event and event == self._event[: len(event)]):
             return []
         waiting, self._unsettled = self._unsettled, {}
         return [note for one in waiting.values() if (note := self._escalated(one)) is not None]

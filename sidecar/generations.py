@@ -25,10 +25,10 @@ class Generations(Generic[K, V]):
         self._turned = timer()
 
     def __len__(self) -> int:
-        return len(self._young) + sum(key not in self._young for key in self._old)
+        return len(self._young) + len(self._old)
 
     def __iter__(self) -> Iterator[K]:
-        return iter({**self._old, **self._young})
+        return iter([*self._old, *self._young])
 
     def __contains__(self, key: K) -> bool:
         return key in self._young or key in self._old
@@ -36,15 +36,16 @@ class Generations(Generic[K, V]):
     def get(self, key: K) -> V | None:
         """The value of a key, which is thereby used; None if it is unknown or forgotten."""
         found = self._young.get(key)
-        if found is None and self._old:
-            found = self._old.get(key)
-            if found is not None:
-                self[key] = found
+        if found is None and key in self._old:
+            found = self._old[key]
+            self[key] = found
         return found
 
     def __setitem__(self, key: K, value: V) -> None:
-        if len(self._young) >= self._half and key not in self._young:
-            self._turn()
+        if key not in self._young:
+            self._old.pop(key, None)
+            if len(self._young) >= self._half:
+                self._turn()
         self._young[key] = value
 
     def age(self) -> None:

@@ -81,7 +81,7 @@ class Pipeline:
             return verdict, [*self.correlator.settle(event)]
         self.detections += bool(verdict.groups)
         placed, reports = self._placement.place(alert, verdict.groups)
-        return verdict, [*self.correlator.take(placed, event), *reports]
+        return verdict, [*self.correlator.take(placed, (*event, alert.fields.pid)), *reports]
 
     def refuse(self, reason: str) -> None:
         """Count an alert that could not even be opened."""

@@ -9,10 +9,10 @@ import random
 from typing import Any, NamedTuple
 
 import msgspec
+from conftest import fed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import fed
 from sidecar.incident import rfc3339
 from sidecar.model import RANK
 from sidecar.pipeline import Pipeline
