@@ -38,6 +38,7 @@ proto: $(DEV) ## Make sidecar/_proto anew from proto/
 
 bench: $(DEV) ## What one alert costs
 	$(BIN)/python bench/cost.py
+	$(BIN)/python bench/flood.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build .coverage*

@@ -73,7 +73,7 @@ def _is_younger(container: Container, path: list[Process], at: int, context: Con
     start = path[at].start
     if context.epoch and container.epoch and context.epoch != container.epoch:
         return False
-    return start >= context.born if start else at == 0 or container.is_host
+    return start >= context.born if start else at == 0
 
 
 def _is_above(container: Container, orphan: Process, context: Context) -> bool:

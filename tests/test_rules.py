@@ -135,3 +135,29 @@ def test_the_published_schema_is_that_of_the_code() -> None:
     assert jsonschema.of("rule") == published, (
         "run: falco-correlator schema rule > falco_rules/correlation-rule.schema.json"
     )
+
+
+def test_container_scope_joins_everything_in_a_container_but_nothing_on_a_host() -> None:
+    rule = compiled(build(RuleFile, {**changed("scope", "container"), "id": "wide"}, "f"), "f")
+    entered = build(
+        RuleFile,
+        changed(
+            "tests",
+            [
+                {
+                    "name": "an administrator beside a mail",
+                    "alerts": [
+                        {"detect": ["web_shell"], "process": "php-fpm > sh", "host": host},
+                        {"detect": ["network"], "process": f"{outside} > bash > curl", "host": host, "at": "9s"},
+                    ],
+                    "expect": [],
+                }
+                for host, outside in ((False, "containerd-shim"), (True, "sshd"))
+            ],
+        ),
+        "f",
+    )
+    in_container, on_host = (ruletest.play([rule], rule, test) for test in entered.tests)
+
+    assert in_container == (("medium", "Web Shell with Network Activity"),)
+    assert on_host == ()
