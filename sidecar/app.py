@@ -6,19 +6,24 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from sidecar import metrics
 from sidecar.admin import AdminListener
 from sidecar.classify import Verdict
 from sidecar.delivery import Delivery
-from sidecar.model import Message
+from sidecar.model import Alert, Message, Notification
+from sidecar.outbox import Outbox
 from sidecar.passthrough import PassThroughQueue
 from sidecar.pipeline import NOTHING, Pipeline
 from sidecar.rules import CorrelationRule
 from sidecar.settings import Settings
 from sidecar.sinks import Sink
 from sidecar.sources.http import HttpListener
+from sidecar.state import State
 
 if TYPE_CHECKING:
     from sidecar.sources.grpc import GrpcPoller
@@ -32,10 +37,18 @@ GRACE = 4.0
 class Service:
     """Runs until told to stop. `received` counts alerts by source, `notified` notifications by severity."""
 
-    def __init__(self, settings: Settings, rules: Sequence[CorrelationRule], sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rules: Sequence[CorrelationRule],
+        sinks: Sequence[Sink],
+        state: State | None = None,
+    ) -> None:
         self.settings = settings
-        self.pipeline = Pipeline(rules, time.monotonic, time.time_ns)
         self.deliveries = [Delivery(sink, settings.sinks.queue) for sink in sinks]
+        self.outbox = Outbox(state, self.deliveries)
+        self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, self.outbox.remember if state else None)
+        self._state = state
         self.received: Counter[str] = Counter()
         self.notified: Counter[str] = Counter()
         self.http = HttpListener(settings.http, self.take_json) if settings.http.enabled else None
@@ -54,6 +67,8 @@ class Service:
     async def start(self) -> None:
         """Open ports and connections; the listening ports are in `http_port` and `admin_port` then."""
         self._loop = asyncio.get_running_loop()
+        if self._state is not None:
+            self._restore(self._state)
         for delivery in self.deliveries:
             delivery.start()
         if self.pass_through is not None:
@@ -80,7 +95,20 @@ class Service:
         stops += [self.pass_through.stop(GRACE)] if self.pass_through is not None else []
         await asyncio.gather(*stops)
         await self._admin.stop()
+        if self._state is not None:
+            self._state.close()
         log.info("stopped")
+
+    def _restore(self, state: State) -> None:
+        """Play again what was remembered; whatever it decides was decided before, or is decided now."""
+        began, count, due = time.monotonic(), 0, []
+        for name, body in state.recall():
+            due += self.pipeline.restore(name, msgspec.json.decode(body, type=Alert))
+            count += 1
+        due += self.pipeline.settle()
+        self.outbox.decide([message for message in due if isinstance(message, Notification)], send=False)
+        self.outbox.resume()
+        log.info("restored", extra={"alerts": count, "seconds": round(time.monotonic() - began, 3)})
 
     async def drained(self) -> None:
         """Wait until everything that was decided is delivered."""
@@ -122,8 +150,7 @@ class Service:
     def _notify(self, due: Sequence[Message]) -> None:
         for note in due:
             self.notified[note.severity] += 1
-            for delivery in self.deliveries:
-                delivery.put(note)
+        self.outbox.decide(due)
         if due and self._settling is not None:
             self._settling.cancel()
             self._settling = None
@@ -167,6 +194,13 @@ def make_sinks(settings: Settings) -> list[Sink]:
     if wanted.stdout.enabled:
         sinks.append(StdoutSink(wanted.stdout.format))
     return sinks
+
+
+def make_state(settings: Settings) -> State | None:
+    """The state file that the settings name. Raises StateError if it cannot be used."""
+    if not settings.state.path:
+        return None
+    return State(Path(settings.state.path), keep=settings.state.keep.seconds)
 
 
 async def serve(service: Service) -> None:

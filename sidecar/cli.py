@@ -195,10 +195,14 @@ def _serve(settings: "Settings", rules: "list[CorrelationRule]") -> None:
     import asyncio  # noqa: PLC0415
 
     from sidecar import app, logs  # noqa: PLC0415
+    from sidecar.state import StateError  # noqa: PLC0415
 
     logs.setup(settings.log_level)
     try:
-        asyncio.run(app.serve(app.Service(settings, rules, app.make_sinks(settings))))
+        asyncio.run(app.serve(app.Service(settings, rules, app.make_sinks(settings), app.make_state(settings))))
+    except StateError as error:
+        click.echo(f"state.path: {error}", err=True)
+        sys.exit(PROBLEM)
     except OSError as error:
         _port_taken(error, "change http.port or admin.port")
 

@@ -89,6 +89,6 @@ def _is_over(incident: Incident, time: int, rule: CorrelationRule) -> bool:
 def _id(placed: Placed, rule: CorrelationRule, previous: str) -> str:
     """The same stream in any order gives the same id: it names the place and the day, not the deciding alert."""
     context, where = placed.context, placed.container.where
-    day = min(span.first for span in context.spans.values()) // 86_400_000_000_000
+    day = placed.detection.time // 86_400_000_000_000
     name = f"{rule.id}|{where.host}|{where.container}|{context.anchor}|{day}|{previous}"
     return blake2b(name.encode("utf-8", "replace"), digest_size=8).hexdigest()

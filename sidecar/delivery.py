@@ -4,12 +4,12 @@ A slow or dead sink holds up nobody but itself: not the ingest, not another sink
 """
 
 import logging
+from collections.abc import Callable
 
 import tenacity
 
 from sidecar.errors import Refused, SinkError
-from sidecar.model import Message
-from sidecar.sinks import Sink
+from sidecar.sinks import Outgoing, Sink
 from sidecar.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -18,14 +18,19 @@ LONGEST_PAUSE = 30.0
 """Seconds between two tries, at most."""
 
 
-class Delivery(WorkQueue[Message]):
+class Delivery(WorkQueue[Outgoing]):
     """A sink with its queue. Outcomes: sent, refused (for good), failed (will be tried again), dropped."""
 
     def __init__(self, sink: Sink, room: int) -> None:
         super().__init__(f"sink {sink.name}", room)
         self.sink = sink
+        self.on_done: Callable[[str], None] | None = None
+        """Told the key of what the sink took, or refused for good."""
+        self.refill: Callable[[Delivery], None] | None = None
+        """Asked for more when the queue, once full, has run empty."""
+        self._left_out = False
 
-    async def carry(self, item: Message) -> str:
+    async def carry(self, item: Outgoing) -> str:
         """Try without end; only a sink that says it will never take it is believed."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, SinkError) and not isinstance(e, Refused)),
@@ -36,8 +41,23 @@ class Delivery(WorkQueue[Message]):
             await retrying(self.sink.send, item)
         except Refused as error:
             log.warning("sink refused a notification", extra={"sink": self.sink.name, "error": str(error)})
-            return "refused"
-        return "sent"
+            return self._done(item, "refused")
+        return self._done(item, "sent")
+
+    def put(self, item: Outgoing) -> None:
+        """Queue one. What the queue has no room for stays in the state file, if there is one."""
+        if self.refill is not None and self.pending >= self.room:
+            self._left_out = True
+        else:
+            super().put(item)
+
+    def _done(self, item: Outgoing, outcome: str) -> str:
+        if self.on_done is not None:
+            self.on_done(item.key)
+        if self._left_out and self.pending <= 1 and self.refill is not None:
+            self._left_out = False
+            self.refill(self)
+        return outcome
 
     async def stop(self, grace: float) -> None:
         """Deliver what is decided for up to `grace` seconds, then end."""

@@ -28,7 +28,8 @@ class Pipeline:
     """Decode, classify, place, correlate.
 
     `timer` is a monotonic clock in seconds and decides when memory expires; `wall` is the time of day in nanoseconds
-    and only unmasks event times of the future (leave it out where time is the recording's, as in a replay).
+    and only unmasks event times of the future (leave it out where time is the recording's, as in a replay). `remember`
+    is given every relevant alert with its event id before it is correlated.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Pipeline:
         rules: Sequence[CorrelationRule],
         timer: Callable[[], float],
         wall: Callable[[], int] | None = None,
+        remember: Callable[[bytes, Alert], None] | None = None,
     ) -> None:
         ttl = max(rule.quiet + rule.window for rule in rules) / 1e9
         self.rules = rules
@@ -48,6 +50,7 @@ class Pipeline:
         self._placement = Placement(rules, self.containers)
         self._ids: Generations[bytes, bool] = Generations(REMEMBERED_IDS, ttl, timer)
         self._wall = wall
+        self._remember = remember
 
     def feed_json(self, body: bytes) -> tuple[Verdict, list[Message]]:
         """Take one JSON alert. Never raises: what is wrong with it is counted in `reasons`."""
@@ -76,12 +79,14 @@ class Pipeline:
         self.received += 1
         for oddity in ("own_incident",) if verdict.own_incident else envelope.oddities():
             self.reasons[oddity] += 1
-        event = (envelope.host, envelope.stamp)
         if alert is None:
-            return verdict, [*self.correlator.settle(event)]
-        self.detections += bool(verdict.groups)
-        placed, reports = self._placement.place(alert, verdict.groups)
-        return verdict, [*self.correlator.take(placed, (*event, alert.fields.pid)), *reports]
+            return verdict, [*self.correlator.settle((envelope.host, envelope.stamp))]
+        return verdict, self._correlate(alert, verdict, envelope.stamp)
+
+    def restore(self, name: bytes, alert: Alert) -> list[Message]:
+        """Play again an alert that was remembered under `name` before a restart."""
+        self._ids[name] = True
+        return self._correlate(alert, self._classify(alert.rule, alert.tags), alert.time)
 
     def refuse(self, reason: str) -> None:
         """Count an alert that could not even be opened."""
@@ -103,8 +108,15 @@ class Pipeline:
         self._ids[name] = True
         if self._wall is not None and alert.time > self._wall() + TOLERATED_FUTURE:
             self.reasons["future_time"] += 1
-            return replace(alert, time=self._wall())
+            alert = replace(alert, time=self._wall())
+        if self._remember is not None:
+            self._remember(name, alert)
         return alert
+
+    def _correlate(self, alert: Alert, verdict: Verdict, stamp: object) -> list[Message]:
+        self.detections += bool(verdict.groups)
+        placed, reports = self._placement.place(alert, verdict.groups)
+        return [*self.correlator.take(placed, (alert.host, stamp, alert.fields.pid)), *reports]
 
 
 def _event_id(alert: Alert) -> bytes:

@@ -105,6 +105,15 @@ class Admin(Struct, forbid_unknown_fields=True):
     port: int = 2812
 
 
+class StateFile(Struct, forbid_unknown_fields=True):
+    """What survives a restart: relevant alerts, open incidents, undelivered notifications."""
+
+    path: str = ""
+    """The SQLite file; empty keeps everything in memory. Nobody else may use it at the same time."""
+    keep: Duration = lasting("25h")
+    """How long relevant alerts are kept; an incident lives 24 h at most."""
+
+
 class Settings(Struct, forbid_unknown_fields=True):
     """The whole settings file."""
 
@@ -113,6 +122,7 @@ class Settings(Struct, forbid_unknown_fields=True):
     pass_through: PassThrough = field(default_factory=PassThrough)
     sinks: Sinks = field(default_factory=Sinks)
     admin: Admin = field(default_factory=Admin)
+    state: StateFile = field(default_factory=StateFile)
     rules: list[str] = []
     """Correlation rule files or folders; empty means the rules that ship with the service."""
     settle: Duration = lasting("5ms")

@@ -22,7 +22,7 @@ class WorkQueue(ABC, Generic[T]):
         self.name = name
         self.counts: Counter[str] = Counter()
         self._items: deque[T] = deque()
-        self._room = room
+        self.room = room
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
@@ -43,11 +43,11 @@ class WorkQueue(ABC, Generic[T]):
 
     def put(self, item: T) -> None:
         """Queue one item."""
-        if len(self._items) >= self._room:
+        if len(self._items) >= self.room:
             self._items.popleft()
             self.counts["dropped"] += 1
             if self.counts["dropped"] == 1:
-                log.error("queue full, dropping the oldest", extra={"queue": self.name, "room": self._room})
+                log.error("queue full, dropping the oldest", extra={"queue": self.name, "room": self.room})
         self._items.append(item)
         self._drained.clear()
         self._filled.set()

@@ -138,6 +138,6 @@ def test_every_notification_is_accepted_by_falcosidekick_uncut(
     assert sidekick.refused == 0
     assert not any("[...]" in str(event) for event in sidekick.events)
     assert sidekick.keys == [
-        f"{event['output_fields']['incident.id']}:{event['output_fields']['incident.step']}:falcosidekick"
+        f"{event['output_fields']['incident.id']}:{event['output_fields']['incident.severity']}:falcosidekick"
         for event in sidekick.events
     ]

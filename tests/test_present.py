@@ -3,8 +3,8 @@
 import io
 
 import pytest
-
 from conftest import Play, spec
+
 from sidecar.explain import why
 from sidecar.incident import LONGEST, timeline, to_event
 from sidecar.model import Notification, Report, Where
@@ -44,13 +44,13 @@ def test_the_tree_has_the_anchor_above_and_each_detection_on_its_process(note: N
     (root,) = why(note)
     first, second = root.children
 
-    assert ("nginx", ["sh"], ["cat"]) == (
+    assert (
         root.name,
         [n.name for n in first.children],
         [n.name for n in second.children],
-    )
-    assert [("web_shell",)] == [seen.groups for seen in first.children[0].told]
-    assert ["lineage"] == [seen.join for seen in second.children[0].told]
+    ) == ("nginx", ["sh"], ["cat"])
+    assert [seen.groups for seen in first.children[0].told] == [("web_shell",)]
+    assert [seen.join for seen in second.children[0].told] == ["lineage"]
 
 
 def test_the_tree_is_drawn(note: Notification) -> None:
@@ -65,7 +65,7 @@ def test_an_orphan_stands_in_a_tree_of_its_own(play: Play) -> None:
         spec("tini > nginx > sh", "web_shell"), spec("tini > curl", "network", at="1s", fields={"proc.sid": 77})
     )
 
-    assert ["nginx", "containerd-shim"] == [root.name for root in why(note)]
+    assert [root.name for root in why(note)] == ["nginx", "containerd-shim"]
 
 
 def test_a_long_timeline_says_how_much_it_leaves_out(play: Play) -> None:
@@ -75,11 +75,11 @@ def test_a_long_timeline_says_how_much_it_leaves_out(play: Play) -> None:
     assert "and 21 more" in printed(show, note)
     assert "more ..." in timeline(note, LONGEST)
     assert len(timeline(note, LONGEST).encode()) <= LONGEST
-    assert "41 moments" == timeline(note, 12)
+    assert timeline(note, 12) == "41 moments"
 
 
 def test_control_and_direction_characters_are_shown_as_escapes() -> None:
-    assert r"a\x1b[31m\u202e\x00" == visible("a\x1b[31m\u202e\x00")
+    assert visible("a\x1b[31m\u202e\x00") == r"a\x1b[31m\u202e\x00"
 
 
 def test_an_attackers_command_cannot_steer_the_terminal(play: Play) -> None:
@@ -109,10 +109,10 @@ def test_a_report_is_shown_in_a_line_and_sent_as_a_falco_event() -> None:
     report = Report("Correlator under pressure", "medium", "205 contexts", where, 1_795_489_388_000_000_001)
     event = to_event(report)
 
-    assert "medium Correlator under pressure: 205 contexts\n" == printed(show, report)
-    assert ("Warning", "Correlator under pressure", "205 contexts") == (
+    assert printed(show, report) == "medium Correlator under pressure: 205 contexts\n"
+    assert (
         event["priority"],
         event["rule"],
         event["output_fields"]["correlator.report"],
-    )
+    ) == ("Warning", "Correlator under pressure", "205 contexts")
     assert "incident.id" not in event["output_fields"]

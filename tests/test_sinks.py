@@ -13,10 +13,10 @@ from falcosidekick import Falcosidekick
 
 from sidecar.delivery import Delivery
 from sidecar.errors import Refused, SinkError
-from sidecar.incident import to_event
-from sidecar.model import Message, Notification
+from sidecar.incident import to_event, to_json
+from sidecar.model import Notification
 from sidecar.settings import FalcosidekickSink, WebhookSink
-from sidecar.sinks import Sink
+from sidecar.sinks import Outgoing, Sink, delivery_key
 from sidecar.sinks.falcosidekick import falcosidekick
 from sidecar.sinks.file import FileSink
 from sidecar.sinks.http import HttpSink
@@ -44,19 +44,24 @@ class Flaky:
         self.taken: list[str] = []
         self.closed = False
 
-    async def send(self, note: Message) -> None:
+    async def send(self, out: Outgoing) -> None:
         if self.failures:
             raise self.failures.pop(0)
-        self.taken.append(note.case)
+        assert out.message
+        self.taken.append(out.message.case)
 
     def close(self) -> None:
         self.closed = True
 
 
+def outgoing(note: Notification) -> Outgoing:
+    return Outgoing(delivery_key(note, "test"), to_json(note), note)
+
+
 async def send(sink: Sink, note: Notification) -> None:
     """Send and close, as the service does when it stops."""
     try:
-        await sink.send(note)
+        await sink.send(outgoing(note))
     finally:
         sink.close()
         await asyncio.sleep(0)
@@ -65,7 +70,7 @@ async def send(sink: Sink, note: Notification) -> None:
 async def deliver(sink: Flaky, notes: list[Notification], room: int = 10) -> Delivery:
     delivery = Delivery(sink, room)
     for note in notes:
-        delivery.put(note)
+        delivery.put(outgoing(note))
     delivery.start()
     await delivery.drained()
     await delivery.stop(1)
@@ -75,14 +80,14 @@ async def deliver(sink: Flaky, notes: list[Notification], room: int = 10) -> Del
 def test_stdout_writes_one_json_line_each(notes: list[Notification]) -> None:
     out = io.StringIO()
     for note in notes:
-        asyncio.run(StdoutSink("json", out).send(note))
+        asyncio.run(StdoutSink("json", out).send(outgoing(note)))
 
     assert [to_event(note) for note in notes] == [json.loads(line) for line in out.getvalue().splitlines()]
 
 
 def test_stdout_writes_text_for_people(notes: list[Notification]) -> None:
     out = io.StringIO()
-    asyncio.run(StdoutSink("text", out).send(notes[1]))
+    asyncio.run(StdoutSink("text", out).send(outgoing(notes[1])))
 
     for words in ("CRITICAL", "Full Web Application Compromise", "pod shop/app-7d9f", "nginx > sh > cat", "Next steps"):
         assert words in out.getvalue()
@@ -94,22 +99,22 @@ def test_a_closed_stdout_is_a_sink_error(notes: list[Notification]) -> None:
             raise OSError(32, "Broken pipe")
 
     with pytest.raises(SinkError, match="Broken pipe"):
-        asyncio.run(StdoutSink("json", Closed()).send(notes[0]))
+        asyncio.run(StdoutSink("json", Closed()).send(outgoing(notes[0])))
 
 
 def test_the_file_is_appended_to_and_may_be_rotated_away(notes: list[Notification], tmp_path: Path) -> None:
     path = tmp_path / "incidents.jsonl"
     sink = FileSink(str(path))
-    asyncio.run(sink.send(notes[0]))
+    asyncio.run(sink.send(outgoing(notes[0])))
     path.rename(tmp_path / "incidents.jsonl.1")
-    asyncio.run(sink.send(notes[1]))
+    asyncio.run(sink.send(outgoing(notes[1])))
 
     assert notes[1].case == json.loads(path.read_text())["rule"]
 
 
 def test_a_file_that_cannot_be_written_is_a_sink_error(notes: list[Notification], tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="No such file or directory"):
-        asyncio.run(FileSink(str(tmp_path / "missing" / "x")).send(notes[0]))
+        asyncio.run(FileSink(str(tmp_path / "missing" / "x")).send(outgoing(notes[0])))
 
 
 def test_a_sink_that_fails_is_tried_again_until_it_takes_and_the_order_is_kept(notes: list[Notification]) -> None:
@@ -150,7 +155,7 @@ def test_an_http_sink_posts_the_event_with_its_key(
     asyncio.run(send(make(sidekick.url), notes[0]))
 
     assert [to_event(notes[0])] == [json.loads(body) for body in sidekick.raw]
-    assert (sidekick.keys[0] or "").startswith(f"{notes[0].incident}:1:")
+    assert (sidekick.keys[0] or "").startswith(f"{notes[0].incident}:medium:")
 
 
 @pytest.mark.slow

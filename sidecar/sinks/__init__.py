@@ -4,23 +4,34 @@
 Refused if it never will.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sidecar.model import Message, Report
 
 
+class Outgoing(NamedTuple):
+    """A message on its way: its delivery key, its JSON, and itself unless it was decided before a restart."""
+
+    key: str
+    body: bytes
+    message: Message | None
+
+
 class Sink(Protocol):
-    """A place that takes notifications. `name` is a metric label, so one of a fixed set."""
+    """A place that takes messages. `name` is a metric label, so one of a fixed set."""
 
     name: str
 
-    async def send(self, note: Message) -> None: ...
+    async def send(self, out: Outgoing) -> None: ...
 
     def close(self) -> None: ...
 
 
-def delivery_key(note: Message, sink: str) -> str:
-    """One key for each incident, step and sink: a receiver that sees it twice saw the same notification."""
-    if isinstance(note, Report):
-        return f"{note.case}:{note.time}:{sink}"
-    return f"{note.incident}:{note.step}:{sink}"
+def delivery_key(message: Message, sink: str) -> str:
+    """One key for each incident, step and sink: a receiver that sees it twice saw the same notification.
+
+    A step is named by its severity, which only rises: so playing alerts again after a crash names it alike.
+    """
+    name = message.case if isinstance(message, Report) else message.incident
+    step = message.time if isinstance(message, Report) else message.severity
+    return f"{name}:{step}:{sink}"

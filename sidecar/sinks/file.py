@@ -3,8 +3,7 @@
 import os
 
 from sidecar.errors import SinkError
-from sidecar.incident import to_json
-from sidecar.model import Message
+from sidecar.sinks import Outgoing
 
 
 class FileSink:
@@ -15,11 +14,11 @@ class FileSink:
     def __init__(self, path: str) -> None:
         self._path = path
 
-    async def send(self, note: Message) -> None:
+    async def send(self, out: Outgoing) -> None:
         """Raises SinkError if the line could not be written."""
         try:
             with open(self._path, "ab", buffering=0) as file:  # noqa: ASYNC230, PTH123 - a line now and then
-                file.write(to_json(note) + b"\n")
+                file.write(out.body + b"\n")
                 os.fsync(file.fileno())
         except OSError as error:
             raise SinkError(f"file: {self._path}: {error.strerror}") from error

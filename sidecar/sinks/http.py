@@ -2,9 +2,7 @@
 
 from sidecar.errors import Refused, SinkError
 from sidecar.http_client import Client
-from sidecar.incident import to_json
-from sidecar.model import Message
-from sidecar.sinks import delivery_key
+from sidecar.sinks import Outgoing
 
 _TRY_AGAIN = (408, 425, 429)
 
@@ -16,11 +14,10 @@ class HttpSink:
         self.name = name
         self._client = Client(url, timeout=timeout, headers=headers)
 
-    async def send(self, note: Message) -> None:
+    async def send(self, out: Outgoing) -> None:
         """Raises Refused on a 4xx that will not change, SinkError on everything else but 2xx."""
-        key = f"Idempotency-Key: {delivery_key(note, self.name)}\r\n"
         try:
-            status = await self._client.post(to_json(note), key)
+            status = await self._client.post(out.body, f"Idempotency-Key: {out.key}\r\n")
         except OSError as error:
             raise SinkError(f"{self.name}: {str(error) or 'no answer in time'}") from error
         if 400 <= status < 500 and status not in _TRY_AGAIN:

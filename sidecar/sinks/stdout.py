@@ -4,8 +4,7 @@ import sys
 from typing import Literal, TextIO
 
 from sidecar.errors import SinkError
-from sidecar.incident import to_json
-from sidecar.model import Message
+from sidecar.sinks import Outgoing
 
 
 class StdoutSink:
@@ -17,10 +16,10 @@ class StdoutSink:
         self._form = form
         self._out = out or sys.stdout
 
-    async def send(self, note: Message) -> None:
+    async def send(self, out: Outgoing) -> None:
         """Raises SinkError if standard output is closed."""
         try:
-            self._write(note)
+            self._write(out)
             self._out.flush()
         except OSError as error:
             raise SinkError(f"stdout: {error.strerror}") from error
@@ -28,10 +27,10 @@ class StdoutSink:
     def close(self) -> None:
         """Standard output is not ours to close."""
 
-    def _write(self, note: Message) -> None:
-        if self._form == "json":
-            self._out.write(to_json(note).decode() + "\n")
+    def _write(self, out: Outgoing) -> None:
+        if self._form == "json" or out.message is None:
+            self._out.write(out.body.decode() + "\n")
         else:
             from sidecar.present import show  # noqa: PLC0415 - rich costs memory that JSON does not need
 
-            show(note, self._out)
+            show(out.message, self._out)

@@ -1,0 +1,86 @@
+"""Decided means delivered: every message is committed before it is sent, and tried until its sink has taken it.
+
+Without a state file the same holds for as long as the process lives. When the disk fails, the service goes on in memory
+and says so; when it works again, it is used again.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from sidecar.delivery import Delivery
+from sidecar.incident import to_json
+from sidecar.model import Alert, Message
+from sidecar.sinks import Outgoing, delivery_key
+from sidecar.state import Decided, State
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+"""Notifications that a sink's queue gets from the file at once."""
+
+
+class Outbox:
+    """Stands between the pipeline and the deliveries. `trouble` says why the disk is not used, "" when it is."""
+
+    def __init__(self, state: State | None, deliveries: Sequence[Delivery]) -> None:
+        self.trouble = ""
+        self._state = state
+        self._deliveries = deliveries
+        for delivery in deliveries:
+            delivery.on_done = self._delivered
+            delivery.refill = self._refill
+
+    def remember(self, name: bytes, alert: Alert) -> None:
+        """Keep a relevant alert before its answer is sent."""
+        place = f"{alert.host}/{alert.container}"
+        self._safely(lambda state: state.remember(name, place, msgspec.json.encode(alert)))
+
+    def decide(self, messages: Sequence[Message], *, send: bool = True) -> None:
+        """Commit messages and hand them to the deliveries; those that were decided before are left alone."""
+        if not messages:
+            return
+        made = [
+            (delivery, Outgoing(delivery_key(message, delivery.sink.name), to_json(message), message))
+            for message in messages
+            for delivery in self._deliveries
+        ]
+        new = self._safely(
+            lambda state: state.decide([Decided(out.key, each.sink.name, out.body) for each, out in made])
+        )
+        for delivery, out in made:
+            if send and (new is None or out.key in new):
+                delivery.put(out)
+
+    def resume(self) -> None:
+        """Hand over what was decided before the last stop and is not delivered yet."""
+        for delivery in self._deliveries:
+            self._refill(delivery)
+
+    def _refill(self, delivery: Delivery) -> None:
+        rows = self._safely(lambda state: state.pending(delivery.sink.name, BATCH)) or []
+        for row in rows:
+            delivery.put(Outgoing(row.key, row.body, None))
+
+    def _delivered(self, key: str) -> None:
+        self._safely(lambda state: state.delivered(key))
+
+    def _safely(self, use: Callable[[State], T]) -> T | None:
+        if self._state is None:
+            return None
+        try:
+            result = use(self._state)
+        except sqlite3.Error as error:
+            if not self.trouble:
+                log.error("the state file cannot be used, going on in memory", extra={"error": str(error)})  # noqa: TRY400
+            self.trouble = str(error)
+            return None
+        if self.trouble:
+            log.warning("the state file can be used again")
+            self.trouble = ""
+        return result
