@@ -1,10 +1,10 @@
 """The administration port: is it alive, is it ready, what has it counted. It takes no alerts, and changes nothing."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 from sidecar.http_server import Limits, Request, Response, ServerProtocol, ServerStats
-from sidecar.settings import Admin
 
 NOT_FOUND = Response("404 Not Found", b"try /healthz, /readyz or /metrics\n")
 NOT_ALLOWED = Response("405 Method Not Allowed", b"only GET\n")
@@ -14,19 +14,16 @@ METRICS = "text/plain; version=0.0.4; charset=utf-8"
 class AdminListener:
     """Serves `healthz`, `readyz` (each a sentence, "" when all is well) and `metrics` on the administration port."""
 
-    def __init__(self, settings: Admin, *, not_ready: Callable[[], str], metrics: Callable[[], bytes]) -> None:
-        self._settings = settings
+    def __init__(self, *, not_ready: Callable[[], str], metrics: Callable[[], bytes]) -> None:
         self._not_ready = not_ready
         self._metrics = metrics
         self._server: asyncio.Server | None = None
 
-    async def start(self) -> int:
-        """Listen; returns the port. Raises OSError if the address cannot be had."""
+    async def start(self, listening: socket.socket) -> int:
+        """Serve on a socket that listens; returns its port."""
         limits, stats = Limits(body=4096, connections=32, deadline=10.0), ServerStats()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: ServerProtocol(self._answer, limits, stats), self._settings.host, self._settings.port
-        )
+        self._server = await loop.create_server(lambda: ServerProtocol(self._answer, limits, stats), sock=listening)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 

@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from sidecar import metrics
+from sidecar import metrics, sockets
 from sidecar.admin import AdminListener
 from sidecar.classify import Verdict
 from sidecar.delivery import Delivery
@@ -43,6 +45,7 @@ class Service:
         rules: Sequence[CorrelationRule],
         sinks: Sequence[Sink],
         state: State | None = None,
+        listening: Mapping[str, socket.socket] | None = None,
     ) -> None:
         self.settings = settings
         self.deliveries = [Delivery(sink, settings.sinks.queue) for sink in sinks]
@@ -55,7 +58,8 @@ class Service:
         self.grpc: GrpcPoller | None = None
         self.pass_through = _pass_through(settings)
         self.http_port = self.admin_port = 0
-        self._admin = AdminListener(settings.admin, not_ready=self._not_ready, metrics=lambda: metrics.exposition(self))
+        self._listening = listening or {}
+        self._admin = AdminListener(not_ready=self._not_ready, metrics=lambda: metrics.exposition(self))
         self._settling: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -73,10 +77,11 @@ class Service:
             delivery.start()
         if self.pass_through is not None:
             self.pass_through.start()
+        listening = self._listening or sockets.opened(self.settings)
         if self.settings.admin.enabled:
-            self.admin_port = await self._admin.start()
+            self.admin_port = await self._admin.start(listening["admin"])
         if self.http is not None:
-            self.http_port = await self.http.start()
+            self.http_port = await self.http.start(listening["http"])
         if self.settings.grpc.enabled:
             from sidecar.sources.grpc import GrpcPoller  # noqa: PLC0415 - grpcio costs 21 MB where it is not used
 
@@ -207,8 +212,19 @@ async def serve(service: Service) -> None:
     """Run a service until SIGTERM or SIGINT. Raises OSError if a port cannot be had."""
     stop = stop_on_signals()
     await service.start()
+    orphaned = asyncio.create_task(_stop_when_orphaned(stop))
     await stop.wait()
+    orphaned.cancel()
     await service.stop()
+
+
+async def _stop_when_orphaned(stop: asyncio.Event) -> None:
+    """A worker does not outlive its supervisor: it would hold the ports that the next one wants."""
+    parent = os.getppid()
+    while sockets.INHERITED in os.environ:
+        await asyncio.sleep(1)
+        if os.getppid() != parent:
+            stop.set()
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import click
 
@@ -14,6 +14,8 @@ from sidecar import __version__
 from sidecar.errors import ConfigError
 
 if TYPE_CHECKING:
+    import socket
+
     from sidecar.model import Message
     from sidecar.pipeline import Pipeline
     from sidecar.rules import CorrelationRule
@@ -77,7 +79,16 @@ def run(config: Path | None, *, print_config: bool) -> None:
     if print_config:
         click.echo(settings_module.to_yaml(settings), nl=False)
         return
-    _serve(settings, _rules([Path(path) for path in settings.rules]))
+    rules = _rules([Path(path) for path in settings.rules])
+    try:
+        from sidecar import sockets  # noqa: PLC0415
+
+        listening = sockets.inherited() or sockets.opened(settings)
+    except OSError as error:
+        _port_taken(error, "change http.port or admin.port")
+    if settings.supervisor and sockets.INHERITED not in os.environ:
+        sockets.hand_over(listening, sys.argv[1:])
+    _serve(settings, rules, listening)
 
 
 @main.command(epilog=EPILOG)
@@ -188,10 +199,14 @@ def _rules(paths: list[Path]) -> "list[CorrelationRule]":
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "FALCO_CORRELATOR_CONFIG"}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("FALCO_CORRELATOR_CONFIG", "FALCO_CORRELATOR_SOCKETS")
+    }
 
 
-def _serve(settings: "Settings", rules: "list[CorrelationRule]") -> None:
+def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dict[str, socket.socket]") -> None:
     import asyncio  # noqa: PLC0415
 
     from sidecar import app, logs  # noqa: PLC0415
@@ -199,15 +214,14 @@ def _serve(settings: "Settings", rules: "list[CorrelationRule]") -> None:
 
     logs.setup(settings.log_level)
     try:
-        asyncio.run(app.serve(app.Service(settings, rules, app.make_sinks(settings), app.make_state(settings))))
+        state = app.make_state(settings)
     except StateError as error:
         click.echo(f"state.path: {error}", err=True)
         sys.exit(PROBLEM)
-    except OSError as error:
-        _port_taken(error, "change http.port or admin.port")
+    asyncio.run(app.serve(app.Service(settings, rules, app.make_sinks(settings), state, listening)))
 
 
-def _port_taken(error: OSError, remedy: str) -> None:
+def _port_taken(error: OSError, remedy: str) -> NoReturn:
     click.echo(f"cannot listen: {error.strerror or error}; {remedy}", err=True)
     sys.exit(PROBLEM)
 

@@ -123,6 +123,8 @@ class Settings(Struct, forbid_unknown_fields=True):
     sinks: Sinks = field(default_factory=Sinks)
     admin: Admin = field(default_factory=Admin)
     state: StateFile = field(default_factory=StateFile)
+    supervisor: bool = True
+    """Whether a parent process holds the ports and starts the service again when it dies, so that Falco only waits."""
     rules: list[str] = []
     """Correlation rule files or folders; empty means the rules that ship with the service."""
     settle: Duration = lasting("5ms")

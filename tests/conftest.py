@@ -101,14 +101,17 @@ class Running:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self._thread.start()
         assert self._ready.wait(20)
+        assert self._thread.is_alive(), "the service could not start"
         self.falco = http.client.HTTPConnection("127.0.0.1", self.service.http_port, timeout=20)
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.service = Service(self._settings, self._rules, make_sinks(self._settings))
-        await self.service.start()
-        self._ready.set()
+        try:
+            await self.service.start()
+        finally:
+            self._ready.set()
         await self._stop.wait()
         await self.service.stop()
 

@@ -6,6 +6,7 @@ memory, and before any sink is touched.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 from sidecar.decode import MAX_BYTES
@@ -20,20 +21,17 @@ class HttpListener:
 
     def __init__(self, settings: HttpSource, take: Callable[[bytes], None]) -> None:
         self.stats = ServerStats()
-        self._settings = settings
         self._take = take
         self._limits = Limits(MAX_BYTES, settings.max_connections, settings.deadline.seconds)
         self._server: asyncio.Server | None = None
 
-    async def start(self) -> int:
-        """Listen; returns the port. Raises OSError if the address cannot be had."""
+    async def start(self, listening: socket.socket) -> int:
+        """Take alerts from a socket that listens; returns its port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: ServerProtocol(self._answer, self._limits, self.stats),
-            self._settings.host,
-            self._settings.port,
+            lambda: ServerProtocol(self._answer, self._limits, self.stats), sock=listening
         )
-        port: int = self._server.sockets[0].getsockname()[1]
+        port: int = listening.getsockname()[1]
         return port
 
     async def stop(self) -> None:
