@@ -25,7 +25,8 @@ from sidecar.rules import CorrelationRule
 from sidecar.settings import Settings
 from sidecar.sinks import Sink
 from sidecar.sources.http import HttpListener
-from sidecar.state import State
+from sidecar.sources.journal import JournalTail
+from sidecar.state import Position, State
 
 if TYPE_CHECKING:
     from sidecar.sources.grpc import GrpcPoller
@@ -56,6 +57,7 @@ class Service:
         self.notified: Counter[str] = Counter()
         self.http = HttpListener(settings.http, self.take_json) if settings.http.enabled else None
         self.grpc: GrpcPoller | None = None
+        self.journal: JournalTail | None = None
         self.pass_through = _pass_through(settings)
         self.http_port = self.admin_port = 0
         self._listening = listening or {}
@@ -87,6 +89,10 @@ class Service:
 
             self.grpc = GrpcPoller(self.settings.grpc, self._take_from_thread)
             self.grpc.start()
+        if self.settings.journal.path:
+            position = self._state.position(self.settings.journal.path) if self._state is not None else None
+            self.journal = JournalTail(self.settings.journal, position, self.take_journal)
+            self.journal.start()
         log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
 
     async def stop(self) -> None:
@@ -95,6 +101,8 @@ class Service:
             await self.http.stop()
         if self.grpc is not None:
             await asyncio.to_thread(self.grpc.stop)
+        if self.journal is not None:
+            await self.journal.stop()
         self._settle()
         stops = [delivery.stop(GRACE) for delivery in self.deliveries]
         stops += [self.pass_through.stop(GRACE)] if self.pass_through is not None else []
@@ -124,19 +132,31 @@ class Service:
     def take_json(self, body: bytes) -> None:
         """Take one alert from HTTP: apply it, queue what follows from it, and return at once."""
         self.received["http"] += 1
-        try:
-            verdict, due = self.pipeline.feed_json(body)
-        except Exception:  # a bug must cost one alert, not the service, and the alert still goes on
-            log.exception("an alert could not be correlated")
-            self.pipeline.refuse("broken")
-            verdict, due = NOTHING, []
+        verdict, due = self._fed(body)
         if self.pass_through is not None and self._goes_on(verdict):
             self.pass_through.put(body)
         self._notify(due)
 
+    def _fed(self, body: bytes) -> tuple[Verdict, list[Message]]:
+        try:
+            return self.pipeline.feed_json(body)
+        except Exception:  # a bug must cost one alert, not the service, and the alert still goes on
+            log.exception("an alert could not be correlated")
+            self.pipeline.refuse("broken")
+            return NOTHING, []
+
     def _goes_on(self, verdict: Verdict) -> bool:
         ours = verdict.own_incident or (verdict.building_block and self.settings.pass_through.mode == "others")
         return not ours
+
+    def take_journal(self, lines: Sequence[bytes], position: Position) -> None:
+        """Take lines of the journal; they and the position after them are kept together or not at all."""
+        self.received["journal"] += len(lines)
+        due: list[Message] = []
+        with self.outbox.reading(self.settings.journal.path, position):
+            for line in lines:
+                due += self._fed(line)[1]
+        self._notify(due)
 
     def take_grpc(self, messages: Sequence[bytes]) -> None:
         """Take alerts that one poll of Falco's gRPC output brought."""

@@ -4,9 +4,10 @@ Without a state file the same holds for as long as the process lives. When the d
 and says so; when it works again, it is used again.
 """
 
+import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -15,7 +16,7 @@ from sidecar.delivery import Delivery
 from sidecar.incident import to_json
 from sidecar.model import Alert, Message
 from sidecar.sinks import Outgoing, delivery_key
-from sidecar.state import Decided, State
+from sidecar.state import Decided, Position, State
 
 T = TypeVar("T")
 
@@ -40,6 +41,15 @@ class Outbox:
         """Keep a relevant alert before its answer is sent."""
         place = f"{alert.host}/{alert.container}"
         self._safely(lambda state: state.remember(name, place, msgspec.json.encode(alert)))
+
+    @contextlib.contextmanager
+    def reading(self, path: str, position: Position) -> Iterator[None]:
+        """Keep what is remembered within, and how far the journal was read, in one transaction."""
+        try:
+            with self._state.reading(path, lambda: position) if self._state is not None else contextlib.nullcontext():
+                yield
+        except sqlite3.Error as error:
+            self._failed(error)
 
     def decide(self, messages: Sequence[Message], *, send: bool = True) -> None:
         """Commit messages and hand them to the deliveries; those that were decided before are left alone."""
@@ -76,11 +86,14 @@ class Outbox:
         try:
             result = use(self._state)
         except sqlite3.Error as error:
-            if not self.trouble:
-                log.error("the state file cannot be used, going on in memory", extra={"error": str(error)})  # noqa: TRY400
-            self.trouble = str(error)
+            self._failed(error)
             return None
         if self.trouble:
             log.warning("the state file can be used again")
             self.trouble = ""
         return result
+
+    def _failed(self, error: sqlite3.Error) -> None:
+        if not self.trouble:
+            log.error("the state file cannot be used, going on in memory", extra={"error": str(error)})
+        self.trouble = str(error)

@@ -45,6 +45,15 @@ class GrpcSource(Struct, forbid_unknown_fields=True):
     """Falco is asked for alerts this often: at the shorter pace while there are some."""
 
 
+class JournalSource(Struct, forbid_unknown_fields=True):
+    """Alerts from the file that Falco's `file_output` writes; beside http it closes the gap of a restart."""
+
+    path: str = ""
+    """The file; empty turns it off."""
+    poll: Duration = lasting("250ms")
+    """How often it is looked at while nothing comes."""
+
+
 class PassThrough(Struct, forbid_unknown_fields=True):
     """Raw alerts on to Falcosidekick, unchanged and in order (alerts that came over http only)."""
 
@@ -119,6 +128,7 @@ class Settings(Struct, forbid_unknown_fields=True):
 
     http: HttpSource = field(default_factory=HttpSource)
     grpc: GrpcSource = field(default_factory=GrpcSource)
+    journal: JournalSource = field(default_factory=JournalSource)
     pass_through: PassThrough = field(default_factory=PassThrough)
     sinks: Sinks = field(default_factory=Sinks)
     admin: Admin = field(default_factory=Admin)
@@ -205,8 +215,8 @@ def _mistakes(settings: Settings) -> Iterator[str]:
 
 def _source_mistakes(settings: Settings) -> Iterator[str]:
     http, grpc, admin = settings.http, settings.grpc, settings.admin
-    if not (http.enabled or grpc.enabled):
-        yield "http.enabled, grpc.enabled: both are false, so no alert can come in"
+    if not (http.enabled or grpc.enabled or settings.journal.path):
+        yield "http.enabled, grpc.enabled, journal.path: none is set, so no alert can come in"
     for path, port in (("http.port", http.port), ("admin.port", admin.port)):
         if not 0 <= port <= 65_535:
             yield f"{path}: expected a port number up to 65535, got {port}"

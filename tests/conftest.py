@@ -14,7 +14,7 @@ import falcosidekick
 import hypothesis
 import pytest
 
-from sidecar.app import Service, make_sinks
+from sidecar.app import Service, make_sinks, make_state
 from sidecar.model import Message, Notification
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, AlertSpec, CorrelationRule, load
@@ -107,7 +107,7 @@ class Running:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.service = Service(self._settings, self._rules, make_sinks(self._settings))
+        self.service = Service(self._settings, self._rules, make_sinks(self._settings), make_state(self._settings))
         try:
             await self.service.start()
         finally:
@@ -151,7 +151,7 @@ def serving(rules: list[CorrelationRule]) -> Serving:
 
     @contextmanager
     def running(settings: dict[str, Any]) -> Iterator[Running]:
-        plain = {"http": {"port": 0}, "admin": {"port": 0}, **settings}
+        plain = {"admin": {"port": 0}, **settings, "http": {"port": 0, **settings.get("http", {})}}
         service = Running(build(Settings, plain, "test"), rules)
         try:
             yield service

@@ -69,7 +69,7 @@ def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
         ("http: {port: x}", "http.port: expected int, got str"),
         ("http: {port: 70000}", "http.port: expected a port number up to 65535, got 70000"),
         ("admin: {port: 2802}", "admin.port: is the same as http.port; alerts and administration need a port each"),
-        ("http: {enabled: false}", "http.enabled, grpc.enabled: both are false, so no alert can come in"),
+        ("http: {enabled: false}", "http.enabled, grpc.enabled, journal.path: none is set, so no alert can come in"),
         ("pass_through: {mode: some}", "pass_through.mode: expected one of others, all, none, got 'some'"),
         ("pass_through: {url: falcosidekick}", "pass_through.url: expected http://host:port or https://host:port"),
         ("sinks: {webhook: {url: 'http://['}}", "sinks.webhook.url: expected http://host:port"),
