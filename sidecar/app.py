@@ -15,8 +15,10 @@ import msgspec
 
 from sidecar import metrics, sockets
 from sidecar.admin import AdminListener
+from sidecar.canary import Canary, Traffic
 from sidecar.classify import Verdict
 from sidecar.delivery import Delivery
+from sidecar.health import Health
 from sidecar.model import Alert, Message, Notification
 from sidecar.outbox import Outbox
 from sidecar.passthrough import PassThroughQueue
@@ -60,6 +62,15 @@ class Service:
         self.journal: JournalTail | None = None
         self.pass_through = _pass_through(settings)
         self.http_port = self.admin_port = 0
+        self.health: Health | None = None
+        if settings.canary.enabled:
+            self.pipeline.canary = Canary(over_grpc=settings.grpc.enabled)
+            self.health = Health(
+                settings.canary,
+                self.pipeline.canary,
+                traffic=self._traffic,
+                report=lambda report: self._notify([report]),
+            )
         self._listening = listening or {}
         self._admin = AdminListener(not_ready=self._not_ready, metrics=lambda: metrics.exposition(self))
         self._settling: asyncio.TimerHandle | None = None
@@ -84,6 +95,10 @@ class Service:
             self.admin_port = await self._admin.start(listening["admin"])
         if self.http is not None:
             self.http_port = await self.http.start(listening["http"])
+        self._start_readers()
+        log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
+
+    def _start_readers(self) -> None:
         if self.settings.grpc.enabled:
             from sidecar.sources.grpc import GrpcPoller  # noqa: PLC0415 - grpcio costs 21 MB where it is not used
 
@@ -93,10 +108,13 @@ class Service:
             position = self._state.position(self.settings.journal.path) if self._state is not None else None
             self.journal = JournalTail(self.settings.journal, position, self.take_journal)
             self.journal.start()
-        log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
+        if self.health is not None:
+            self.health.start()
 
     async def stop(self) -> None:
         """Take nothing more, deliver what is decided, end."""
+        if self.health is not None:
+            await self.health.stop()
         if self.http is not None:
             await self.http.stop()
         if self.grpc is not None:
@@ -187,6 +205,10 @@ class Service:
             self._settling.cancel()
             self._settling = None
         self._notify(self.pipeline.settle())
+
+    def _traffic(self) -> Traffic:
+        refused = sum(self.http.stats.refused.values()) if self.http is not None else 0
+        return Traffic(self.pipeline.received, self.pipeline.reasons["text_mode"], refused)
 
     def _not_ready(self) -> str:
         if self.grpc is not None and not self.grpc.connected and self.http is None:

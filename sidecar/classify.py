@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from sidecar.canary import RULES as CANARIES
 from sidecar.model import REPORTS
 from sidecar.rules import CorrelationRule
 
@@ -19,13 +20,14 @@ class Verdict(Struct, frozen=True):
 
     `groups` pairs the index of a correlation rule with the mask of its groups. `relevant` is also true for alerts that
     only teach lineage. A `building_block` is one of our own Falco rules: told inside incidents, not passed through.
-    `own_incident` is a notification of ours that came back.
+    `own_incident` is a notification of ours that came back, a `canary` the marker process that we start every minute.
     """
 
     groups: tuple[tuple[int, int], ...] = ()
     relevant: bool = False
     building_block: bool = False
     own_incident: bool = False
+    canary: bool = False
 
 
 class Classifier:
@@ -49,6 +51,8 @@ class Classifier:
         return verdict
 
     def _judge(self, name: str, tags: tuple[str, ...]) -> Verdict:
+        if name in CANARIES:
+            return Verdict(canary=True, building_block=True)
         if name in REPORTS:
             return Verdict(own_incident=True)
         if name in self._cases and (not self._incident_tags or self._incident_tags & set(tags)):

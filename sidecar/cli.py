@@ -177,6 +177,25 @@ def test(paths: tuple[Path, ...]) -> None:
 
 
 @main.command(epilog=EPILOG)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--mode", type=click.Choice(["http", "grpc"]), help="How alerts are to come here; default: as the file says."
+)
+@_clean
+def doctor(file: Path, mode: Any) -> None:
+    """Say what a falco.yaml (or a ConfigMap that holds one) lacks for correlation, with the lines to add."""
+    from sidecar.doctor import examine  # noqa: PLC0415
+
+    chosen, findings = examine(file, mode)
+    for finding in sorted(findings, reverse=True):
+        click.echo(f"{'WRONG ' if finding.grave else 'advice'} {finding.what}; add to falco.yaml:")
+        click.echo("\n".join(f"         {line}" for line in finding.lines.splitlines()))
+    grave = sum(finding.grave for finding in findings)
+    click.echo(f"{file}, mode {chosen}: {grave} wrong, {len(findings) - grave} to consider")
+    sys.exit(PROBLEM if grave else 0)
+
+
+@main.command(epilog=EPILOG)
 @click.argument("kind", type=click.Choice(["rule", "settings"]))
 @_clean
 def schema(kind: str) -> None:

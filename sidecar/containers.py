@@ -84,6 +84,17 @@ class Containers:
             level[key] = found
         return found
 
+    def lost_events(self, host: str) -> int:
+        """Mark the open incidents of a host whose Falco dropped events; returns how many."""
+        marked = 0
+        for container in self:
+            if container.where.host == host:
+                for context in [*container.contexts.values(), *container.coarse.values()]:
+                    if context.incident is not None:
+                        context.incident.incomplete = True
+                        marked += 1
+        return marked
+
     def grown(self, container: Container, *, contexts: int, processes: int, waiting: int) -> None:
         """Take note of what a container got more of."""
         if contexts > 0:

@@ -26,6 +26,8 @@ class Incident(Struct):
     first: int
     last: int
     count: int
+    incomplete: bool = False
+    """Falco dropped events while it was open: evidence may be missing."""
 
 
 class Context(Struct):

@@ -109,7 +109,6 @@ def _sentence(note: Notification) -> str:
 
 
 def _fields(note: Notification) -> Iterator[tuple[str, str]]:
-    where, fields = note.where, note.fields
     yield "incident.id", note.incident
     yield "incident.severity", note.severity
     yield "incident.severity.from", note.came_from
@@ -121,11 +120,17 @@ def _fields(note: Notification) -> Iterator[tuple[str, str]]:
     yield "incident.first", rfc3339(note.first)
     yield "incident.last", rfc3339(note.last)
     yield "incident.count", str(note.count)
+    yield "incident.incomplete", "true" if note.incomplete else ""
     yield "incident.rules", ", ".join(note.rules)
     yield "incident.timeline", timeline(note, LONGEST)
     yield "incident.join", ",".join(sorted({detection.join for detection, _ in note.timeline}))
     for number, (words, command) in enumerate(note.triage, 1):
         yield f"incident.triage.{number}", f"{words}: {command}" if command else words
+    yield from _place(note)
+
+
+def _place(note: Notification) -> Iterator[tuple[str, str]]:
+    where, fields = note.where, note.fields
     yield "container.id", where.container or "host"
     yield "container.name", where.container_name
     yield "container.image.repository", fields.image or where.image

@@ -107,6 +107,10 @@ def gauges(service: "Service") -> Iterator[Row]:
     )
     if service.pass_through is not None:
         yield "pass_through_pending", "Raw alerts that wait.", (), {(): float(service.pass_through.pending)}
+    if service.health is not None:
+        degraded = {(): float(bool(service.health.degraded))}
+        yield "degraded", "1 while the way from Falco to here is broken; the log says how.", (), degraded
+    yield "state_trouble", "1 while the state file cannot be used.", (), {(): float(bool(service.outbox.trouble))}
     if service.grpc is not None:
         yield "grpc_connected", "1 while Falco answers over gRPC.", (), {(): float(service.grpc.connected)}
 

@@ -33,6 +33,7 @@ REASONS = (
     "too_large",
     "bad_request",
     "internal",
+    "canary",
     "own_incident",
     "duplicate",
     "no_process",
@@ -222,6 +223,7 @@ class Notification(Struct, frozen=True, gc=False):
     first: int
     last: int
     count: int
+    incomplete: bool
     timeline: tuple[tuple[Detection, tuple[str, ...]], ...]
     rules: tuple[str, ...]
     fields: Fields
@@ -231,5 +233,5 @@ class Notification(Struct, frozen=True, gc=False):
 Message = Notification | Report
 """What sinks take."""
 
-REPORTS = frozenset(("Correlator under pressure",))
+REPORTS = frozenset(("Correlator under pressure", "Correlator degraded"))
 """The `case` of every report: Falcosidekick makes a label of it, so there are few."""

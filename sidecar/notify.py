@@ -33,6 +33,7 @@ def notification(placed: Placed, rule: CorrelationRule, incident: Incident, came
         first=incident.first,
         last=incident.last,
         count=incident.count,
+        incomplete=incident.incomplete,
         timeline=tuple((detection, rule.named(detection.groups)) for detection in timeline),
         rules=tuple(dict.fromkeys(detection.rule for detection in timeline)),
         fields=fields,

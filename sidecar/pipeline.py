@@ -7,6 +7,7 @@ from hashlib import blake2b
 from msgspec.structs import replace
 
 from sidecar import decode
+from sidecar.canary import Canary
 from sidecar.classify import Classifier, Verdict
 from sidecar.containers import Containers
 from sidecar.correlator import Correlator
@@ -20,6 +21,8 @@ from sidecar.rules import CorrelationRule
 REMEMBERED_IDS = 16_384
 TOLERATED_FUTURE = 120 * 1_000_000_000
 """Ahead of our own clock (ns) an event time is still believed."""
+
+EVENTS_DROPPED = "Falco internal: syscall event drop"
 
 NOTHING = Verdict()
 
@@ -46,6 +49,8 @@ class Pipeline:
         self.received = 0
         self.detections = 0
         self.reasons: Counter[str] = Counter()
+        self.canary: Canary | None = None
+        """Told of the alerts that our marker process raises."""
         self._classify = Classifier(rules)
         self._placement = Placement(rules, self.containers)
         self._ids: Generations[bytes, bool] = Generations(REMEMBERED_IDS, ttl, timer)
@@ -74,10 +79,14 @@ class Pipeline:
             envelope.check()
             verdict = self._classify(envelope.rule, envelope.tags)
             alert = self._relevant(envelope) if verdict.relevant else None
+            if verdict.canary and self.canary is not None:
+                self.canary.came_back(envelope.rule, envelope.alert().fields.cmdline or "")
         except AlertError as error:
             self.reasons[error.reason] += 1
+            if envelope.rule == EVENTS_DROPPED and error.reason == "internal":
+                self.containers.lost_events(envelope.host)
         self.received += 1
-        for oddity in ("own_incident",) if verdict.own_incident else envelope.oddities():
+        for oddity in _odd(verdict) or envelope.oddities():
             self.reasons[oddity] += 1
         if alert is None:
             return verdict, [*self.correlator.settle((envelope.host, envelope.stamp))]
@@ -117,6 +126,10 @@ class Pipeline:
         self.detections += bool(verdict.groups)
         placed, reports = self._placement.place(alert, verdict.groups)
         return [*self.correlator.take(placed, (alert.host, stamp, alert.fields.pid)), *reports]
+
+
+def _odd(verdict: Verdict) -> tuple[str, ...]:
+    return ("own_incident",) if verdict.own_incident else ("canary",) if verdict.canary else ()
 
 
 def _event_id(alert: Alert) -> bytes:

@@ -98,6 +98,7 @@ def _facts(note: Notification) -> Table:
         ("Evidence", ", ".join(note.groups)),
         ("First", rfc3339(note.first)),
         ("Last", rfc3339(note.last)),
+        ("Beware", "Falco dropped events meanwhile: evidence may be missing" if note.incomplete else ""),
         ("Incident", f"{note.incident}, step {note.step}, {note.count} detections"),
     ):
         if value:

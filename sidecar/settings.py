@@ -114,6 +114,13 @@ class Admin(Struct, forbid_unknown_fields=True):
     port: int = 2812
 
 
+class CanarySettings(Struct, forbid_unknown_fields=True):
+    """A marker process that Falco must see; `falco_rules/canary_rules.yaml` has the rules for it."""
+
+    enabled: bool = False
+    every: Duration = lasting("60s")
+
+
 class StateFile(Struct, forbid_unknown_fields=True):
     """What survives a restart: relevant alerts, open incidents, undelivered notifications."""
 
@@ -133,6 +140,7 @@ class Settings(Struct, forbid_unknown_fields=True):
     sinks: Sinks = field(default_factory=Sinks)
     admin: Admin = field(default_factory=Admin)
     state: StateFile = field(default_factory=StateFile)
+    canary: CanarySettings = field(default_factory=CanarySettings)
     supervisor: bool = True
     """Whether a parent process holds the ports and starts the service again when it dies, so that Falco only waits."""
     rules: list[str] = []
