@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := .venv/.run
 DEV := .venv/.dev
 
-.PHONY: run test quick check fix proto bench clean
+.PHONY: run test quick check fix coverage proto soak bench clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -35,6 +35,9 @@ coverage: $(DEV) ## Tests with the lines and branches that they reach
 
 proto: $(DEV) ## Make sidecar/_proto anew from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=sidecar/_proto --pyi_out=sidecar/_proto falco/outputs.proto
+
+soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less than ten minutes
+	$(BIN)/python tests/soak.py $(if $(SHORT),--short)
 
 bench: $(DEV) ## What one alert costs
 	$(BIN)/python bench/cost.py

@@ -32,6 +32,7 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("command", commands())
 def test_each_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
     (tmp_path / "alerts.jsonl").write_bytes((DATA / "stock_alerts.jsonl").read_bytes())
+    (tmp_path / "falco.yaml").write_text(next(b for b in blocks("yaml") if b.startswith("# falco.yaml, or")))
     (tmp_path / "my-rules").mkdir()
     (tmp_path / "my-rules" / "rule.yaml").write_bytes((DATA / "crypto_mining.yaml").read_bytes())
     done = subprocess.run(
