@@ -26,9 +26,10 @@ class Delivery(WorkQueue[Outgoing]):
         self.sink = sink
         self.on_done: Callable[[str], None] | None = None
         """Told the key of what the sink took, or refused for good."""
-        self.refill: Callable[[Delivery], None] | None = None
-        """Asked for more when the queue, once full, has run empty."""
-        self._left_out = False
+        self.refill: Callable[[Delivery], bool] | None = None
+        """Puts more when the queue, once full, has run empty; says whether there is still more."""
+        self.left_out = False
+        """Whether the state file has more for this sink than the queue."""
 
     async def carry(self, item: Outgoing) -> str:
         """Try without end; only a sink that says it will never take it is believed."""
@@ -47,16 +48,15 @@ class Delivery(WorkQueue[Outgoing]):
     def put(self, item: Outgoing) -> None:
         """Queue one. What the queue has no room for stays in the state file, if there is one."""
         if self.refill is not None and self.pending >= self.room:
-            self._left_out = True
+            self.left_out = True
         else:
             super().put(item)
 
     def _done(self, item: Outgoing, outcome: str) -> str:
         if self.on_done is not None:
             self.on_done(item.key)
-        if self._left_out and self.pending <= 1 and self.refill is not None:
-            self._left_out = False
-            self.refill(self)
+        if self.left_out and self.pending <= 1 and self.refill is not None:
+            self.left_out = self.refill(self)
         return outcome
 
     async def stop(self, grace: float) -> None:

@@ -50,6 +50,9 @@ class Seen(NamedTuple):
     start: int
 
 
+NOBODY = Seen(0, "", 0)
+
+
 class Process(Struct, gc=False):
     """A remembered process. `parent` is the first it had, 0 unknown; `seen` the newest event time (ns)."""
 
@@ -60,6 +63,8 @@ class Process(Struct, gc=False):
     linked: int
     """Event time at which it had that parent: the earliest is the truest, since orphans are adopted later."""
     seen: int
+    below: str = ""
+    """The name that its parent had then; an entry script becomes the service, but what it started before is not its."""
     anchors: bool = False
     """A context hangs on it."""
     anchors_shell: bool = False
@@ -67,12 +72,12 @@ class Process(Struct, gc=False):
     above_shell: bool = False
     """Such a process was started below it."""
 
-    def update(self, seen: Seen, parent: int, time: int) -> bool:
+    def update(self, seen: Seen, parent: int, below: str, time: int) -> bool:
         """Take in another sight of the same process; says whether it told anything new of where it belongs."""
         news = bool(seen.start and not self.start)
         if parent and (not self.parent or time < self.linked):
             news |= parent != self.parent
-            self.parent, self.linked = parent, time
+            self.parent, self.linked, self.below = parent, time, below
         self.start = self.start or seen.start
         self.name = seen.name or self.name
         self.seen = max(self.seen, time)
@@ -125,14 +130,14 @@ class Lineage:
         news, replaced = False, []
         self._processes.age()
         for index, seen in enumerate(chain):
-            parent = chain[index + 1].pid if index + 1 < len(chain) else 0
+            parent, below, _ = chain[index + 1] if index + 1 < len(chain) else NOBODY
             known = self._processes.get(seen.pid)
             if known is None or _is_reused(known, seen, parent, is_init):
                 if known is not None:
                     replaced.append(seen.pid)
-                self._processes[seen.pid] = Process(seen.pid, seen.name, seen.start, parent, time, time)
+                self._processes[seen.pid] = Process(seen.pid, seen.name, seen.start, parent, time, time, below)
             else:
-                news |= known.update(seen, parent, time)
+                news |= known.update(seen, parent, below, time)
         return news, replaced
 
     def forget_half(self) -> None:

@@ -32,9 +32,17 @@ def _is_service_itself(rule: CorrelationRule, path: list[Process], context: Cont
     """Whether the detection is what the service does of its own: `path` leads from its process up to the anchor."""
     if len(path) == 1:
         return context.is_service
+    if _is_of_the_entry_script(rule, path[-2], path[-1], context):
+        return True
     if alert.fields.evt_type in _EXECS or any(process.anchors_shell for process in path[:-1]):
         return False
     return path[0].above_shell or all(rule.is_service(process.name) for process in path)
+
+
+def _is_of_the_entry_script(rule: CorrelationRule, child: Process, anchor: Process, context: Context) -> bool:
+    """Whether the anchor was not the service yet when it started the child: `wait-for-db; exec php-fpm`."""
+    began_before = child.linked < context.born and bool(child.below)
+    return began_before and rule.is_service(anchor.name) and not rule.is_service(child.below)
 
 
 def _orphaned(container: Container, index: int, path: list[Process], alert: Alert) -> tuple[Context, Join] | None:

@@ -35,7 +35,7 @@ class Outbox:
         self._deliveries = deliveries
         for delivery in deliveries:
             delivery.on_done = self._delivered
-            delivery.refill = self._refill
+            delivery.refill = self._refill if state is not None else None
 
     def remember(self, name: bytes, alert: Alert) -> None:
         """Keep a relevant alert before its answer is sent."""
@@ -70,12 +70,13 @@ class Outbox:
     def resume(self) -> None:
         """Hand over what was decided before the last stop and is not delivered yet."""
         for delivery in self._deliveries:
-            self._refill(delivery)
+            delivery.left_out = self._refill(delivery)
 
-    def _refill(self, delivery: Delivery) -> None:
+    def _refill(self, delivery: Delivery) -> bool:
         rows = self._safely(lambda state: state.pending(delivery.sink.name, BATCH)) or []
         for row in rows:
             delivery.put(Outgoing(row.key, row.body, None))
+        return len(rows) == BATCH
 
     def _delivered(self, key: str) -> None:
         self._safely(lambda state: state.delivered(key))
