@@ -79,8 +79,8 @@ class Process(Struct, gc=False):
             news |= parent != self.parent
             self.parent, self.linked, self.below = parent, time, below
         self.start = self.start or seen.start
-        self.name = seen.name or self.name
-        self.seen = max(self.seen, time)
+        if time >= self.seen:
+            self.name, self.seen = seen.name or self.name, time
         return news
 
 
