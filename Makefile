@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := .venv/.run
 DEV := .venv/.dev
 
-.PHONY: run test quick check fix coverage proto soak bench clean
+.PHONY: run test quick check fix coverage proto e2e docs soak bench clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -35,6 +35,12 @@ coverage: $(DEV) ## Tests with the lines and branches that they reach
 
 proto: $(DEV) ## Make sidecar/_proto anew from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=sidecar/_proto --pyi_out=sidecar/_proto falco/outputs.proto
+
+e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [RECORD=file]
+	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(if $(RECORD),--record $(RECORD))
+
+docs: $(DEV) ## Make docs/detections.md anew
+	PYTHONPATH=tests $(BIN)/python -m falco.docs > docs/detections.md
 
 soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less than ten minutes
 	$(BIN)/python tests/soak.py $(if $(SHORT),--short)

@@ -106,7 +106,7 @@ def test_the_marker_process_is_started_and_a_silence_is_reported_once_and_its_en
         health.start()
         await asyncio.sleep(0.6)
         silent = health.degraded
-        canary.verdict = lambda traffic: ""  # type: ignore[method-assign]  # noqa: ARG005
+        canary.verdict = lambda traffic: ""  # type: ignore[method-assign]
         await asyncio.sleep(0.3)
         well = health.degraded
         await health.stop()

@@ -1,0 +1,105 @@
+"""A real Falco, with the shipped rules and the shipped configuration, as a child process."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+SHIPPED = HERE.parents[1] / "falco_rules"
+RULES = SHIPPED / "web_rce_rules.yaml"
+PROBE = HERE / "probe.yaml"
+PLUGIN = Path("/usr/share/falco/plugins/libcontainer.so")
+READY = "Opening 'syscall' source"
+ANCESTORS = [f"proc.{what}[{n}]" for what in ("aname", "aexepath", "acmdline") for n in range(1, 9)]
+PROBED = [
+    *("evt.num", "evt.type", "evt.rawres", "evt.is_open_read", "evt.is_open_write"),
+    *("fd.name", "fd.rip", "fd.rport", "fd.l4proto", "fd.typechar", "container.id"),
+    *("proc.name", "proc.exe", "proc.exepath", "proc.args", "proc.cmdline", "proc.cwd", "proc.tty", "proc.vpid"),
+    *("proc.is_exe_from_memfd", "proc.is_exe_upper_layer", "proc.stdin.type", "proc.stdout.type"),
+    *("proc.pname", "proc.pexepath", "proc.pcmdline"),
+]
+
+
+class EngineError(Exception):
+    """Falco refused the rules or did not start."""
+
+
+class Engine:
+    """Falco over the scenarios: alerts go to a file of JSON lines and to the sidecar."""
+
+    def __init__(self, falco: Path, plugin: Path, folder: Path) -> None:
+        self.falco, self.plugin, self.folder = falco, plugin, folder
+        self.alerts = folder / "alerts.jsonl"
+        self.log = folder / "falco.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def validate(self) -> list[str]:
+        """What Falco says against the rules file: errors and warnings."""
+        settings = self._write_settings("")
+        run = subprocess.run([self.falco, "-c", settings, "-V", RULES], capture_output=True, text=True, check=False)
+        report = run.stdout[run.stdout.find("{") :]
+        if not report:
+            raise EngineError(run.stderr or run.stdout)
+        result = json.JSONDecoder().raw_decode(report)[0]["falco_load_results"][0]
+        return [problem["message"] for problem in (*result["errors"], *result["warnings"])]
+
+    def start(self, url: str) -> None:
+        """Start it, and return when it watches."""
+        settings = self._write_settings(url)
+        with self.alerts.open("wb") as alerts, self.log.open("wb") as log:
+            self._process = subprocess.Popen([self.falco, "-c", settings], stdout=alerts, stderr=log)
+        for _ in range(300):
+            if READY in self.log.read_text():
+                time.sleep(1)
+                return
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.1)
+        raise EngineError(self.log.read_text())
+
+    def stop(self) -> None:
+        """Let it write what it has, and end."""
+        if self._process is not None:
+            time.sleep(1)
+            self._process.terminate()
+            self._process.wait(timeout=20)
+
+    def raised(self) -> Iterator[dict[str, Any]]:
+        """The alerts that it wrote."""
+        for line in self.alerts.read_text(errors="replace").splitlines():
+            if line.startswith("{"):
+                yield json.loads(line)
+
+    def _write_settings(self, url: str) -> Path:
+        snippet = yaml.safe_load((SHIPPED / "config.d" / "falco-0.44.yaml").read_text())
+        mine = [
+            {"match": {"source": "syscall"}, "extra_fields": ["proc.env[CASE]", "evt.num"]},
+            {"match": {"rule": "PROBE"}, "extra_fields": [*PROBED, *ANCESTORS]},
+        ]
+        settings = snippet | {
+            "config_files": [],
+            "watch_config_files": False,
+            "rules_files": [str(RULES), str(PROBE)],
+            "engine": {"kind": "modern_ebpf"},
+            "append_output": [{"suggested_output": True}, *snippet["append_output"], *mine],
+            "http_output": {"enabled": bool(url), "url": url or "http://127.0.0.1:1"},
+            "stdout_output": {"enabled": True},
+            "syslog_output": {"enabled": False},
+            "webserver": {"enabled": False},
+            "buffered_outputs": False,
+            "log_stderr": True,
+            "log_syslog": False,
+        }
+        if self.plugin.exists():
+            settings |= {
+                "load_plugins": ["container"],
+                "plugins": [{"name": "container", "library_path": str(self.plugin)}],
+            }
+        path = self.folder / "falco.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        return path

@@ -1,0 +1,42 @@
+"""A scenario is right when the worst that was told is the expected case, once, under one incident."""
+
+import pytest
+from e2e.judge import Note, record, verdicts
+from e2e.tree import Scenario
+
+MEDIUM = Note("medium", "Shell Execution Detected", "i1")
+CRITICAL = Note("critical", "Full Web Application Compromise", "i1")
+
+
+def judged(case: str | None, *notes: Note) -> bool:
+    scenario = Scenario("x", container=True, case=case, severity=None, groups=frozenset(), chains=[])
+    return next(verdicts([scenario], {"x": list(notes)})).right
+
+
+@pytest.mark.parametrize(
+    ("case", "notes", "right"),
+    [
+        (None, (), True),
+        (None, (MEDIUM,), False),
+        ("Shell Execution Detected", (), False),
+        ("Shell Execution Detected", (MEDIUM,), True),
+        ("Full Web Application Compromise", (MEDIUM, CRITICAL), True),
+        ("Shell Execution Detected", (MEDIUM, CRITICAL), False),
+        ("Full Web Application Compromise", (MEDIUM, CRITICAL._replace(incident="i2")), False),
+    ],
+)
+def test_verdict(case: str | None, notes: tuple[Note, ...], right: bool) -> None:
+    assert judged(case, *notes) == right
+
+
+def test_alerts_are_sorted_by_scenario_and_event_and_strangers_left_out() -> None:
+    fields = {"proc.env[CASE]": "a", "evt.num": 7, "proc.pid": 3, "proc.name": "sh"}
+    alerts = [
+        {"rule": "PROBE", "output_fields": fields},
+        {"rule": "Interactive shell", "output_fields": fields},
+        {"rule": "Network utility", "output_fields": {"proc.env[CASE]": None, "evt.num": 8}},
+    ]
+    seen = record(alerts)
+    assert seen.rules == {"a": {"Interactive shell"}}
+    assert seen.events[7][1] == {"Interactive shell"}
+    assert seen.scenario_of["3"] == "a"

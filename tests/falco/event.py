@@ -1,0 +1,123 @@
+"""One event as Falco's fields, real or made up from a chain of processes.
+
+The made-up ones have what Falco would show of the chain's last process: its own names and command line, those of its
+ancestors, and the file or connection that it touches.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from e2e import tree
+
+MAXIMUM_NAME = 15
+"""The kernel cuts a process's name here."""
+
+DEEPEST = 9
+ANY_ANCESTOR = ("proc.aname", "proc.aexepath", "proc.acmdline", "proc.apid")
+FALLBACKS = {
+    "proc.aname[1]": "proc.pname",
+    "proc.aexepath[1]": "proc.pexepath",
+    "proc.acmdline[1]": "proc.pcmdline",
+    "proc.apid[1]": "proc.ppid",
+    "fd.rnet": "fd.rip",
+}
+TERMINAL = 34816
+
+
+class Event:
+    """The fields of one event; a field without a value is absent."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self.fields = {name: value for name, value in fields.items() if value is not None}
+
+    def values(self, field: str) -> list[Any]:
+        """The values of a field: none, one, or one of each ancestor where no index is given."""
+        if field in ANY_ANCESTOR:
+            return [v for index in range(1, DEEPEST) for v in self.values(f"{field}[{index}]")]
+        value = self.fields.get(field, self.fields.get(FALLBACKS.get(field, "")))
+        return [] if value is None else [value]
+
+
+def from_chain(chain: list[str], *, container: bool) -> Event:
+    """The event that a chain ends in: the exec of its last process, or that process's last deed."""
+    scenario = tree.Scenario("", container, None, None, frozenset(), [chain])
+    processes, _ = tree.grow(scenario)
+    line = list(_line(processes, chain))
+    fields = _process(line, container=container)
+    if any(entry.startswith("plugs ") for entry in chain[:-1]):
+        fields |= {"proc.stdin.type": "ipv4", "proc.stdout.type": "ipv4"}
+    deed = chain[-1] if chain[-1].startswith(tree.DEEDS) else ""
+    return Event(fields | (_deed(deed) if deed else _exec()))
+
+
+def _line(processes: list[tree.Process], chain: list[str]) -> Iterator[tree.Process]:
+    """The processes of the chain, nearest first; one that became another is not there any more."""
+    steps = [p for p in processes[1:] if p.argv != ["pause"] or "pause" in chain]
+    replaced = {index for index, step in enumerate(steps[1:]) if "becomes" in step.marks}
+    yield from reversed([p for i, p in enumerate([processes[0], *steps]) if i - 1 not in replaced])
+
+
+def _process(line: list[tree.Process], *, container: bool) -> dict[str, Any]:
+    own = line[0]
+    fields: dict[str, Any] = {
+        "proc.name": name(own),
+        "proc.exe": own.argv[0],
+        "proc.exepath": own.behind or own.file,
+        "proc.args": " ".join(own.argv[1:]),
+        "proc.cmdline": _command(own),
+        "proc.cwd": "/",
+        "proc.tty": TERMINAL if any("terminal" in process.marks for process in line) else 0,
+        "proc.vpid": len(line) - 1,
+        "proc.is_exe_from_memfd": False,
+        "proc.is_exe_upper_layer": False,
+        "proc.stdin.type": "file",
+        "proc.stdout.type": "file",
+        "container.id": "97940276b482" if container else "host",
+    }
+    for index, ancestor in enumerate(line[1:DEEPEST], 1):
+        fields[f"proc.aname[{index}]"] = name(ancestor)
+        fields[f"proc.aexepath[{index}]"] = ancestor.behind or ancestor.file
+        fields[f"proc.acmdline[{index}]"] = _command(ancestor)
+    for short, long in (("pname", "aname"), ("pexepath", "aexepath"), ("pcmdline", "acmdline")):
+        fields[f"proc.{short}"] = fields.get(f"proc.{long}[1]")
+    return fields
+
+
+def name(process: tree.Process) -> str:
+    """What the kernel calls a process: the name of the file that was executed."""
+    return PurePosixPath(process.file).name[:MAXIMUM_NAME]
+
+
+def _command(process: tree.Process) -> str:
+    return " ".join([name(process), *process.argv[1:]])
+
+
+def _exec() -> dict[str, Any]:
+    return {"evt.type": "execve", "evt.num": 1, "evt.rawres": 0}
+
+
+def _deed(deed: str) -> dict[str, Any]:
+    verb, _, what = deed.partition(" ")
+    if verb == "connects":
+        address, _, port = what.rpartition(":")
+        version = "6" if ":" in address else "4"
+        return {
+            "evt.type": "connect",
+            "evt.num": 1,
+            "evt.rawres": 0,
+            "fd.name": f"10.1.2.3:40000->{what}",
+            "fd.rip": address.strip("[]"),
+            "fd.rport": int(port),
+            "fd.l4proto": "tcp",
+            "fd.typechar": version,
+        }
+    return {
+        "evt.type": "openat",
+        "evt.num": 1,
+        "evt.rawres": 3,
+        "evt.is_open_read": verb == "reads",
+        "evt.is_open_write": verb == "writes",
+        "fd.name": what,
+        "fd.typechar": "f",
+    }

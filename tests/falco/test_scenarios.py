@@ -1,0 +1,69 @@
+"""Events of real Falco, run again through the shipped rules and the real pipeline: no Falco needed, the same verdicts.
+
+`data/recorded_events.jsonl` are the recorded scenarios; `data/played.jsonl.gz` is what `make e2e RECORD=...` kept of all of
+them.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e import judge, recording, tree
+from falco.ruleset import Ruleset
+
+from sidecar import incident, rules
+from sidecar.pipeline import Pipeline
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "tests" / "e2e" / "scenarios").glob("*.yaml"))
+SCENARIOS = [scenario for path in FILES for scenario in tree.load(path)]
+RECORDED = Path(__file__).with_name("data") / "recorded_events.jsonl"
+MARKERS = {"interactive", "lineage"}
+
+
+@cache
+def alerts(path: Path) -> list[dict[str, Any]]:
+    return list(recording.alerts(recording.events(path), Ruleset()))
+
+
+def groups_of(raised: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for alert in raised:
+        found[alert["output_fields"]["proc.env[CASE]"]] |= set(Ruleset.groups_by_tag(alert["tags"])) - MARKERS
+    return found
+
+
+@cache
+def told(path: Path) -> dict[str, list[judge.Note]]:
+    pipeline = Pipeline(rules.load([ROOT / "falco_rules" / "correlation"]), lambda: 0.0)
+    notes = [note for alert in alerts(path) for note in pipeline.feed_json(json.dumps(alert).encode())[1]]
+    seen = judge.record(alerts(path))
+    return judge.notes_by_scenario(map(incident.to_event, notes), SCENARIOS, seen)
+
+
+def verdict(scenario: tree.Scenario, path: Path) -> judge.Verdict:
+    return next(judge.verdicts([scenario], told(path)))
+
+
+@pytest.mark.parametrize("scenario", [s for s in SCENARIOS if s.groups], ids=lambda scenario: scenario.name)
+def test_recorded_events_give_exactly_the_groups_of(scenario: tree.Scenario) -> None:
+    assert groups_of(alerts(RECORDED))[scenario.name] == scenario.groups
+
+
+@pytest.mark.parametrize("scenario", [s for s in SCENARIOS if s.groups], ids=lambda scenario: scenario.name)
+def test_recorded_events_come_to_the_case_of(scenario: tree.Scenario) -> None:
+    assert verdict(scenario, RECORDED).right, verdict(scenario, RECORDED)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_played_events_come_to_the_case_of(scenario: tree.Scenario) -> None:
+    assert verdict(scenario, recording.EVENTS).right, verdict(scenario, recording.EVENTS)
+
+
+def test_every_scenario_was_recorded() -> None:
+    played = {event["output_fields"]["proc.env[CASE]"] for event in recording.events()}
+    assert [scenario.name for scenario in SCENARIOS if scenario.name not in played] == []
