@@ -3,13 +3,17 @@
 Falco gives a rule the same tags each time it fires, so the answer for a (rule, tags) pair is worked out once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
 from sidecar.canary import RULES as CANARIES
-from sidecar.model import REPORTS
+from sidecar.generations import Generations
+from sidecar.model import REPORTS, Alert
 from sidecar.rules import CorrelationRule
+
+HOSTS, TTL = 10_000, 86_400.0
+"""Hosts that are known to have our rules, and for how many seconds."""
 
 CACHED = 4096
 """Remembered (rule, tags) pairs. A Falco has a few hundred rules; beyond this somebody plays with names."""
@@ -18,12 +22,14 @@ CACHED = 4096
 class Verdict(Struct, frozen=True):
     """What an alert means to us.
 
-    `groups` pairs the index of a correlation rule with the mask of its groups. `relevant` is also true for alerts that
+    `groups` pairs the index of a correlation rule with the mask of its groups, `stock` with that of groups for which
+    it counts only where our own Falco rules do not see the same. `relevant` is also true for alerts that
     only teach lineage. A `building_block` is one of our own Falco rules: told inside incidents, not passed through.
     `own_incident` is a notification of ours that came back, a `canary` the marker process that we start every minute.
     """
 
     groups: tuple[tuple[int, int], ...] = ()
+    stock: tuple[tuple[int, int], ...] = ()
     relevant: bool = False
     building_block: bool = False
     own_incident: bool = False
@@ -57,14 +63,47 @@ class Classifier:
             return Verdict(own_incident=True)
         if name in self._cases and (not self._incident_tags or self._incident_tags & set(tags)):
             return Verdict(own_incident=True)
-        groups, lineage, ours = [], False, False
+        groups, stock, lineage, ours = [], [], False, False
         for index, rule in enumerate(self._rules):
             mask = rule.mask(
                 group for group, spec in rule.written.groups.items() if name in spec.rules or set(tags) & set(spec.tags)
             )
+            by_name = rule.mask(group for group, spec in rule.written.groups.items() if name in spec.stock) & ~mask
             if mask:
                 groups.append((index, mask))
+            if by_name:
+                stock.append((index, by_name))
             lineage |= name in rule.written.lineage.rules or bool(set(tags) & set(rule.written.lineage.tags))
             ours |= any(set(tags) & set(spec.tags) for spec in rule.written.groups.values())
             ours |= bool(set(tags) & set(rule.written.lineage.tags))
-        return Verdict(tuple(groups), bool(groups) or lineage, ours)
+        relevant = bool(groups) or bool(stock) or lineage
+        return Verdict(tuple(groups), tuple(stock), relevant=relevant, building_block=ours)
+
+
+class Overlap:
+    """Learns per host whether our own Falco rules see the events that stock rules see.
+
+    They do where both reported one event: then they are all loaded and none shadows another (`rule_matching: all`), and
+    what only a stock rule reports is what ours leave out on purpose.
+    """
+
+    def __init__(self, timer: Callable[[], float]) -> None:
+        self._hosts: Generations[str, bool] = Generations(HOSTS, TTL, timer)
+        self._event: tuple[object, ...] = ()
+        self._ours = self._stock = False
+
+    def counting(self, verdict: Verdict, alert: Alert) -> tuple[tuple[int, int], ...]:
+        """The groups that an alert counts for on its host."""
+        event = (alert.host, alert.time, alert.fields.pid)
+        if event != self._event:
+            self._event, self._ours, self._stock = event, False, False
+        self._ours |= verdict.building_block and bool(verdict.groups)
+        self._stock |= bool(verdict.stock)
+        if self._ours and self._stock:
+            self._hosts[alert.host] = True
+        if not verdict.stock or self._hosts.get(alert.host):
+            return verdict.groups
+        merged = dict(verdict.groups)
+        for index, mask in verdict.stock:
+            merged[index] = merged.get(index, 0) | mask
+        return tuple(merged.items())

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from sidecar import decode
 from sidecar.canary import Canary
-from sidecar.classify import Classifier, Verdict
+from sidecar.classify import Classifier, Overlap, Verdict
 from sidecar.containers import Containers
 from sidecar.correlator import Correlator
 from sidecar.decode import Envelope
@@ -52,6 +52,7 @@ class Pipeline:
         self.canary: Canary | None = None
         """Told of the alerts that our marker process raises."""
         self._classify = Classifier(rules)
+        self._overlap = Overlap(timer)
         self._placement = Placement(rules, self.containers)
         self._ids: Generations[bytes, bool] = Generations(REMEMBERED_IDS, ttl, timer)
         self._wall = wall
@@ -123,8 +124,9 @@ class Pipeline:
         return alert
 
     def _correlate(self, alert: Alert, verdict: Verdict, stamp: object) -> list[Message]:
-        self.detections += bool(verdict.groups)
-        placed, reports = self._placement.place(alert, verdict.groups)
+        groups = self._overlap.counting(verdict, alert)
+        self.detections += bool(groups)
+        placed, reports = self._placement.place(alert, groups)
         return [*self.correlator.take(placed, (alert.host, stamp, alert.fields.pid)), *reports]
 
 

@@ -39,6 +39,8 @@ class GroupSpec(Struct, forbid_unknown_fields=True):
 
     tags: list[str] = []
     rules: list[str] = []
+    stock: list[str] = []
+    """Rules of others that see the same; they count until a host has shown that the tagged ones see those events."""
     traits: list[Literal["interactive_shell"]] = []
     sticky: bool = False
     """Once seen it stays with the context, whatever the window."""
@@ -256,7 +258,7 @@ def _group_mistakes(written: RuleFile) -> Iterator[str]:
     for name, group in written.groups.items():
         if not name.isidentifier() or name in ("and", "or", "not"):
             yield f"groups.{name}: a group's name is a word such as shell_technique"
-        if not (group.tags or group.rules or group.traits):
+        if not (group.tags or group.rules or group.stock or group.traits):
             yield f"groups.{name}: names no tags, no rules and no traits, so nothing can count for it"
     for tag in written.tags:
         if not _FIELD_NAME.fullmatch(tag):

@@ -42,7 +42,7 @@ def _falco_rules(rule: CorrelationRule, spec: AlertSpec) -> Iterator[tuple[str, 
         yield spec.rule, []
     for group in spec.detect:
         written = rule.written.groups[group]
-        yield (f"{group} by tag", written.tags[:1]) if written.tags else (written.rules[0], [])
+        yield (f"{group} by tag", written.tags[:1]) if written.tags else ((written.rules or written.stock)[0], [])
     if not spec.rule and not spec.detect:
         yield "lineage by tag", rule.written.lineage.tags
 
