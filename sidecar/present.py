@@ -109,6 +109,8 @@ def _facts(note: Notification) -> Table:
 def _timeline(note: Notification) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_column(overflow="fold")
     told = moments(note)
     shown = told if len(told) <= MOST else told[: MOST - 1] + told[-1:]
     for moment in shown:

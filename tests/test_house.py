@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,15 @@ MODULES = sorted(p for p in (ROOT / "sidecar").rglob("*.py") if "_proto" not in 
 LONGEST_MODULE, LONGEST_FUNCTION = 300, 40
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def functions(path: Path) -> list[tuple[str, int]]:
     """Name and length (without the docstring) of each function."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             document = ast.get_docstring(node, clean=False)
@@ -27,7 +33,7 @@ def functions(path: Path) -> list[tuple[str, int]]:
 def test_a_module_says_why_it_exists_and_stays_readable(path: Path) -> None:
     text = path.read_text()
 
-    assert ast.get_docstring(ast.parse(text)) or not text
+    assert ast.get_docstring(parsed(path)) or not text
     assert text.count("\n") <= LONGEST_MODULE
     assert [(name, lines) for name, lines in functions(path) if lines > LONGEST_FUNCTION] == []
 
