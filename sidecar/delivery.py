@@ -14,7 +14,7 @@ from sidecar.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 10.0
 """Seconds between two tries, at most."""
 
 

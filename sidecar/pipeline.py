@@ -137,5 +137,5 @@ def _odd(verdict: Verdict) -> tuple[str, ...]:
 def _event_id(alert: Alert) -> bytes:
     """The same (event, rule) has the same id on every transport, so it is made of what all of them carry."""
     fields = alert.fields
-    name = f"{alert.host}|{alert.time}|{alert.rule}|{fields.pid}|{fields.cmdline}|{fields.file}"
+    name = f"{alert.host}|{alert.container}|{alert.time}|{alert.rule}|{fields.pid}|{fields.cmdline}|{fields.file}"
     return blake2b(name.encode("utf-8", "replace"), digest_size=12).digest()

@@ -25,6 +25,9 @@ MOST = 50_000
 
 SHARE = 2_000
 
+HARD = 400_000
+"""Beyond this the oldest go, whosever they are: 400 MB at the most."""
+
 _TABLES = """
 CREATE TABLE alerts (id BLOB PRIMARY KEY, at INTEGER NOT NULL, place TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX alerts_by_place ON alerts (place);
@@ -133,6 +136,8 @@ class State:
                 "(PARTITION BY place ORDER BY rowid DESC) AS rank FROM alerts) WHERE rank > ?)",
                 (SHARE,),
             )
+        if count > HARD:
+            self._db.execute("DELETE FROM alerts WHERE rowid <= (SELECT max(rowid) - ? FROM alerts)", (HARD,))
         self._db.execute("PRAGMA incremental_vacuum(200)")
 
 

@@ -75,10 +75,10 @@ class Victim:
         return places
 
 
-def curl_sends(folder: Path, port: int, count: int) -> subprocess.Popen[bytes]:
+def curl_sends(folder: Path, port: int, count: int, start: int = 0) -> subprocess.Popen[bytes]:
     """One curl that posts `count` relevant alerts, each of a container of its own, over one kept connection."""
     config = []
-    for number in range(count):
+    for number in range(start, start + count):
         body = flood(number, f"{number:012x}").decode().replace("\\", "\\\\").replace('"', '\\"')
         config += [
             f'url = "http://127.0.0.1:{port}/"',
