@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -67,7 +68,6 @@ class Health:
 async def _mark(nonce: str) -> None:
     """Start a process that does nothing and has the mark among its arguments."""
     try:
-        process = await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", "", MARK + nonce)
-        await process.wait()
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-S", "-c", "", MARK + nonce], check=False)
     except OSError as error:
         log.warning("the canary could not be started", extra={"error": str(error)})

@@ -3,9 +3,12 @@
 import asyncio
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fake_falco
+import grpc
 import pytest
 import yaml
 from conftest import Serving, spec
@@ -145,3 +148,37 @@ def test_dropped_events_mark_the_open_incidents_of_that_host(pipeline: Pipeline,
     (note,) = pipeline.settle()
 
     assert note.incomplete  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_second_reader_of_falcos_queue_is_named(
+    serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    falco, address = fake_falco.FakeFalco(), f"unix://{tmp_path}/falco.sock"
+
+    async def seen_by_falco(nonce: str) -> None:
+        for rule in RULES:
+            falco.queue.append(fake_falco.response(json.loads(alert(rule, MARK + nonce))))
+
+    monkeypatch.setattr("sidecar.health._mark", seen_by_falco)
+    monkeypatch.setattr("sidecar.app.Health", partial(Health, patience=0.3))
+    settings = {
+        "http": {"enabled": False},
+        "grpc": {"enabled": True, "address": address, "poll_max": "20ms"},
+        "canary": {"enabled": True, "every": "300ms"},
+        "sinks": {"file": {"path": str(tmp_path / "incidents.jsonl")}},
+    }
+    with fake_falco.running(address, falco), serving(settings) as service:
+        until = time.monotonic() + 5
+        while len(service.service.pipeline.canary._outcomes) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        alone = service.service.health.degraded
+        with grpc.insecure_channel(address) as channel:
+            thief = channel.unary_stream("/falco.outputs.service/get", lambda it: it, lambda it: it)
+            until = time.monotonic() + 15
+            while "second reader" not in service.service.health.degraded and time.monotonic() < until:
+                list(thief(b""))
+        named = service.service.health.degraded
+
+    assert "second reader" not in alone
+    assert "a second reader takes alerts from Falco's gRPC queue" in named
