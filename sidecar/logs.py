@@ -4,7 +4,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-import msgspec
+from sidecar.escape import log_line
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -23,7 +23,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        return log_line(line)
 
 
 def setup(level: str) -> None:
