@@ -18,6 +18,9 @@ HOSTS, TTL = 10_000, 86_400.0
 CACHED = 4096
 """Remembered (rule, tags) pairs. A Falco has a few hundred rules; beyond this somebody plays with names."""
 
+LONGEST = 2048
+"""Characters of a pair that is worth remembering."""
+
 
 class Verdict(Struct, frozen=True):
     """What an alert means to us.
@@ -51,9 +54,11 @@ class Classifier:
         return known if known is not None else self._remember(key)
 
     def _remember(self, key: tuple[str, tuple[str, ...]]) -> Verdict:
+        verdict = self._judge(*key)
         if len(self._known) >= CACHED:
             self._known.clear()
-        verdict = self._known[key] = self._judge(*key)
+        if len(key[0]) + sum(map(len, key[1])) <= LONGEST:
+            self._known[key] = verdict
         return verdict
 
     def _judge(self, name: str, tags: tuple[str, ...]) -> Verdict:
