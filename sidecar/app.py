@@ -207,7 +207,7 @@ class Service:
         self._notify(self.pipeline.settle())
 
     def _traffic(self) -> Traffic:
-        refused = sum(self.http.stats.refused.values()) if self.http is not None else 0
+        refused = sum(self.http.connections.refused.values()) if self.http is not None else 0
         return Traffic(self.pipeline.received, self.pipeline.reasons["text_mode"], refused)
 
     def _not_ready(self) -> str:

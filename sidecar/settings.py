@@ -13,10 +13,22 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct, field
 
+from sidecar import access
 from sidecar.errors import ConfigError
 from sidecar.schema import Duration, build, lasting, parse_yaml, read_yaml
 
 PREFIX = "FALCO_CORRELATOR_"
+
+
+class HttpTls(Struct, forbid_unknown_fields=True):
+    """TLS for alerts over http. The files are read anew when they change; open connections stay."""
+
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+    """Only clients with a certificate of this authority may speak (falco.yaml: http_output.mtls)."""
+    allowed_names: list[str] = []
+    """Of those only clients with one of these names (common name or alternative name); empty means all."""
 
 
 class HttpSource(Struct, forbid_unknown_fields=True):
@@ -24,11 +36,24 @@ class HttpSource(Struct, forbid_unknown_fields=True):
 
     enabled: bool = True
     host: str = "127.0.0.1"
+    """Another address than loopback needs `tls.client_ca`, `secret_path` or `insecure`."""
     port: int = 2802
     """0 lets the system choose."""
+    tls: HttpTls = field(default_factory=HttpTls)
+    secret_path: str = ""
+    """The only path that takes alerts, for example /4f1c...; every other is answered 404."""
+    secret_path_file: str = ""
+    """A file that holds the secret path (a Kubernetes Secret), read at the start."""
+    insecure: bool = False
+    """Take alerts from anybody on an address that others can reach."""
     max_connections: int = 64
+    """In all; one of them is kept for loopback. The longest silent connection makes room for a new one."""
+    max_per_peer: int = 8
+    """For each address."""
+    head_deadline: Duration = lasting("5s")
+    """Within this the head of a request (and a TLS handshake) must be complete."""
     deadline: Duration = lasting("10s")
-    """Within this a request that has begun must be complete."""
+    """Within this its body must be."""
 
 
 class GrpcSource(Struct, forbid_unknown_fields=True):
@@ -223,6 +248,8 @@ def _mistakes(settings: Settings) -> Iterator[str]:
 
 def _source_mistakes(settings: Settings) -> Iterator[str]:
     http, grpc, admin = settings.http, settings.grpc, settings.admin
+    if http.enabled:
+        yield from access.mistakes(http)
     if not (http.enabled or grpc.enabled or settings.journal.path):
         yield "http.enabled, grpc.enabled, journal.path: none is set, so no alert can come in"
     for path, port in (("http.port", http.port), ("admin.port", admin.port)):

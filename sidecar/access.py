@@ -1,0 +1,68 @@
+"""Who may bring alerts: Falco on the same machine, a client with a certificate, or whoever knows the secret path.
+
+A forged alert can open a false incident or cover a true one, and Falco cannot send a password: so on any other address
+than loopback the service does not start without one of these, or without being told that this is meant.
+"""
+
+import hmac
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sidecar.connections import is_loopback
+from sidecar.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sidecar.settings import HttpSource
+
+SHORTEST = 16
+"""Characters of a secret path at least."""
+
+
+def mistakes(http: "HttpSource") -> Iterator[str]:
+    """What is wrong with these settings, each with its remedy."""
+    tls = http.tls
+    if bool(tls.cert) != bool(tls.key):
+        yield "http.tls.cert, http.tls.key: are both needed for TLS"
+    if tls.client_ca and not tls.cert:
+        yield "http.tls.client_ca: needs http.tls.cert and http.tls.key"
+    if tls.allowed_names and not tls.client_ca:
+        yield "http.tls.allowed_names: needs http.tls.client_ca, which says whose certificates are believed"
+    if http.secret_path and http.secret_path_file:
+        yield "http.secret_path, http.secret_path_file: give only one of them"
+    if http.secret_path:
+        yield from _weak(http.secret_path, "http.secret_path")
+    if not (is_loopback(http.host) or tls.client_ca or http.secret_path or http.secret_path_file or http.insecure):
+        yield (
+            f"http.host: {http.host!r} can be reached by others, who could forge alerts; set http.tls (cert, key and "
+            "client_ca), or http.secret_path, or keep to 127.0.0.1; or say http.insecure: true if something else "
+            "protects this port"
+        )
+
+
+def _weak(path: str, where: str) -> Iterator[str]:
+    if not path.startswith("/") or len(path) < SHORTEST or not path.isascii() or any(c in path for c in " ?#\t\r\n"):
+        yield f"{where}: expected / and at least {SHORTEST - 1} letters and digits behind it, for example of `uuidgen`"
+
+
+class SecretPath:
+    """The gate of the ingest port: lets pass whoever knows the path, everybody if there is none."""
+
+    def __init__(self, http: "HttpSource") -> None:
+        self._path = (_read(http.secret_path_file) if http.secret_path_file else http.secret_path).encode()
+
+    def __call__(self, target: str) -> str:
+        """The status that refuses a request for this target, or ""."""
+        path = target.partition("?")[0].encode("latin-1")
+        return "" if not self._path or hmac.compare_digest(path, self._path) else "404 Not Found"
+
+
+def _read(file: str) -> str:
+    try:
+        path = Path(file).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(file, [f"http.secret_path_file cannot be read: {error}"]) from None
+    problems = list(_weak(path, "http.secret_path_file"))
+    if problems:
+        raise ConfigError(file, problems)
+    return path
