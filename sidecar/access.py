@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidecar.connections import is_loopback
-from sidecar.errors import ConfigError
 
 if TYPE_CHECKING:
     from sidecar.settings import HttpSource
@@ -32,6 +31,8 @@ def mistakes(http: "HttpSource") -> Iterator[str]:
         yield "http.secret_path, http.secret_path_file: give only one of them"
     if http.secret_path:
         yield from _weak(http.secret_path, "http.secret_path")
+    elif http.secret_path_file:
+        yield from _unreadable(http.secret_path_file)
     if not (is_loopback(http.host) or tls.client_ca or http.secret_path or http.secret_path_file or http.insecure):
         yield (
             f"http.host: {http.host!r} can be reached by others, who could forge alerts; set http.tls (cert, key and "
@@ -45,8 +46,22 @@ def _weak(path: str, where: str) -> Iterator[str]:
         yield f"{where}: expected / and at least {SHORTEST - 1} letters and digits behind it, for example of `uuidgen`"
 
 
+def _unreadable(file: str) -> Iterator[str]:
+    try:
+        yield from _weak(_read(file), f"http.secret_path_file: {file}")
+    except (OSError, UnicodeDecodeError) as error:
+        yield f"http.secret_path_file: {file} cannot be read: {error}"
+
+
+def _read(file: str) -> str:
+    return Path(file).read_text("ascii").strip()
+
+
 class SecretPath:
-    """The gate of the ingest port: lets pass whoever knows the path, everybody if there is none."""
+    """The gate of the ingest port: lets pass whoever knows the path, everybody if there is none.
+
+    Raises OSError if the file of the path cannot be read.
+    """
 
     def __init__(self, http: "HttpSource") -> None:
         self._path = (_read(http.secret_path_file) if http.secret_path_file else http.secret_path).encode()
@@ -55,14 +70,3 @@ class SecretPath:
         """The status that refuses a request for this target, or ""."""
         path = target.partition("?")[0].encode("latin-1")
         return "" if not self._path or hmac.compare_digest(path, self._path) else "404 Not Found"
-
-
-def _read(file: str) -> str:
-    try:
-        path = Path(file).read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(file, [f"http.secret_path_file cannot be read: {error}"]) from None
-    problems = list(_weak(path, "http.secret_path_file"))
-    if problems:
-        raise ConfigError(file, problems)
-    return path

@@ -23,6 +23,7 @@ from sidecar.model import Alert, Message, Notification
 from sidecar.outbox import Outbox
 from sidecar.passthrough import PassThroughQueue
 from sidecar.pipeline import NOTHING, Pipeline
+from sidecar.redact import Redactor
 from sidecar.rules import CorrelationRule
 from sidecar.settings import Settings
 from sidecar.sinks import Sink
@@ -53,7 +54,8 @@ class Service:
         self.settings = settings
         self.deliveries = [Delivery(sink, settings.sinks.queue) for sink in sinks]
         self.outbox = Outbox(state, self.deliveries)
-        self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, self.outbox.remember if state else None)
+        redact, remember = Redactor(settings.redaction.key), self.outbox.remember if state else None
+        self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, remember, redact)
         self._state = state
         self.received: Counter[str] = Counter()
         self.notified: Counter[str] = Counter()

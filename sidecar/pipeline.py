@@ -34,9 +34,7 @@ class Pipeline:
 
     `timer` is a monotonic clock in seconds and decides when memory expires; `wall` is the time of day in nanoseconds
     and only unmasks event times of the future (leave it out where time is the recording's, as in a replay). `remember`
-    is given every relevant alert with its event id before it is correlated.
-    and only unmasks event times of the future (leave it out where time is the recording's, as in a replay). `redact`
-    masks the secrets in what is kept.
+    is given every relevant alert with its event id before it is correlated. `redact` masks the secrets in what is kept.
     """
 
     def __init__(

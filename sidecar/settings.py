@@ -19,6 +19,9 @@ from sidecar.schema import Duration, build, lasting, parse_yaml, read_yaml
 
 PREFIX = "FALCO_CORRELATOR_"
 
+HIDDEN = "***"
+"""In place of a secret where settings are shown."""
+
 
 class HttpTls(Struct, forbid_unknown_fields=True):
     """TLS for alerts over http. The files are read anew when they change; open connections stay."""
@@ -155,6 +158,13 @@ class StateFile(Struct, forbid_unknown_fields=True):
     """How long relevant alerts are kept; an incident lives 24 h at most."""
 
 
+class Redaction(Struct, forbid_unknown_fields=True):
+    """Secrets in command lines are masked before they are kept or sent, as `***` and a keyed digest."""
+
+    key: str = ""
+    """The key of the digests. Empty means a new one at each start: equal secrets then look equal in one run only."""
+
+
 class Settings(Struct, forbid_unknown_fields=True):
     """The whole settings file."""
 
@@ -166,6 +176,7 @@ class Settings(Struct, forbid_unknown_fields=True):
     admin: Admin = field(default_factory=Admin)
     state: StateFile = field(default_factory=StateFile)
     canary: CanarySettings = field(default_factory=CanarySettings)
+    redaction: Redaction = field(default_factory=Redaction)
     supervisor: bool = True
     """Whether a parent process holds the ports and starts the service again when it dies, so that Falco only waits."""
     rules: list[str] = []
@@ -191,11 +202,25 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     return settings
 
 
-def to_yaml(settings: Settings) -> str:
-    """The settings in effect, as a file that `load` takes."""
+def to_yaml(settings: Settings, *, hide: bool = False) -> str:
+    """The settings in effect, as a file that `load` takes; with `hide` as it may be shown, without secrets."""
     import yaml  # noqa: PLC0415 - only here
 
-    return yaml.safe_dump(msgspec.to_builtins(settings, enc_hook=str), sort_keys=False)
+    data = msgspec.to_builtins(settings, enc_hook=str)
+    if hide:
+        _hide(data)
+    return yaml.safe_dump(data, sort_keys=False)
+
+
+def _hide(data: dict[str, Any]) -> None:
+    for section, key in (("http", "secret_path"), ("redaction", "key")):
+        data[section][key] = data[section][key] and HIDDEN
+    headers = data["sinks"]["webhook"]["headers"]
+    headers.update(dict.fromkeys(headers, HIDDEN))
+    for place in (data["sinks"]["falcosidekick"], data["sinks"]["webhook"], data["pass_through"]):
+        scheme, slashes, rest = place["url"].partition("://")
+        if "@" in rest.partition("/")[0]:
+            place["url"] = f"{scheme}{slashes}{HIDDEN}@{rest.partition('@')[2]}"
 
 
 def variables() -> dict[str, str]:

@@ -26,7 +26,7 @@ STRANGERS = ("tls", "403", "404")
 class HttpListener:
     """The listening side. Without a secret path every path is taken, as Falcosidekick does.
 
-    Raises ConfigError if the file of the secret path, OSError if a certificate is not to be had.
+    Raises OSError if the file of the secret path cannot be read.
     """
 
     def __init__(self, settings: HttpSource, take: Callable[[bytes], None]) -> None:
