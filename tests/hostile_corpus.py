@@ -35,7 +35,10 @@ def json_inputs() -> Iterator[tuple[str, bytes]]:
     yield "all recorded", b"\n".join(STOCK[:50])
     for first in range(0, len(STOCK), 12):
         yield f"recorded from {first}", b"\n".join(STOCK[first : first + 12])
-    yield "processes that are each other's parents", b"\n".join(_parents(50, 40) for _ in range(2)) + b"\n" + _parents(40, 50)
+    yield (
+        "processes that are each other's parents",
+        b"\n".join(_parents(50, 40) for _ in range(2)) + b"\n" + _parents(40, 50),
+    )
     for name, body in {**{n: b for n, (b, _) in {**BAD, **ODD}.items()}, **FINE}.items():
         yield name, body
     numbers = random.Random(5)
@@ -73,26 +76,82 @@ def http_inputs() -> Iterator[tuple[str, bytes]]:
     for cut in range(0, len(whole), 61):
         yield f"cut at {cut}", b"\0" + whole[:cut]
     for line in (
-        *("GET / HTTP/1.1", "HEAD / HTTP/1.1", "CONNECT x:1 HTTP/1.1", "OPTIONS * HTTP/1.1", "PRI * HTTP/2.0", "X / HTTP/1.1"),
-        *("POST / HTTP/0.9", "POST / HTTP/1.0", "POST / HTTP/2.0", "POST / HTTP/1.1 x", "POST /", "POST", "", " ", "\0"),
-        *("POST http://169.254.169.254/ HTTP/1.1", "POST //x/../y HTTP/1.1", "POST /\u00e9 HTTP/1.1", "POST /%00 HTTP/1.1"),
+        *(
+            "GET / HTTP/1.1",
+            "HEAD / HTTP/1.1",
+            "CONNECT x:1 HTTP/1.1",
+            "OPTIONS * HTTP/1.1",
+            "PRI * HTTP/2.0",
+            "X / HTTP/1.1",
+        ),
+        *(
+            "POST / HTTP/0.9",
+            "POST / HTTP/1.0",
+            "POST / HTTP/2.0",
+            "POST / HTTP/1.1 x",
+            "POST /",
+            "POST",
+            "",
+            " ",
+            "\0",
+        ),
+        *(
+            "POST http://169.254.169.254/ HTTP/1.1",
+            "POST //x/../y HTTP/1.1",
+            "POST /\u00e9 HTTP/1.1",
+            "POST /%00 HTTP/1.1",
+        ),
         *("POST /" + "a" * 100_000 + " HTTP/1.1", "POST / HTTP/1.1\nHost: x", "\r\n" * 1000 + "POST / HTTP/1.1"),
     ):
         yield f"line {line[:30]!r}", b"\0" + line.encode("latin-1") + b"\r\n\r\n"
     for header in (
         *("Content-Length: -1", "Content-Length: 1e3", "Content-Length: 99999999999999999999", "Content-Length: 0x5"),
-        *("Content-Length: 5\r\nContent-Length: 6", "Content-Length: 5\r\nTransfer-Encoding: chunked", "Content-Length:"),
+        *(
+            "Content-Length: 5\r\nContent-Length: 6",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Content-Length:",
+        ),
         *("Transfer-Encoding: gzip", "Transfer-Encoding: chunked, chunked", "Transfer-Encoding: xchunked", "Expect: x"),
-        *("Content-Encoding: gzip", "Content-Encoding: identity, br", "content-encoding:deflate", "Expect: 100-continue"),
-        *("Upgrade: websocket\r\nConnection: Upgrade", "Connection: close", "Connection: \0", ": x", "x y: z", " folded"),
-        *("X: " + "a" * 300_000, "\r\n".join(f"X{n}: 1" for n in range(300)), "X: \x00", "X: \x7f", "X: a\rb", "X: \xff"),
+        *(
+            "Content-Encoding: gzip",
+            "Content-Encoding: identity, br",
+            "content-encoding:deflate",
+            "Expect: 100-continue",
+        ),
+        *(
+            "Upgrade: websocket\r\nConnection: Upgrade",
+            "Connection: close",
+            "Connection: \0",
+            ": x",
+            "x y: z",
+            " folded",
+        ),
+        *(
+            "X: " + "a" * 300_000,
+            "\r\n".join(f"X{n}: 1" for n in range(300)),
+            "X: \x00",
+            "X: \x7f",
+            "X: a\rb",
+            "X: \xff",
+        ),
         *("Cookie: " + "a=b; " * 5_000, "Host: " + "x" * 20_000, "Trailer: x", "TE: gzip", "Sec-WebSocket-Key: x"),
     ):
         for after in ("\r\n\r\nhello", "\r\nContent-Length: 5\r\n\r\nhello"):
             yield f"header {header[:30]!r} {len(after)}", b"\0POST / HTTP/1.1\r\n" + (header + after).encode("latin-1")
     for chunk in (
-        *(b"5\r\nhello\r\n0\r\n\r\n", b"ffffffffffffffff\r\nx", b"-5\r\nhello", b"5;" + b"x" * 20_000 + b"\r\nhello\r\n"),
-        *(b"0\r\nX: y\r\n\r\n", b"5\nhello\n0\n\n", b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n", b"\r\n", b"0\r\n" + b"X: y\r\n" * 9_000),
+        *(
+            b"5\r\nhello\r\n0\r\n\r\n",
+            b"ffffffffffffffff\r\nx",
+            b"-5\r\nhello",
+            b"5;" + b"x" * 20_000 + b"\r\nhello\r\n",
+        ),
+        *(
+            b"0\r\nX: y\r\n\r\n",
+            b"5\nhello\n0\n\n",
+            b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n",
+            b"\r\n",
+            b"0\r\n" + b"X: y\r\n" * 9_000,
+        ),
     ):
         yield f"chunk {chunk[:20]!r}", b"\0POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk
     yield "tls", b"\0\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500)
@@ -150,13 +209,77 @@ def file_inputs() -> Iterator[tuple[str, bytes]]:
     yield "condition", small.replace(b"when:", b"when: " + b"(" * 3_000 + b"a" + b")" * 3_000 + b" #")
     yield "wide condition", small.replace(b"when:", b"when: " + b"miner and " * 2_000 + b"miner #")
     for text in (
-        *("!!python/object/apply:os.system [id]", "!!python/name:os.system", "!!binary aGk=", "!!timestamp 2026-01-01", "!<x> y"),
-        *("? [a]\n: 1", "a: 1\na: 2", "%YAML 9.9\n---\na", "a: 0o17777777777777777777777", "a: 1:2:3:4:5:6:7", "a: .inf", "a: .nan"),
-        *("a: 2026-99-99", "a: 2026-01-01T99:99:99Z", "a: ~", "? ", "- - - -", "a: |\n\tb", "a: '\\ud800'", 'a: "\\ud800"', 'a: "\\uZZZZ"'),
-        *("\ufeffa: 1", "a: \x07", "a: \x85", "---\n...\n---", "*x", "&x", "!", "@", "`", "%", "{", "}", "[", "]", ",", "a: b: c", "\t"),
-        *("http: {host: 0.0.0.0}", "http: {port: -1}", "http: {secret_path: x}", "http: {deadline: 99999999999h}", "settle: 0ms"),
-        *("sinks: {webhook: {url: 'http://[::1'}}", "sinks: {webhook: {headers: {a: [1]}}}", "rules: {a: b}", "sinks: []", "http: ~"),
-        *("<<: {a: 1}", "=: 1", "a: !!set {x}", "a: !!omap [x: 1]", "a: !!pairs [x: 1]", "? !!null\n: 1", "yes: no", "1: 2", "1.5: x"),
+        *(
+            "!!python/object/apply:os.system [id]",
+            "!!python/name:os.system",
+            "!!binary aGk=",
+            "!!timestamp 2026-01-01",
+            "!<x> y",
+        ),
+        *(
+            "? [a]\n: 1",
+            "a: 1\na: 2",
+            "%YAML 9.9\n---\na",
+            "a: 0o17777777777777777777777",
+            "a: 1:2:3:4:5:6:7",
+            "a: .inf",
+            "a: .nan",
+        ),
+        *(
+            "a: 2026-99-99",
+            "a: 2026-01-01T99:99:99Z",
+            "a: ~",
+            "? ",
+            "- - - -",
+            "a: |\n\tb",
+            "a: '\\ud800'",
+            'a: "\\ud800"',
+            'a: "\\uZZZZ"',
+        ),
+        *(
+            "\ufeffa: 1",
+            "a: \x07",
+            "a: \x85",
+            "---\n...\n---",
+            "*x",
+            "&x",
+            "!",
+            "@",
+            "`",
+            "%",
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            "a: b: c",
+            "\t",
+        ),
+        *(
+            "http: {host: 0.0.0.0}",
+            "http: {port: -1}",
+            "http: {secret_path: x}",
+            "http: {deadline: 99999999999h}",
+            "settle: 0ms",
+        ),
+        *(
+            "sinks: {webhook: {url: 'http://[::1'}}",
+            "sinks: {webhook: {headers: {a: [1]}}}",
+            "rules: {a: b}",
+            "sinks: []",
+            "http: ~",
+        ),
+        *(
+            "<<: {a: 1}",
+            "=: 1",
+            "a: !!set {x}",
+            "a: !!omap [x: 1]",
+            "a: !!pairs [x: 1]",
+            "? !!null\n: 1",
+            "yes: no",
+            "1: 2",
+            "1.5: x",
+        ),
     ):
         yield f"text {text[:30]!r}", text.encode("utf-8", "surrogatepass")
     for coding in ("utf-16", "utf-32", "latin-1"):
