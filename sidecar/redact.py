@@ -9,7 +9,7 @@ import re
 import secrets
 
 from sidecar.secret_options import PROGRAMS, passwords
-from sidecar.secret_patterns import HINTS, RULES, TOKENS, is_innocent
+from sidecar.secret_patterns import HINTS, REFERENCE, RULES, TOKENS, is_innocent
 
 MASK = "***"
 _MASKED = re.compile(r"\*{3}[0-9a-f]{8}")
@@ -54,7 +54,7 @@ class Redactor:
     def _of_programs(self, text: str) -> str:
         pieces, done = [], 0
         for start, end in passwords(text):
-            if not _MASKED.match(text, start):
+            if not (_MASKED.match(text, start) or REFERENCE.match(text, start)):
                 pieces += [text[done:start], self.mask(text[start:end])]
                 done = end
         return "".join([*pieces, text[done:]])

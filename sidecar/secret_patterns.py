@@ -44,7 +44,7 @@ PREFIXED = (
     r"tskey-[a-z]{2,20}-[\w-]{10,255}",  # Tailscale
     r"pul-[a-f0-9]{40}",  # Pulumi
     r"AGE-SECRET-KEY-1[A-Z0-9]{50,64}",
-    r"[0-9]{8,10}:AA[\w-]{30,64}",  # Telegram
+    r"(?:bot)?[0-9]{8,10}:AA[\w-]{30,64}",  # Telegram
     r"\w{14}\.atlasv1\.[\w=-]{40,255}",  # Terraform Cloud
     r"[\w~.]{3}8Q~[\w~.-]{30,40}",  # Azure client secrets
     r"eyJ[\w-]{8,4000}\.[\w-]{8,4000}(?:\.[\w-]{0,4000}){0,3}",  # JSON Web Tokens
@@ -110,7 +110,9 @@ _INNOCENT_VALUES = frozenset(
         *("disabled", "enabled", "prompt", "env", "auto", "never", "always", "-", "plain", "login", "strict", "lax"),
     ),
 )
-_REFERENCE = re.compile(r"\$(?:[({]|[A-Z_][A-Z0-9_]*\b)|%[sv]\b|<[\w-]+>|\{\{|/[\w.-]+(?:/[\w.-]+)+|\.{0,2}/[\w.-]+$")
+REFERENCE = re.compile(
+    r"`|id=|(?:file|env|fd):|\$(?:[({]|[A-Z_][A-Z0-9_]*\b)|%[sv]\b|<[\w-]+>|\{\{|/[\w.-]+(?:/[\w.-]+)+|\.{0,2}/[\w.-]+$"
+)
 """Values that name the place of a secret: a variable, a template, a path."""
 
 
@@ -160,9 +162,9 @@ TOKENS = re.compile(_BEGINS + "(?P<s>" + "|".join(PREFIXED) + ")", re.ASCII)
 def is_innocent(key: str, value: str, whole: str) -> bool:
     """Whether a value that stands behind a telling name is none: `--token-file x`, `PASSWORD=$PASSWORD`."""
     key = key.lower()
-    if re.split(r"[_.-]", key)[-1] in _INNOCENT_ENDS or key.lstrip("-").startswith(("no-", "no_")):
+    if re.split(r"[_.-]", key)[-1] in _INNOCENT_ENDS or key.lstrip("-").startswith(("no-", "no_", "existing")):
         return True
-    if len(value) < 3 or value.lower() in _INNOCENT_VALUES or _REFERENCE.match(value):
+    if len(value) < 3 or value.lower() in _INNOCENT_VALUES or REFERENCE.match(value):
         return True
     if key in ("pwd", "oldpwd"):
         return value.startswith("/")
