@@ -11,7 +11,7 @@ import types
 import typing
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import yaml
@@ -58,7 +58,10 @@ def lasting(text: str) -> Any:
     return msgspec.field(default_factory=lambda: Duration.parse(text))
 
 
-_SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML has it
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _SafeLoader
+else:  # libyaml where PyYAML has it
+    _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_SafeLoader):
@@ -104,7 +107,7 @@ def _refuse_bombs(data: bytes) -> None:
         problem = "aliases are not allowed: write it out" if isinstance(event, yaml.AliasEvent) else ""
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if problem or depth > DEEPEST:
-            raise yaml.constructor.ConstructorError(None, None, problem or "nested too deeply", event.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, problem or "nested too deeply", event.start_mark)  # type: ignore[arg-type]
 
 
 def build(kind: type[T], data: object, where: str) -> T:

@@ -39,8 +39,7 @@ def json_inputs() -> Iterator[tuple[str, bytes]]:
         "processes that are each other's parents",
         b"\n".join(_parents(50, 40) for _ in range(2)) + b"\n" + _parents(40, 50),
     )
-    for name, body in {**{n: b for n, (b, _) in {**BAD, **ODD}.items()}, **FINE}.items():
-        yield name, body
+    yield from {**{n: b for n, (b, _) in {**BAD, **ODD}.items()}, **FINE}.items()
     numbers = random.Random(5)
     keys = sorted(KEYS)
     for number, value in enumerate(RAW_VALUES * 4):

@@ -91,7 +91,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
         *("sh -c cat > k <<E\n-----BEGIN OPENSSH PRIVATE KEY-----\n{b64}", "age -i AGE-SECRET-KEY-1{upper58} -d x"),
     ),
     "forge and cloud tokens": (
-        *("npm publish --//registry.npmjs.org/:_authToken={npm}", "twine upload -u __token__ -p {pypi}"),
+        *("npm publish --//npm.example/:_authToken={npm}", "twine upload -u __token__ -p {pypi}"),
         *("doctl auth init -t dop_v1_{hex64}", "databricks configure --token dapi{hex32}"),
     ),
     "vendor tokens": (

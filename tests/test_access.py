@@ -217,10 +217,14 @@ def test_a_certificate_that_cannot_be_used_does_not_replace_the_good_one(serving
 
 
 @pytest.mark.slow
-def test_certificates_rotate_under_200_alerts_a_second_and_none_is_lost(serving: Serving, ca: Authority) -> None:
+def test_certificates_rotate_under_200_alerts_a_second_and_none_is_lost(  # noqa: PLR0915 - a sender, a rotation
+    serving: Serving, ca: Authority
+) -> None:
     server = ca.issue("localhost")
     context = client(ca, ca.issue("falco"))
-    serials, answers, ending = set(), [], threading.Event()
+    serials: set[Any] = set()
+    answers: list[int] = []
+    ending = threading.Event()
 
     def falco() -> None:
         while not ending.is_set():

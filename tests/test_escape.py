@@ -97,7 +97,8 @@ def test_events_terminals_and_reports_show_it_and_are_not_steered(
     report = Report("Correlator under pressure", "medium", text, Where(*([text] * 6)), 1_795_489_388_000_000_000)
 
     assert [note.severity for note in notes] == ["medium", "critical"]
-    for message in (*notes, report):
+    messages: list[Message] = [*notes, report]
+    for message in messages:
         event = to_event(message)
         for shown in strings(event):
             assert raw(shown) == []
