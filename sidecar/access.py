@@ -5,6 +5,7 @@ than loopback the service does not start without one of these, or without being 
 """
 
 import hmac
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from sidecar.connections import is_loopback
 
 if TYPE_CHECKING:
-    from sidecar.settings import HttpSource
+    from sidecar.settings import HttpSource, HttpTls
 
 SHORTEST = 16
 """Characters of a secret path at least."""
@@ -20,20 +21,15 @@ SHORTEST = 16
 
 def mistakes(http: "HttpSource") -> Iterator[str]:
     """What is wrong with these settings, each with its remedy."""
-    tls = http.tls
-    if bool(tls.cert) != bool(tls.key):
-        yield "http.tls.cert, http.tls.key: are both needed for TLS"
-    if tls.client_ca and not tls.cert:
-        yield "http.tls.client_ca: needs http.tls.cert and http.tls.key"
-    if tls.allowed_names and not tls.client_ca:
-        yield "http.tls.allowed_names: needs http.tls.client_ca, which says whose certificates are believed"
+    yield from _tls_mistakes(http.tls)
     if http.secret_path and http.secret_path_file:
         yield "http.secret_path, http.secret_path_file: give only one of them"
     if http.secret_path:
         yield from _weak(http.secret_path, "http.secret_path")
     elif http.secret_path_file:
         yield from _unreadable(http.secret_path_file)
-    if not (is_loopback(http.host) or tls.client_ca or http.secret_path or http.secret_path_file or http.insecure):
+    knows_falco = http.tls.client_ca or http.secret_path or http.secret_path_file
+    if not (is_loopback(http.host) or knows_falco or http.insecure):
         yield (
             f"http.host: {http.host!r} can be reached by others, who could forge alerts; set http.tls (cert, key and "
             "client_ca), or http.secret_path, or keep to 127.0.0.1; or say http.insecure: true if something else "
@@ -41,9 +37,43 @@ def mistakes(http: "HttpSource") -> Iterator[str]:
         )
 
 
+def _tls_mistakes(tls: "HttpTls") -> Iterator[str]:
+    if bool(tls.cert) != bool(tls.key):
+        yield "http.tls.cert, http.tls.key: are both needed for TLS"
+    if tls.cert and tls.key:
+        yield from _unusable(tls)
+    if tls.client_ca and not tls.cert:
+        yield "http.tls.client_ca: needs http.tls.cert and http.tls.key"
+    if tls.allowed_names and not tls.client_ca:
+        yield "http.tls.allowed_names: needs http.tls.client_ca, which says whose certificates are believed"
+
+
+def includes_loopback(host: str) -> bool:
+    """Whether who listens on this address can be reached from the same machine."""
+    return host in ("", "0.0.0.0", "::") or is_loopback(host)  # noqa: S104 - it is asked, not bound
+
+
 def _weak(path: str, where: str) -> Iterator[str]:
     if not path.startswith("/") or len(path) < SHORTEST or not path.isascii() or any(c in path for c in " ?#\t\r\n"):
         yield f"{where}: expected / and at least {SHORTEST - 1} letters and digits behind it, for example of `uuidgen`"
+
+
+def server_context(cert: str, key: str, client_ca: str) -> ssl.SSLContext:
+    """TLS for a server; with `client_ca` only for clients that it certified. Raises OSError (ssl.SSLError is one)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(cert, key)
+    if client_ca:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _unusable(tls: "HttpTls") -> Iterator[str]:
+    try:
+        server_context(tls.cert, tls.key, tls.client_ca)
+    except OSError as error:
+        yield f"http.tls: {tls.cert}, {tls.key} and {tls.client_ca or 'no client_ca'} cannot be used: {error}"
 
 
 def _unreadable(file: str) -> Iterator[str]:

@@ -6,8 +6,11 @@ has been silent for a while (Falco loses nothing by that: libcurl sends anew whe
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from ipaddress import ip_address
+
+log = logging.getLogger(__name__)
 
 IDLE = 1.0
 """Seconds without a complete request after which a connection may have to make room."""
@@ -53,6 +56,13 @@ class Connections:
                 return None
         self._places[place] = None
         return place
+
+    def refuse(self, why: str) -> None:
+        """Count a refusal; the first of its kind, the tenth, the hundredth ... are told in the log."""
+        self.refused[why] += 1
+        count = self.refused[why]
+        if str(count).strip("0") == "1":
+            log.warning("a sender was refused", extra={"why": why, "count": count})
 
     def leave(self, place: Place) -> None:
         """The connection has ended."""

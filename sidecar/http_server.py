@@ -186,7 +186,7 @@ class ServerProtocol(asyncio.Protocol):
         self._cancel_deadline()
         if self._transport.is_closing():
             return
-        self._connections.refused[status[:3]] += 1
+        self._connections.refuse(status[:3])
         self._transport.write(_encoded(Response(status, status.encode()), close=True))
         self._transport.close()
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct, field
 
 from sidecar import access
+from sidecar.connections import is_loopback
 from sidecar.errors import ConfigError
 from sidecar.schema import Duration, build, lasting, parse_yaml, read_yaml
 
@@ -268,6 +269,8 @@ def _mistakes(settings: Settings) -> Iterator[str]:
     ):
         if url and not _is_http(url):
             yield f"{path}: expected http://host:port or https://host:port, got {url!r}"
+        elif url and _is_own(url, settings.http):
+            yield f"{path}: {url} is where this service takes its own alerts: they would run in a circle"
     yield from _source_mistakes(settings)
 
 
@@ -284,6 +287,12 @@ def _source_mistakes(settings: Settings) -> Iterator[str]:
         yield "admin.port: is the same as http.port; alerts and administration need a port each"
     if grpc.enabled and not grpc.address.startswith("unix:") and not (grpc.ca and grpc.cert and grpc.key):
         yield "grpc.ca, grpc.cert, grpc.key: are all needed for a network address: Falco asks for a client certificate"
+
+
+def _is_own(url: str, http: HttpSource) -> bool:
+    parts = urlsplit(url)
+    reached = parts.hostname == http.host or (is_loopback(parts.hostname or "") and access.includes_loopback(http.host))
+    return http.enabled and reached and parts.port == http.port
 
 
 def _is_http(url: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sidecar.access import server_context
 from sidecar.connections import Connections, Place
 from sidecar.http_server import ServerProtocol
 
@@ -44,14 +45,7 @@ class Certificates:
         return tuple((each.st_mtime_ns, each.st_ino, each.st_size) for each in stats)
 
     def _read(self) -> ssl.SSLContext:
-        cert, key, client_ca = self._files
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(cert, key)
-        if client_ca:
-            context.load_verify_locations(client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-        return context
+        return server_context(*self._files)
 
 
 class TlsDoor(asyncio.Protocol):
@@ -79,7 +73,7 @@ class TlsDoor(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream protocol is given
         self._place = self._connections.admit(transport)
         if self._place is None:
-            self._connections.refused["503"] += 1
+            self._connections.refuse("503")
             transport.abort()
         else:
             self._task = asyncio.get_running_loop().create_task(self._agree(transport, self._place))
@@ -120,7 +114,7 @@ class TlsDoor(asyncio.Protocol):
             inner.data_received(self._early)
 
     def _refused(self, transport: asyncio.Transport, place: Place, why: str) -> None:
-        self._connections.refused[why] += 1
+        self._connections.refuse(why)
         self._connections.leave(place)
         transport.abort()
 

@@ -50,9 +50,28 @@ def test_loopback_needs_nothing(tmp_path: Path, host: str) -> None:
     assert problems(tmp_path, f"{{host: '{host}'}}") == []
 
 
-@pytest.mark.parametrize("way", [f"secret_path: {PATH}", "insecure: true", "tls: {cert: a, key: b, client_ca: c}"])
-def test_one_of_the_three_ways_is_enough(tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize("way", [f"secret_path: {PATH}", "insecure: true"])
+def test_a_secret_path_or_the_will_to_be_insecure_is_enough(tmp_path: Path, way: str) -> None:
     assert problems(tmp_path, f"{{host: 0.0.0.0, {way}}}") == []
+
+
+def test_mutual_tls_is_enough_and_tls_alone_is_not(tmp_path: Path, ca: Authority) -> None:
+    pair = ca.issue("localhost")
+    alone = f"host: 0.0.0.0, tls: {{cert: {pair.cert}, key: {pair.key}"
+
+    assert problems(tmp_path, f"{{{alone}, client_ca: {ca.cert}}}}}") == []
+    assert [told[:60] for told in problems(tmp_path, f"{{{alone}}}}}")] == [
+        "http.host: '0.0.0.0' can be reached by others, who could forg"[:60]
+    ]
+
+
+@pytest.mark.parametrize("file", ["cert", "key", "client_ca"])
+def test_a_certificate_that_cannot_be_used_is_told_at_the_start(tmp_path: Path, ca: Authority, file: str) -> None:
+    pair = ca.issue("localhost")
+    files = {"cert": pair.cert, "key": pair.key, "client_ca": ca.cert, file: tmp_path / "missing"}
+    (told,) = problems(tmp_path, "{tls: {" + ", ".join(f"{name}: {path}" for name, path in files.items()) + "}}")
+
+    assert told.endswith("cannot be used: [Errno 2] No such file or directory")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +85,6 @@ def test_one_of_the_three_ways_is_enough(tmp_path: Path, way: str) -> None:
         ("{tls: {cert: x}}", "http.tls.cert, http.tls.key: are both needed"),
         ("{tls: {client_ca: x}}", "http.tls.client_ca: needs http.tls.cert and http.tls.key"),
         ("{tls: {allowed_names: [x]}}", "http.tls.allowed_names: needs http.tls.client_ca"),
-        ("{host: 0.0.0.0, tls: {cert: a, key: b}}", "http.host: '0.0.0.0' can be reached by others"),
     ],
 )
 def test_a_mistake_in_who_may_speak_is_told_with_its_remedy(tmp_path: Path, settings: str, told: str) -> None:
