@@ -8,13 +8,11 @@ import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct, field
 
-from sidecar import access
-from sidecar.connections import is_loopback
+from sidecar import mistakes
 from sidecar.errors import ConfigError
 from sidecar.schema import Duration, build, lasting, parse_yaml, read_yaml
 
@@ -197,7 +195,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         raise ConfigError(where, ["expected keys and values"])
     _overlay(data, environment)
     settings = build(Settings, data, where)
-    problems = list(_mistakes(settings))
+    problems = list(mistakes.of(settings))
     if problems:
         raise ConfigError(where, problems)
     return settings
@@ -253,51 +251,3 @@ def _overlay(data: dict[str, Any], environment: Mapping[str, str]) -> None:
             if not isinstance(inside, dict):
                 raise ConfigError("environment", [f"{name}: {parent} is not a section in the file"])
         inside[last] = parse_yaml(text.encode(), name) if text else ""
-
-
-def _mistakes(settings: Settings) -> Iterator[str]:
-    sinks = settings.sinks
-    if not (sinks.falcosidekick.url or sinks.stdout.enabled or sinks.file.path or sinks.webhook.url):
-        yield (
-            "sinks: no sink is set, incidents would go nowhere; set sinks.falcosidekick.url "
-            "(FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL) or sinks.stdout.enabled"
-        )
-    for path, url in (
-        ("sinks.falcosidekick.url", sinks.falcosidekick.url),
-        ("sinks.webhook.url", sinks.webhook.url),
-        ("pass_through.url", settings.pass_through.url),
-    ):
-        if url and not _is_http(url):
-            yield f"{path}: expected http://host:port or https://host:port, got {url!r}"
-        elif url and _is_own(url, settings.http):
-            yield f"{path}: {url} is where this service takes its own alerts: they would run in a circle"
-    yield from _source_mistakes(settings)
-
-
-def _source_mistakes(settings: Settings) -> Iterator[str]:
-    http, grpc, admin = settings.http, settings.grpc, settings.admin
-    if http.enabled:
-        yield from access.mistakes(http)
-    if not (http.enabled or grpc.enabled or settings.journal.path):
-        yield "http.enabled, grpc.enabled, journal.path: none is set, so no alert can come in"
-    for path, port in (("http.port", http.port), ("admin.port", admin.port)):
-        if not 0 <= port <= 65_535:
-            yield f"{path}: expected a port number up to 65535, got {port}"
-    if http.enabled and admin.enabled and http.port and http.port == admin.port:
-        yield "admin.port: is the same as http.port; alerts and administration need a port each"
-    if grpc.enabled and not grpc.address.startswith("unix:") and not (grpc.ca and grpc.cert and grpc.key):
-        yield "grpc.ca, grpc.cert, grpc.key: are all needed for a network address: Falco asks for a client certificate"
-
-
-def _is_own(url: str, http: HttpSource) -> bool:
-    parts = urlsplit(url)
-    reached = parts.hostname == http.host or (is_loopback(parts.hostname or "") and access.includes_loopback(http.host))
-    return http.enabled and reached and parts.port == http.port
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from sidecar import present
 from sidecar.access import SecretPath
 from sidecar.connections import Connections
@@ -18,7 +20,7 @@ from sidecar.decode import MAX_BYTES
 from sidecar.errors import ConfigError
 from sidecar.http_server import OK, Limits, Request, Response, ServerProtocol
 from sidecar.incident import to_json
-from sidecar.model import REASONS, Message
+from sidecar.model import REASONS, Alert, Message
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, RuleFile, compiled, load
 from sidecar.schema import build, parse_yaml
@@ -60,7 +62,12 @@ class Transport(asyncio.Transport):
 
 
 def _fresh() -> Pipeline:
-    return Pipeline(RULES, lambda: 0.0, lambda: 1_795_489_388_000_000_000)
+    return Pipeline(RULES, lambda: 0.0, lambda: 1_795_489_388_000_000_000, _remembered)
+
+
+def _remembered(_name: bytes, alert: Alert) -> None:
+    """What the state file does with an alert: it must come back the same."""
+    assert msgspec.json.decode(msgspec.json.encode(alert), type=Alert) == alert
 
 
 _loop = asyncio.new_event_loop()

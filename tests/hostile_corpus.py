@@ -25,6 +25,12 @@ RAW_VALUES = (
     *("1.5", "1e309", "-1e999999", "true", "[]", "{}", "[[[[1]]]]", '{"a":{"b":1}}', '"\\ud800"', '"\\udc00\\ud800"'),
     *('"\\u0000"', '"\\u202e\\u200b"', '"\\u001b]0;x\\u0007"', '"1e5"', '"0x10"', '" 12"', '"+12"', '"1_000"'),
     *('"' + "A" * 9000 + '"', '"' + "9" * 5000 + '"', "9" * 5000, "NaN", "Infinity", "'x'", "", '"\\x41"', '"\t"'),
+    *(
+        '"99999999999999999999999999"',
+        '"-99999999999999999999999999"',
+        "18446744073709551615",
+        '"18446744073709551616"',
+    ),
     *("\ufeff1", "01", "+1", ".5", "5.", "0x10", '"<!channel>"', '"=cmd|x"', '"<script>"', '"../../etc/passwd"'),
 )
 """JSON values, and what is none, for any place in an alert."""
@@ -42,7 +48,7 @@ def json_inputs() -> Iterator[tuple[str, bytes]]:
     yield from {**{n: b for n, (b, _) in {**BAD, **ODD}.items()}, **FINE}.items()
     numbers = random.Random(5)
     keys = sorted(KEYS)
-    for number, value in enumerate(RAW_VALUES * 4):
+    for number, value in enumerate(RAW_VALUES * 6):
         key = keys[number * 7 % len(keys)]
         yield f"field {key} {value[:20]}", _with(key, value, inside=True)
     for number, value in enumerate(RAW_VALUES * 3):

@@ -77,12 +77,18 @@ class GrpcEnvelope:
 
     def alert(self) -> Alert:
         """The alert in normal form; raises AlertError (`wrong_type`, `bad_time`)."""
-        time = self._response.time.ToNanoseconds() if self._response.HasField("time") else 0
+        time = self._nanoseconds()
         if time <= 0:
             raise AlertError("bad_time")
         sent = self._response.output_fields
         strings = {key: self._text(sent[key]) for key in KEYS if key in sent}
         return Alert(time, self.host, self.rule, self.tags, from_strings(strings))
+
+    def _nanoseconds(self) -> int:
+        try:
+            return int(self._response.time.ToNanoseconds()) if self._response.HasField("time") else 0
+        except ValueError:  # seconds or nanos that no time has
+            return 0
 
     def _text(self, data: bytes) -> str:
         try:
