@@ -12,6 +12,10 @@ from sidecar.secret_options import PROGRAMS, passwords
 from sidecar.secret_patterns import HINTS, REFERENCE, RULES, TOKENS, is_innocent
 
 MASK = "***"
+
+REMEMBERED, SHORT = 4096, 256
+"""Texts without a secret, and up to so many characters, that are not looked at again: command lines repeat."""
+
 _MASKED = re.compile(r"\*{3}[0-9a-f]{8}")
 
 
@@ -20,13 +24,18 @@ class Redactor:
 
     def __init__(self, key: str = "") -> None:
         self._key = key.encode() or secrets.token_bytes(32)
-        self._last = ("", "")
+        self._harmless: set[str] = set()
 
     def __call__(self, text: str) -> str:
         """The text with every secret that was recognised masked."""
-        if text != self._last[0]:  # one kernel event gives several alerts with the same command line
-            self._last = (text, self._masked(text))
-        return self._last[1]
+        if text in self._harmless:
+            return text
+        masked = self._masked(text)
+        if masked == text and len(text) <= SHORT:
+            if len(self._harmless) >= REMEMBERED:
+                self._harmless.clear()
+            self._harmless.add(text)
+        return masked
 
     def _masked(self, text: str) -> str:
         if any(hint in text for hint in HINTS):
