@@ -64,7 +64,7 @@ class ServerProtocol(asyncio.Protocol):
         self._gate = gate
         self._limits = limits
         self._connections = connections
-        self._place: Place | None = None
+        self._place: Place
         self._transport: asyncio.Transport
         self._parser = httptools.HttpRequestParser(self)
         self._deadline: asyncio.TimerHandle | None = None
@@ -81,18 +81,14 @@ class ServerProtocol(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream protocol is given
         self.welcome(transport, self._connections.admit(transport))
 
-    def welcome(self, transport: asyncio.Transport, place: Place | None) -> None:
-        """Begin with a place that was had already, or without one refuse."""
+    def welcome(self, transport: asyncio.Transport, place: Place) -> None:
+        """Begin on a transport whose place was had already."""
         self._transport = transport
         self._place = place
-        if place is None:
-            self._refuse("503 Service Unavailable")
-        else:
-            self._wait("head")
+        self._wait("head")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        if self._place is not None:
-            self._connections.leave(self._place)
+        self._connections.leave(self._place)
         self._cancel_deadline()
 
     def pause_writing(self) -> None:
@@ -154,22 +150,23 @@ class ServerProtocol(asyncio.Protocol):
             self._stop("413 Content Too Large")
         if self._parts == 1:
             self._body = data
+        elif not self._connections.hold(self._place, len(self._body) + len(data)):
+            self._stop("503 Service Unavailable")
         elif isinstance(self._body, bytearray):
             self._body += data
         else:
             self._body = bytearray(self._body + data)
 
     def on_message_complete(self) -> None:
-        if len(self._answers) >= PIPELINED or self._parser.should_upgrade():
+        if len(self._answers) >= PIPELINED or self._parser.should_upgrade() or self._transport.is_closing():
             self._stop("400 Bad Request")
         self._cancel_deadline()
         self._phase = "idle"
         method = self._parser.get_method().decode("ascii")
         answer = self._handler(Request(method, self._url.decode("latin-1"), bytes(self._body)))
-        if self._place is not None:
-            self._connections.prove(self._place)
-        self._answers.append(_encoded(answer, head=method == "HEAD"))
-        if not self._parser.should_keep_alive():
+        stays = self._connections.prove(self._place)
+        self._answers.append(_encoded(answer, head=method == "HEAD", close=not stays))
+        if not (stays and self._parser.should_keep_alive()):
             self._send_answers()
             self._transport.close()
 
@@ -208,7 +205,7 @@ class _Stop(Exception):  # noqa: N818 - never leaves this module
 
 
 def _encoded(response: Response, *, head: bool = False, close: bool = False) -> bytes:
-    if response is OK:
+    if response is OK and not close:
         return b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     connection = "Connection: close\r\n" if close else ""
     top = (

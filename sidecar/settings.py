@@ -49,9 +49,10 @@ class HttpSource(Struct, forbid_unknown_fields=True):
     insecure: bool = False
     """Take alerts from anybody on an address that others can reach."""
     max_connections: int = 64
-    """In all; one of them is kept for loopback. The longest silent connection makes room for a new one."""
+    """That stay open, in all; one of them is kept for loopback. Beyond it a silent one makes room, or the new one is
+    closed behind its answer."""
     max_per_peer: int = 8
-    """For each address."""
+    """The same for each address."""
     head_deadline: Duration = lasting("5s")
     """Within this the head of a request (and a TLS handshake) must be complete."""
     deadline: Duration = lasting("10s")

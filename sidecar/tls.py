@@ -65,23 +65,18 @@ class TlsDoor(asyncio.Protocol):
         self._connections = connections
         self._allowed = frozenset(allowed)
         self._deadline = deadline
-        self._place: Place | None = None
+        self._place: Place
         self._early = b""
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream protocol is given
         self._place = self._connections.admit(transport)
-        if self._place is None:
-            self._connections.refuse("503")
-            transport.abort()
-        else:
-            self._task = asyncio.get_running_loop().create_task(self._agree(transport, self._place))
+        self._task = asyncio.get_running_loop().create_task(self._agree(transport, self._place))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Ended before it was let in."""
-        if self._place is not None:
-            self._connections.leave(self._place)
+        self._connections.leave(self._place)
 
     def data_received(self, data: bytes) -> None:
         """What came right behind the handshake waits until it is clear who sent it."""

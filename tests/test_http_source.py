@@ -119,11 +119,15 @@ def test_a_request_that_never_ends_is_cut_off_and_does_not_disturb_others(servin
         assert service.post(STOCK[0]) == 200
 
 
-def test_connections_beyond_the_limit_are_refused_and_told_so(serving: Serving) -> None:
+def test_a_connection_beyond_the_limit_is_answered_and_then_closed(serving: Serving) -> None:
+    request = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(STOCK[3]), STOCK[3])
     with serving({**STDOUT, "http": {"port": 0, "max_connections": 1}}) as service:
         assert service.post(STOCK[0]) == 200
-        assert raw(service, b"").startswith(b"HTTP/1.1 503 ")
+        assert raw(service, request) == (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
         assert service.post(STOCK[1]) == 200
+        assert service.service.pipeline.received == 3
 
 
 def test_the_answer_comes_within_10_ms_while_the_sink_hangs(serving: Serving) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from sidecar.access import SecretPath
-from sidecar.connections import Connections
+from sidecar.connections import BACKLOG, Connections
 from sidecar.decode import MAX_BYTES
 from sidecar.http_server import OK, Limits, Request, Response, ServerProtocol
 from sidecar.settings import HttpSource
@@ -50,7 +50,7 @@ class HttpListener:
         """Take alerts from a socket that listens; returns its port. Raises OSError if a certificate cannot be read."""
         loop = asyncio.get_running_loop()
         make = self._make_secure() if self._settings.tls.cert else self._make
-        self._server = await loop.create_server(make, sock=listening)
+        self._server = await loop.create_server(make, sock=listening, backlog=BACKLOG)
         port: int = listening.getsockname()[1]
         return port
 
