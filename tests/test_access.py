@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from certificates import Authority, Pair, make_ca
-from conftest import DATA, Running, Serving
+from conftest import DATA, Running, Serving, needs
 
 from sidecar.connections import is_loopback
 from sidecar.errors import ConfigError
@@ -307,3 +307,18 @@ def test_shown_settings_hold_no_secret() -> None:
     assert "geheim" not in shown
     assert PATH not in shown
     assert "http://***@h/" in shown
+
+
+@pytest.mark.slow
+def test_curl_with_falcos_options_for_mutual_tls_is_let_in(serving: Serving, ca: Authority, tmp_path: Path) -> None:
+    falco = ca.issue("falco")
+    (tmp_path / "alert.json").write_bytes(STOCK[3])
+    files = ["--cacert", ca.cert, "--cert", falco.cert, "--key", falco.key, "--data-binary", f"@{tmp_path}/alert.json"]
+    with serving(secure(ca.issue("localhost"), ca, allowed_names=["falco"])) as service:
+        url = f"https://127.0.0.1:{service.service.http_port}/"
+        answer = ["--silent", "--show-error", "--output", "-", "--write-out", "%{http_code} %{num_connects}\n"]
+        command = [needs("curl"), *answer, *map(str, files), url, url]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+        assert (done.returncode, done.stdout.split("\n")[:2]) == (0, ["200 1", "200 0"]), done.stderr
+        assert service.service.pipeline.received == 2
