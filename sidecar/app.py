@@ -166,8 +166,9 @@ class Service:
             return NOTHING, []
 
     def _goes_on(self, verdict: Verdict) -> bool:
-        ours = verdict.own_incident or (verdict.building_block and self.settings.pass_through.mode == "others")
-        return not ours
+        if self.settings.pass_through.mode == "all":
+            return not verdict.own_incident
+        return not (verdict.own_incident or verdict.building_block or verdict.returned)
 
     def take_journal(self, lines: Sequence[bytes], position: Position) -> None:
         """Take lines of the journal; they and the position after them are kept together or not at all."""

@@ -28,7 +28,8 @@ class Verdict(Struct, frozen=True):
     `groups` pairs the index of a correlation rule with the mask of its groups, `stock` with that of groups for which
     it counts only where our own Falco rules do not see the same. `relevant` is also true for alerts that
     only teach lineage. A `building_block` is one of our own Falco rules: told inside incidents, not passed through.
-    `own_incident` is a notification of ours that came back, a `canary` the marker process that we start every minute.
+    `own_incident` is a notification of ours that came back, a `canary` the marker process that we start every minute,
+    `returned` any alert that a Falcosidekick had before us.
     """
 
     groups: tuple[tuple[int, int], ...] = ()
@@ -36,6 +37,7 @@ class Verdict(Struct, frozen=True):
     relevant: bool = False
     building_block: bool = False
     own_incident: bool = False
+    returned: bool = False
     canary: bool = False
 
 

@@ -35,6 +35,10 @@ class Envelope(Protocol):
     @property
     def stamp(self) -> object: ...
 
+    @property
+    def returned(self) -> bool:
+        """Whether a Falcosidekick had it before us (Falco itself gives no uuid)."""
+
     def oddities(self) -> Sequence[str]:
         """Reasons to count although the alert is used: `unknown_priority`, `bad_utf8`."""
 
@@ -55,6 +59,11 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
     host: str = ""
     priority: str = ""
     source: str | None = None
+    uuid: Raw = Raw(b"")
+
+    @property
+    def returned(self) -> bool:
+        return bool(bytes(self.uuid))
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -62,7 +71,9 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
 
     def oddities(self) -> Sequence[str]:
         known = self.priority in FALCO_PRIORITIES or self.priority.capitalize() in FALCO_PRIORITIES
-        return () if known else ("unknown_priority",)
+        if known and not self.returned:
+            return ()
+        return [*([] if known else ["unknown_priority"]), *(["returned"] if self.returned else [])]
 
     def check(self) -> None:
         if not self.rule:

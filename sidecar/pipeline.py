@@ -91,6 +91,8 @@ class Pipeline:
             if envelope.rule == EVENTS_DROPPED and error.reason == "internal":
                 self.containers.lost_events(envelope.host)
         self.received += 1
+        if envelope.returned:
+            verdict = replace(verdict, returned=True)
         for oddity in _odd(verdict) or envelope.oddities():
             self.reasons[oddity] += 1
         if alert is None:

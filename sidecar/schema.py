@@ -136,6 +136,8 @@ def _problems(kind: Any, data: object, path: str) -> typing.Iterator[str]:
             yield from _problems(inner[0], item, f"{path}[{index}]")
     elif typing.get_origin(kind) is dict and isinstance(data, dict):
         for key, item in data.items():
+            if not isinstance(key, str):
+                yield f"{path}: the key {key!r} must be a word"
             yield from _problems(inner[1], item, f"{path}.{key}".lstrip("."))
     else:
         yield from _leaf_problems(kind, data, path)

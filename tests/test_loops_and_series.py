@@ -114,6 +114,21 @@ def test_a_sink_that_sends_everything_back_gets_each_incident_once(
         assert service.metric('alerts_odd_total{reason="own_incident"}') == 50.0
 
 
+@pytest.mark.slow
+def test_an_alert_that_falcosidekick_had_is_correlated_but_not_sent_to_it_again(
+    serving: Serving, sidekick: Falcosidekick
+) -> None:
+    returned = {**json.loads(STOCK[3]), "uuid": "5d1d5b0c-0c1e-4f5e-9d6b-0a1b2c3d4e5f"}
+    with serving({"sinks": {"falcosidekick": {"url": sidekick.url}}}) as service:
+        service.post(json.dumps(returned).encode())
+        service.post(STOCK[4])
+        sidekick.wait_for(1)
+
+        assert service.service.pipeline.detections == 2
+        assert service.metric('alerts_odd_total{reason="returned"}') == 1.0
+    assert [raw for raw in sidekick.raw if b"incident.id" not in raw] == [STOCK[4]]
+
+
 def series(text: bytes) -> set[str]:
     return {line.rpartition(" ")[0] for line in text.decode().splitlines() if not line.startswith("#")}
 

@@ -98,3 +98,8 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
 def test_any_bytes_are_yaml_or_a_config_error(data: bytes) -> None:
     with suppress(ConfigError):
         parse_yaml(data, "f")
+
+
+@pytest.mark.parametrize("key", [None, 1, 1.5, True])
+def test_a_key_that_is_no_word_is_told(key: object) -> None:
+    assert problems({"inner": {"size": 1}, "many": {key: {"size": 1}}}) == [f"many: the key {key!r} must be a word"]

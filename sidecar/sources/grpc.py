@@ -59,6 +59,10 @@ class GrpcEnvelope:
         return self._text(self._response.hostname)
 
     @property
+    def returned(self) -> bool:
+        return False
+
+    @property
     def stamp(self) -> object:
         return self._response.time.seconds, self._response.time.nanos
 
