@@ -118,7 +118,7 @@ class ServerProtocol(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._phase = "head"
         self._url = self._body = b""
-        self._head = self._headers = self._parts = 0
+        self._headers = self._parts = 0
         self._continue = False
 
     def on_url(self, url: bytes) -> None:
@@ -161,7 +161,7 @@ class ServerProtocol(asyncio.Protocol):
         if len(self._answers) >= PIPELINED or self._parser.should_upgrade() or self._transport.is_closing():
             self._stop("400 Bad Request")
         self._cancel_deadline()
-        self._phase = "idle"
+        self._phase, self._head = "idle", 0
         method = self._parser.get_method().decode("ascii")
         answer = self._handler(Request(method, self._url.decode("latin-1"), bytes(self._body)))
         stays = self._connections.prove(self._place)

@@ -135,7 +135,7 @@ class Sinks(Struct, forbid_unknown_fields=True):
 
 
 class Admin(Struct, forbid_unknown_fields=True):
-    """`/healthz`, `/readyz` and `/metrics`, on a port that never takes alerts."""
+    """`/healthz`, `/readyz` and `/metrics`, on a port that never takes alerts, so it may be opened to probes."""
 
     enabled: bool = True
     host: str = "127.0.0.1"

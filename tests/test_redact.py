@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,18 @@ def test_a_rule_name_of_a_megabyte_is_not_remembered(pipeline: Pipeline) -> None
         for context in container.contexts.values()
         for detection in context.timeline
     )
+
+
+def test_a_traceback_in_the_log_holds_no_secret() -> None:
+    line = SECRETS[40][1]
+    try:
+        int(line)
+    except ValueError:
+        record = logging.makeLogRecord({"msg": "broken", "exc_info": sys.exc_info()})
+
+    line = JsonFormatter().format(record)
+    assert [secret for secret in SECRETS[40][2] if secret in line] == []
+    assert "ValueError: invalid literal" in line
 
 
 @pytest.mark.slow
