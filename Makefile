@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := .venv/.run
 DEV := .venv/.dev
 
-.PHONY: run test quick check fix coverage proto e2e docs soak bench clean
+.PHONY: run test quick check fix coverage fuzz proto e2e docs soak bench clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -32,6 +32,10 @@ coverage: $(DEV) ## Tests with the lines and branches that they reach
 	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/coverage run -m pytest -q
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+fuzz: $(DEV) ## Each way in under a coverage-guided fuzzer, SECONDS (600) each; what it finds is kept in tests/data/crashes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	for target in http protobuf files; do $(BIN)/python fuzz/run.py $$target $(or $(SECONDS),600) || exit 1; done
 
 proto: $(DEV) ## Make sidecar/_proto anew from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=sidecar/_proto --pyi_out=sidecar/_proto falco/outputs.proto

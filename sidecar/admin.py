@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 
-from sidecar.http_server import Limits, Request, Response, ServerProtocol, ServerStats
+from sidecar.connections import Connections
+from sidecar.http_server import Limits, Request, Response, ServerProtocol
 
 NOT_FOUND = Response("404 Not Found", b"try /healthz, /readyz or /metrics\n")
 NOT_ALLOWED = Response("405 Method Not Allowed", b"only GET\n")
@@ -21,9 +23,12 @@ class AdminListener:
 
     async def start(self, listening: socket.socket) -> int:
         """Serve on a socket that listens; returns its port."""
-        limits, stats = Limits(body=4096, connections=32, deadline=10.0), ServerStats()
+        limits = Limits(body=4096, head_deadline=5.0, body_deadline=5.0)
+        connections = Connections(32, 8, time.monotonic)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: ServerProtocol(self._answer, limits, stats), sock=listening)
+        self._server = await loop.create_server(
+            lambda: ServerProtocol(self._answer, limits, connections), sock=listening
+        )
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 

@@ -23,6 +23,7 @@ from sidecar.model import Alert, Message, Notification
 from sidecar.outbox import Outbox
 from sidecar.passthrough import PassThroughQueue
 from sidecar.pipeline import NOTHING, Pipeline
+from sidecar.redact import Redactor
 from sidecar.rules import CorrelationRule
 from sidecar.settings import Settings
 from sidecar.sinks import Sink
@@ -53,7 +54,8 @@ class Service:
         self.settings = settings
         self.deliveries = [Delivery(sink, settings.sinks.queue) for sink in sinks]
         self.outbox = Outbox(state, self.deliveries)
-        self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, self.outbox.remember if state else None)
+        redact, remember = Redactor(settings.redaction.key), self.outbox.remember if state else None
+        self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, remember, redact)
         self._state = state
         self.received: Counter[str] = Counter()
         self.notified: Counter[str] = Counter()
@@ -164,8 +166,9 @@ class Service:
             return NOTHING, []
 
     def _goes_on(self, verdict: Verdict) -> bool:
-        ours = verdict.own_incident or (verdict.building_block and self.settings.pass_through.mode == "others")
-        return not ours
+        if self.settings.pass_through.mode == "all":
+            return not verdict.own_incident
+        return not (verdict.own_incident or verdict.building_block or verdict.returned)
 
     def take_journal(self, lines: Sequence[bytes], position: Position) -> None:
         """Take lines of the journal; they and the position after them are kept together or not at all."""
@@ -207,7 +210,7 @@ class Service:
         self._notify(self.pipeline.settle())
 
     def _traffic(self) -> Traffic:
-        refused = sum(self.http.stats.refused.values()) if self.http is not None else 0
+        refused = sum(self.http.connections.refused.values()) if self.http is not None else 0
         return Traffic(self.pipeline.received, self.pipeline.reasons["text_mode"], refused)
 
     def _not_ready(self) -> str:

@@ -18,6 +18,9 @@ HOSTS, TTL = 10_000, 86_400.0
 CACHED = 4096
 """Remembered (rule, tags) pairs. A Falco has a few hundred rules; beyond this somebody plays with names."""
 
+LONGEST = 2048
+"""Characters of a pair that is worth remembering."""
+
 
 class Verdict(Struct, frozen=True):
     """What an alert means to us.
@@ -25,7 +28,8 @@ class Verdict(Struct, frozen=True):
     `groups` pairs the index of a correlation rule with the mask of its groups, `stock` with that of groups for which
     it counts only where our own Falco rules do not see the same. `relevant` is also true for alerts that
     only teach lineage. A `building_block` is one of our own Falco rules: told inside incidents, not passed through.
-    `own_incident` is a notification of ours that came back, a `canary` the marker process that we start every minute.
+    `own_incident` is a notification of ours that came back, a `canary` the marker process that we start every minute,
+    `returned` any alert that a Falcosidekick had before us.
     """
 
     groups: tuple[tuple[int, int], ...] = ()
@@ -33,6 +37,7 @@ class Verdict(Struct, frozen=True):
     relevant: bool = False
     building_block: bool = False
     own_incident: bool = False
+    returned: bool = False
     canary: bool = False
 
 
@@ -51,9 +56,11 @@ class Classifier:
         return known if known is not None else self._remember(key)
 
     def _remember(self, key: tuple[str, tuple[str, ...]]) -> Verdict:
+        verdict = self._judge(*key)
         if len(self._known) >= CACHED:
             self._known.clear()
-        verdict = self._known[key] = self._judge(*key)
+        if len(key[0]) + sum(map(len, key[1])) <= LONGEST:
+            self._known[key] = verdict
         return verdict
 
     def _judge(self, name: str, tags: tuple[str, ...]) -> Verdict:

@@ -69,7 +69,7 @@ def main() -> None:
 
 @main.command(epilog=EPILOG)
 @config_option
-@click.option("--print-config", is_flag=True, help="Print the settings in effect and end.")
+@click.option("--print-config", is_flag=True, help="Print the settings in effect, secrets hidden, and end.")
 @_clean
 def run(config: Path | None, *, print_config: bool) -> None:
     """Run the service: take Falco's alerts, forward incidents."""
@@ -77,7 +77,7 @@ def run(config: Path | None, *, print_config: bool) -> None:
 
     settings = settings_module.load(config, _environment())
     if print_config:
-        click.echo(settings_module.to_yaml(settings), nl=False)
+        click.echo(settings_module.to_yaml(settings, hide=True), nl=False)
         return
     rules = _rules([Path(path) for path in settings.rules])
     try:

@@ -7,7 +7,7 @@ the output fields, kept as raw bytes until then, only for those that a correlati
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec import Raw, Struct
@@ -18,7 +18,8 @@ from sidecar.model import FALCO_PRIORITIES, Alert, Fields
 MAX_BYTES = 4 * 1024 * 1024
 """Falco cuts arguments at 4 KiB, so a real alert stays far below this."""
 
-_ABSENT = ("", "<NA>", None)
+_ABSENT = ("", "<NA>")
+_ABSENT_JSON = (b'""', b'"<NA>"', b"null")
 _EMPTY = (b"", b"{}", b"null")
 
 
@@ -33,6 +34,10 @@ class Envelope(Protocol):
     def host(self) -> str: ...
     @property
     def stamp(self) -> object: ...
+
+    @property
+    def returned(self) -> bool:
+        """Whether a Falcosidekick had it before us (Falco itself gives no uuid)."""
 
     def oddities(self) -> Sequence[str]:
         """Reasons to count although the alert is used: `unknown_priority`, `bad_utf8`."""
@@ -54,6 +59,11 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
     host: str = ""
     priority: str = ""
     source: str | None = None
+    uuid: Raw = Raw(b"")
+
+    @property
+    def returned(self) -> bool:
+        return bool(bytes(self.uuid))
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -61,7 +71,9 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
 
     def oddities(self) -> Sequence[str]:
         known = self.priority in FALCO_PRIORITIES or self.priority.capitalize() in FALCO_PRIORITIES
-        return () if known else ("unknown_priority",)
+        if known and not self.returned:
+            return ()
+        return [*([] if known else ["unknown_priority"]), *(["returned"] if self.returned else [])]
 
     def check(self) -> None:
         if not self.rule:
@@ -75,9 +87,16 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
         return Alert(nanoseconds(self.stamp), self.host, self.rule, self.tags, _fields(bytes(self.output_fields)))
 
 
+_NAMES = {field.name: field.encode_name for field in msgspec.structs.fields(Fields)}
+
+KEYS = frozenset(_NAMES.values())
+"""Falco's names of the output fields that are used."""
+
+_Undecoded = msgspec.defstruct("_Undecoded", [(name, Raw, Raw(b"null")) for name in _NAMES], rename=_NAMES, gc=False)
+
 _envelope = msgspec.json.Decoder(JsonEnvelope)
 _typed = msgspec.json.Decoder(Fields, strict=False)
-_untyped = msgspec.json.Decoder(dict[str, Any])
+_undecoded = msgspec.json.Decoder(_Undecoded)
 
 
 def envelope(body: bytes) -> JsonEnvelope:
@@ -102,7 +121,11 @@ def mended(body: bytes) -> bytes:
 
 def from_strings(strings: dict[str, str]) -> Fields:
     """The fields of an alert that came as text only (gRPC: numbers are "12", absent is "<NA>" or "")."""
-    return _converted(strings)
+    present = {key: value for key, value in strings.items() if key in KEYS and value not in _ABSENT}
+    try:
+        return msgspec.convert(present, Fields, strict=False)
+    except msgspec.ValidationError:
+        raise AlertError("wrong_type") from None
 
 
 def nanoseconds(stamp: str) -> int:
@@ -127,9 +150,7 @@ def _seconds(stamp: str) -> int:
 
 def _fields(raw: bytes) -> Fields:
     try:
-        if b'"<NA>"' in raw or b'""' in raw:
-            return _converted(_untyped.decode(raw))
-        return _typed.decode(raw)
+        return _typed.decode(_present(raw) if b'"<NA>"' in raw or b'""' in raw else raw)
     except RecursionError:
         raise AlertError("too_deep") from None
     except msgspec.ValidationError:
@@ -138,16 +159,15 @@ def _fields(raw: bytes) -> Fields:
         raise AlertError("not_json") from None
 
 
-def _converted(loose: dict[str, Any]) -> Fields:
-    present = {key: value for key, value in loose.items() if key in KEYS and value not in _ABSENT}
-    try:
-        return msgspec.convert(present, Fields, strict=False)
-    except msgspec.ValidationError:
-        raise AlertError("wrong_type") from None
-
-
-KEYS = frozenset(field.encode_name for field in msgspec.structs.fields(Fields))
-"""Falco's names of the output fields that are used."""
+def _present(raw: bytes) -> bytes:
+    """The used fields that are not absent, as JSON. What nobody uses is skipped, however large, and never built."""
+    given = msgspec.structs.astuple(_undecoded.decode(raw))
+    pairs = [
+        b'"' + name.encode() + b'":' + value
+        for name, value in zip(_NAMES.values(), map(bytes, given), strict=True)
+        if value not in _ABSENT_JSON
+    ]
+    return b"{" + b",".join(pairs) + b"}"
 
 
 def _reason(body: bytes, error: msgspec.DecodeError) -> str:

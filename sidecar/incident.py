@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from sidecar import escape
 from sidecar.model import PRIORITY, Fields, Message, Notification, Report
 from sidecar.notify import SECOND, moments, story
 
@@ -46,9 +47,9 @@ def _report(report: Report) -> dict[str, Any]:
         "correlator.severity": report.severity,
     }
     return {
-        "hostname": report.where.host,
-        "output": cut(f"{_clock(report.time)}: {priority} {report.case} | {report.text}"),
-        "output_fields": {name: cut(value) for name, value in fields.items() if value},
+        "hostname": escape.event(report.where.host),
+        "output": cut(escape.sentence(f"{_clock(report.time)}: {priority} {report.case} | {report.text}")),
+        "output_fields": {name: cut(escape.event(value)) for name, value in fields.items() if value},
         "priority": priority,
         "rule": report.case,
         "source": "syscall",
@@ -59,15 +60,15 @@ def _report(report: Report) -> dict[str, Any]:
 
 def _incident(note: Notification) -> dict[str, Any]:
     priority = PRIORITY[note.severity]
-    fields = {name: cut(value) for name, value in _fields(note) if value}
+    fields = {name: cut(escape.event(value)) for name, value in _fields(note) if value}
     return {
-        "hostname": note.where.host,
-        "output": cut(f"{_clock(note.last)}: {priority} {_sentence(note)}"),
+        "hostname": escape.event(note.where.host),
+        "output": cut(escape.sentence(f"{_clock(note.last)}: {priority} {_sentence(note)}")),
         "output_fields": fields,
         "priority": priority,
         "rule": note.case,
         "source": "syscall",
-        "tags": list(note.tags),
+        "tags": [escape.event(tag) for tag in note.tags],
         "time": rfc3339(note.last),
     }
 

@@ -151,7 +151,9 @@ class Lineage:
         while process is not None and len(path) < DEEPEST:
             path.append(process)
             process = self._processes.get(process.parent)
-        return path
+        if len(path) < DEEPEST:
+            return path
+        return list({process.pid: process for process in path}.values())
 
 
 def _is_reused(known: Process, seen: Seen, parent: int, is_init: Callable[[int], bool]) -> bool:

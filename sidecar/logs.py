@@ -4,9 +4,13 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-import msgspec
+from sidecar.escape import log_line
+from sidecar.redact import Redactor
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+_redact = Redactor()
+"""A traceback may quote what was being worked on."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -22,8 +26,8 @@ class JsonFormatter(logging.Formatter):
             **{key: value for key, value in record.__dict__.items() if key not in _PLAIN},
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+            line["exception"] = _redact(self.formatException(record.exc_info))
+        return log_line(line)
 
 
 def setup(level: str) -> None:

@@ -75,8 +75,9 @@ def counters(service: "Service") -> Iterator[Row]:
         }
         yield "pass_through_alerts", "Raw alerts passed through, by outcome.", ("outcome",), passed
     if service.http is not None:
-        refused = {(status,): float(n) for status, n in service.http.stats.refused.items()}
-        yield "http_refused", "Requests refused before they were alerts, by status.", ("status",), refused
+        connections = service.http.connections
+        yield "http_refused", "Requests and handshakes refused, by status.", ("status",), _by(connections.refused)
+        yield "http_pushed_out", "Silent connections that had to make room.", (), {(): connections.pushed_out}
     yield (
         "contexts_folded",
         "Contexts folded into their container's under pressure.",
@@ -107,10 +108,15 @@ def gauges(service: "Service") -> Iterator[Row]:
     )
     if service.pass_through is not None:
         yield "pass_through_pending", "Raw alerts that wait.", (), {(): float(service.pass_through.pending)}
-    if service.health is not None:
-        degraded = {(): float(bool(service.health.degraded))}
-        yield "degraded", "1 while the way from Falco to here is broken; the log says how.", (), degraded
+    causes = {
+        **({("canary",): service.health.degraded} if service.health is not None else {}),
+        **({("refused_senders",): service.http.degraded} if service.http is not None else {}),
+    }
+    degraded = {cause: float(bool(sentence)) for cause, sentence in causes.items()}
+    yield "degraded", "1 while the way from Falco to here is broken; the log says how.", ("cause",), degraded
     yield "state_trouble", "1 while the state file cannot be used.", (), {(): float(bool(service.outbox.trouble))}
+    if service.http is not None:
+        yield "http_connections", "Open connections.", (), {(): float(len(service.http.connections))}
     if service.grpc is not None:
         yield "grpc_connected", "1 while Falco answers over gRPC.", (), {(): float(service.grpc.connected)}
 

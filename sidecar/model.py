@@ -41,8 +41,9 @@ REASONS = (
     "bad_utf8",
     "unknown_priority",
     "future_time",
+    "returned",
 )
-"""Why an alert was not correlated, or (the last three) what was odd about one that was. A fixed set: metric labels.
+"""Why an alert was not correlated, or (the last four) what was odd about one that was. A fixed set: metric labels.
 
 `broken` is a bug of ours: the traceback is in the log.
 """

@@ -14,8 +14,10 @@ from sidecar.correlator import Correlator
 from sidecar.decode import Envelope
 from sidecar.errors import AlertError
 from sidecar.generations import Generations
+from sidecar.intake import kept
 from sidecar.model import Alert, Message
 from sidecar.placement import Placement
+from sidecar.redact import Redactor
 from sidecar.rules import CorrelationRule
 
 REMEMBERED_IDS = 16_384
@@ -32,7 +34,7 @@ class Pipeline:
 
     `timer` is a monotonic clock in seconds and decides when memory expires; `wall` is the time of day in nanoseconds
     and only unmasks event times of the future (leave it out where time is the recording's, as in a replay). `remember`
-    is given every relevant alert with its event id before it is correlated.
+    is given every relevant alert with its event id before it is correlated. `redact` masks the secrets in what is kept.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Pipeline:
         timer: Callable[[], float],
         wall: Callable[[], int] | None = None,
         remember: Callable[[bytes, Alert], None] | None = None,
+        redact: Redactor | None = None,
     ) -> None:
         ttl = max(rule.quiet + rule.window for rule in rules) / 1e9
         self.rules = rules
@@ -57,6 +60,7 @@ class Pipeline:
         self._ids: Generations[bytes, bool] = Generations(REMEMBERED_IDS, ttl, timer)
         self._wall = wall
         self._remember = remember
+        self._redact = redact or Redactor()
 
     def feed_json(self, body: bytes) -> tuple[Verdict, list[Message]]:
         """Take one JSON alert. Never raises: what is wrong with it is counted in `reasons`."""
@@ -87,6 +91,8 @@ class Pipeline:
             if envelope.rule == EVENTS_DROPPED and error.reason == "internal":
                 self.containers.lost_events(envelope.host)
         self.received += 1
+        if envelope.returned:
+            verdict = replace(verdict, returned=True)
         for oddity in _odd(verdict) or envelope.oddities():
             self.reasons[oddity] += 1
         if alert is None:
@@ -116,6 +122,7 @@ class Pipeline:
         if name in self._ids:
             raise AlertError("duplicate")
         self._ids[name] = True
+        alert = kept(alert, self._redact)
         if self._wall is not None and alert.time > self._wall() + TOLERATED_FUTURE:
             self.reasons["future_time"] += 1
             alert = replace(alert, time=self._wall())

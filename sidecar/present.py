@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from sidecar.escape import terminal
 from sidecar.explain import Node, why
 from sidecar.incident import rfc3339
 from sidecar.model import Message, Notification, Report
@@ -31,7 +32,7 @@ def show(note: Message, out: TextIO) -> None:
     """Print one message in full."""
     if isinstance(note, Report):
         console(out).print(
-            Text.assemble((note.severity, COLOURS[note.severity]), f" {note.case}: {visible(note.text)}")
+            Text.assemble((note.severity, COLOURS[note.severity]), f" {note.case}: {terminal(note.text)}")
         )
     else:
         console(out).print(_panel(note))
@@ -48,7 +49,7 @@ def summary(notes: Iterable[Message], out: TextIO) -> None:
         table.add_row(
             Text(note.severity, COLOURS[note.severity]),
             note.case,
-            _short_place(note),
+            terminal(_short_place(note)),
             str(note.count),
             note.incident,
         )
@@ -64,7 +65,7 @@ def explain(note: Notification, out: TextIO) -> None:
 
 def _branch(tree: Tree, nodes: Iterable[Node]) -> None:
     for node in nodes:
-        branch = tree.add(Text.assemble((visible(node.name or "?"), "bold"), f"  {node.pid}"))
+        branch = tree.add(Text.assemble((terminal(node.name or "?"), "bold"), f"  {node.pid}"))
         for seen in node.told[:MOST]:
             detail = f"  [{seen.detail}]" if seen.detail else ""
             groups = ", ".join(seen.groups)
@@ -72,8 +73,8 @@ def _branch(tree: Tree, nodes: Iterable[Node]) -> None:
                 Text.assemble(
                     (groups, "yellow"),
                     f" by {seen.join}: ",
-                    visible(seen.cmdline + detail),
-                    (f"  {', '.join(seen.rules)}", "dim"),
+                    terminal(seen.cmdline + detail),
+                    (f"  {terminal(', '.join(seen.rules))}", "dim"),
                 )
             )
         if len(node.told) > MOST:
@@ -102,7 +103,7 @@ def _facts(note: Notification) -> Table:
         ("Incident", f"{note.incident}, step {note.step}, {note.count} detections"),
     ):
         if value:
-            table.add_row(Text(name, "dim"), Text(visible(value)))
+            table.add_row(Text(name, "dim"), Text(terminal(value)))
     return table
 
 
@@ -125,13 +126,16 @@ def _told(moment: Moment) -> str:
     detection = moment.detection
     detail = f"  [{detection.detail}]" if detection.detail else ""
     rules = ", ".join(moment.rules)
-    return visible(f"{story(detection)}\n{detection.cmdline}{detail}\n{rules} (joined by {detection.join})")
+    lines = story(detection), f"{detection.cmdline}{detail}", f"{rules} (joined by {detection.join})"
+    return "\n".join(map(terminal, lines))
 
 
 def _triage(note: Notification) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     for number, (words, command) in enumerate(note.triage, 1):
-        table.add_row(Text(f"{number}.", "dim"), Text(words) + Text(f"\n{visible(command)}" if command else "", "cyan"))
+        table.add_row(
+            Text(f"{number}.", "dim"), Text(words) + Text(f"\n{terminal(command)}" if command else "", "cyan")
+        )
     return table
 
 
@@ -150,8 +154,3 @@ def _short_place(note: Notification) -> str:
     where = note.where
     name = f"{where.namespace}/{where.pod}" if where.pod else where.container_name or where.container
     return f"{name} on {where.host}" if name else f"host {where.host}"
-
-
-def visible(text: str) -> str:
-    """The text with control and formatting characters shown as escapes, so that they cannot steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

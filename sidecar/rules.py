@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from sidecar import conditions
+from sidecar import conditions, escape
 from sidecar.conditions import NO_CASE
 from sidecar.errors import ConfigError
 from sidecar.model import RANK, Severity
@@ -241,6 +241,7 @@ def _conditions(written: RuleFile) -> tuple[list[Any], list[str]]:
 def _mistakes(written: RuleFile) -> Iterator[str]:
     if not written.cases:
         yield "cases: a rule needs at least one case"
+    yield from _name_mistakes(written)
     if len(written.groups) > MAX_GROUPS:
         yield f"groups: {len(written.groups)} groups, at most {MAX_GROUPS} are supported"
     yield from _group_mistakes(written)
@@ -252,6 +253,13 @@ def _mistakes(written: RuleFile) -> Iterator[str]:
         for number, alert in enumerate(test.alerts):
             yield from _unknown_groups(written, alert.detect, f"tests[{index}].alerts[{number}].detect")
     yield from _triage_mistakes(written)
+
+
+def _name_mistakes(written: RuleFile) -> Iterator[str]:
+    cases = ((f"cases[{index}].name", case.name) for index, case in enumerate(written.cases))
+    for path, name in (("id", written.id), ("name", written.name), *cases):
+        if not name or escape.sentence(name) != name:
+            yield f"{path}: {escape.terminal(name)!r} is empty, or holds what steers a terminal or a chat"
 
 
 def _group_mistakes(written: RuleFile) -> Iterator[str]:

@@ -9,8 +9,9 @@ import difflib
 import re
 import types
 import typing
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import yaml
@@ -20,8 +21,14 @@ from sidecar.errors import ConfigError
 
 T = TypeVar("T", bound=Struct)
 
-MAX_BYTES = 1024 * 1024
+MAX_BYTES = 256 * 1024
 """No rule or settings file is larger; a larger one is a mistake or an attack."""
+
+DEEPEST = 32
+"""Levels of nesting in a file."""
+
+MOST_PROBLEMS = 100
+"""Problems told of one file."""
 
 _UNITS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
 
@@ -51,16 +58,14 @@ def lasting(text: str) -> Any:
     return msgspec.field(default_factory=lambda: Duration.parse(text))
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases (they can explode) and without duplicate keys (the first would be lost silently)."""
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _SafeLoader
+else:  # libyaml where PyYAML has it
+    _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(
-                None, None, "aliases are not allowed: write it out", event.start_mark
-            )
-        return super().compose_node(parent, index)  # type: ignore[no-any-return,unused-ignore]
+
+class _Loader(_SafeLoader):
+    """Safe YAML without duplicate keys (the first would be lost silently)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
         seen: set[object] = set()
@@ -89,16 +94,25 @@ def parse_yaml(data: bytes, where: str) -> Any:
     if len(data) > MAX_BYTES:
         raise ConfigError(where, [f"is larger than {MAX_BYTES} bytes"])
     try:
+        _refuse_bombs(data)
         return yaml.load(data, Loader=_Loader)  # noqa: S506 - the loader is a SafeLoader
-    except RecursionError:
-        raise ConfigError(where, ["is nested too deeply"]) from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(where, [f"is not YAML: {_told(error)}"]) from None
 
 
+def _refuse_bombs(data: bytes) -> None:
+    """Aliases can explode, and depth exhausts the stack: neither has a use in these files."""
+    depth = 0
+    for event in yaml.parse(data, Loader=_SafeLoader):
+        problem = "aliases are not allowed: write it out" if isinstance(event, yaml.AliasEvent) else ""
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if problem or depth > DEEPEST:
+            raise yaml.constructor.ConstructorError(None, None, problem or "nested too deeply", event.start_mark)  # type: ignore[arg-type]
+
+
 def build(kind: type[T], data: object, where: str) -> T:
     """Make a `kind` from plain data; raises ConfigError with every problem, each under its path in the file."""
-    problems = list(_problems(kind, data, ""))
+    problems = list(islice(_problems(kind, data, ""), MOST_PROBLEMS))
     if problems:
         raise ConfigError(where, problems)
     return msgspec.convert(data, kind, dec_hook=_decode_own)
@@ -122,6 +136,8 @@ def _problems(kind: Any, data: object, path: str) -> typing.Iterator[str]:
             yield from _problems(inner[0], item, f"{path}[{index}]")
     elif typing.get_origin(kind) is dict and isinstance(data, dict):
         for key, item in data.items():
+            if not isinstance(key, str):
+                yield f"{path}: the key {key!r} must be a word"
             yield from _problems(inner[1], item, f"{path}.{key}".lstrip("."))
     else:
         yield from _leaf_problems(kind, data, path)

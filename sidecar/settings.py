@@ -8,15 +8,29 @@ import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct, field
 
+from sidecar import mistakes
 from sidecar.errors import ConfigError
 from sidecar.schema import Duration, build, lasting, parse_yaml, read_yaml
 
 PREFIX = "FALCO_CORRELATOR_"
+
+HIDDEN = "***"
+"""In place of a secret where settings are shown."""
+
+
+class HttpTls(Struct, forbid_unknown_fields=True):
+    """TLS for alerts over http. The files are read anew when they change; open connections stay."""
+
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+    """Only clients with a certificate of this authority may speak (falco.yaml: http_output.mtls)."""
+    allowed_names: list[str] = []
+    """Of those only clients with one of these names (common name or alternative name); empty means all."""
 
 
 class HttpSource(Struct, forbid_unknown_fields=True):
@@ -24,11 +38,25 @@ class HttpSource(Struct, forbid_unknown_fields=True):
 
     enabled: bool = True
     host: str = "127.0.0.1"
+    """Another address than loopback needs `tls.client_ca`, `secret_path` or `insecure`."""
     port: int = 2802
     """0 lets the system choose."""
+    tls: HttpTls = field(default_factory=HttpTls)
+    secret_path: str = ""
+    """The only path that takes alerts, for example /4f1c...; every other is answered 404."""
+    secret_path_file: str = ""
+    """A file that holds the secret path (a Kubernetes Secret), read at the start."""
+    insecure: bool = False
+    """Take alerts from anybody on an address that others can reach."""
     max_connections: int = 64
+    """That stay open, in all; one of them is kept for loopback. Beyond it a silent one makes room, or the new one is
+    closed behind its answer."""
+    max_per_peer: int = 8
+    """The same for each address."""
+    head_deadline: Duration = lasting("5s")
+    """Within this the head of a request (and a TLS handshake) must be complete."""
     deadline: Duration = lasting("10s")
-    """Within this a request that has begun must be complete."""
+    """Within this its body must be."""
 
 
 class GrpcSource(Struct, forbid_unknown_fields=True):
@@ -107,7 +135,7 @@ class Sinks(Struct, forbid_unknown_fields=True):
 
 
 class Admin(Struct, forbid_unknown_fields=True):
-    """`/healthz`, `/readyz` and `/metrics`, on a port that never takes alerts."""
+    """`/healthz`, `/readyz` and `/metrics`, on a port that never takes alerts, so it may be opened to probes."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
@@ -130,6 +158,13 @@ class StateFile(Struct, forbid_unknown_fields=True):
     """How long relevant alerts are kept; an incident lives 24 h at most."""
 
 
+class Redaction(Struct, forbid_unknown_fields=True):
+    """Secrets in command lines are masked before they are kept or sent, as `***` and a keyed digest."""
+
+    key: str = ""
+    """The key of the digests. Empty means a new one at each start: equal secrets then look equal in one run only."""
+
+
 class Settings(Struct, forbid_unknown_fields=True):
     """The whole settings file."""
 
@@ -141,6 +176,7 @@ class Settings(Struct, forbid_unknown_fields=True):
     admin: Admin = field(default_factory=Admin)
     state: StateFile = field(default_factory=StateFile)
     canary: CanarySettings = field(default_factory=CanarySettings)
+    redaction: Redaction = field(default_factory=Redaction)
     supervisor: bool = True
     """Whether a parent process holds the ports and starts the service again when it dies, so that Falco only waits."""
     rules: list[str] = []
@@ -160,17 +196,31 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         raise ConfigError(where, ["expected keys and values"])
     _overlay(data, environment)
     settings = build(Settings, data, where)
-    problems = list(_mistakes(settings))
+    problems = list(mistakes.of(settings))
     if problems:
         raise ConfigError(where, problems)
     return settings
 
 
-def to_yaml(settings: Settings) -> str:
-    """The settings in effect, as a file that `load` takes."""
+def to_yaml(settings: Settings, *, hide: bool = False) -> str:
+    """The settings in effect, as a file that `load` takes; with `hide` as it may be shown, without secrets."""
     import yaml  # noqa: PLC0415 - only here
 
-    return yaml.safe_dump(msgspec.to_builtins(settings, enc_hook=str), sort_keys=False)
+    data = msgspec.to_builtins(settings, enc_hook=str)
+    if hide:
+        _hide(data)
+    return yaml.safe_dump(data, sort_keys=False)
+
+
+def _hide(data: dict[str, Any]) -> None:
+    for section, key in (("http", "secret_path"), ("redaction", "key")):
+        data[section][key] = data[section][key] and HIDDEN
+    headers = data["sinks"]["webhook"]["headers"]
+    headers.update(dict.fromkeys(headers, HIDDEN))
+    for place in (data["sinks"]["falcosidekick"], data["sinks"]["webhook"], data["pass_through"]):
+        scheme, slashes, rest = place["url"].partition("://")
+        if "@" in rest.partition("/")[0]:
+            place["url"] = f"{scheme}{slashes}{HIDDEN}@{rest.partition('@')[2]}"
 
 
 def variables() -> dict[str, str]:
@@ -202,41 +252,3 @@ def _overlay(data: dict[str, Any], environment: Mapping[str, str]) -> None:
             if not isinstance(inside, dict):
                 raise ConfigError("environment", [f"{name}: {parent} is not a section in the file"])
         inside[last] = parse_yaml(text.encode(), name) if text else ""
-
-
-def _mistakes(settings: Settings) -> Iterator[str]:
-    sinks = settings.sinks
-    if not (sinks.falcosidekick.url or sinks.stdout.enabled or sinks.file.path or sinks.webhook.url):
-        yield (
-            "sinks: no sink is set, incidents would go nowhere; set sinks.falcosidekick.url "
-            "(FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL) or sinks.stdout.enabled"
-        )
-    for path, url in (
-        ("sinks.falcosidekick.url", sinks.falcosidekick.url),
-        ("sinks.webhook.url", sinks.webhook.url),
-        ("pass_through.url", settings.pass_through.url),
-    ):
-        if url and not _is_http(url):
-            yield f"{path}: expected http://host:port or https://host:port, got {url!r}"
-    yield from _source_mistakes(settings)
-
-
-def _source_mistakes(settings: Settings) -> Iterator[str]:
-    http, grpc, admin = settings.http, settings.grpc, settings.admin
-    if not (http.enabled or grpc.enabled or settings.journal.path):
-        yield "http.enabled, grpc.enabled, journal.path: none is set, so no alert can come in"
-    for path, port in (("http.port", http.port), ("admin.port", admin.port)):
-        if not 0 <= port <= 65_535:
-            yield f"{path}: expected a port number up to 65535, got {port}"
-    if http.enabled and admin.enabled and http.port and http.port == admin.port:
-        yield "admin.port: is the same as http.port; alerts and administration need a port each"
-    if grpc.enabled and not grpc.address.startswith("unix:") and not (grpc.ca and grpc.cert and grpc.key):
-        yield "grpc.ca, grpc.cert, grpc.key: are all needed for a network address: Falco asks for a client certificate"
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False

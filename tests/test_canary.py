@@ -130,7 +130,7 @@ def test_a_degraded_service_says_so_in_its_metrics_and_to_its_sinks(serving: Ser
         until = time.monotonic() + 5
         while not (sink.exists() and sink.read_text()) and time.monotonic() < until:
             time.sleep(0.01)
-        degraded = service.metric("degraded")
+        degraded = service.metric('degraded{cause="canary"}')
 
     assert (degraded, json.loads(sink.read_text().splitlines()[0])["rule"]) == (1.0, "Correlator degraded")
 

@@ -1,5 +1,6 @@
 """Falco's http_output as its sender, libcurl, does it: kept connection, one POST an alert, large bodies expected."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -9,6 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import DATA, Running, Serving, needs
 from falcosidekick import Falcosidekick
+from fuzz_targets import Transport
+
+from sidecar.connections import Connections
+from sidecar.http_server import OK, PIPELINED, Limits, ServerProtocol
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +95,10 @@ def test_a_redirect_is_never_given_and_any_path_is_taken(serving: Serving) -> No
         (b"POST / HTTP/9.9\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nX: " + b"x" * 20_000, b"431"),
+        (b"POST / HTTP/1.1\r\n" + b"X: 1\r\n" * 101 + b"\r\n", b"431"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 16_385, b"413"),
+        (b"POST / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"400"),
     ],
 )
 def test_what_is_no_alert_is_refused_and_counted(serving: Serving, request_bytes: bytes, status: bytes) -> None:
@@ -111,6 +120,36 @@ def test_chunked_and_pipelined_requests_are_answered_in_order(serving: Serving) 
         assert service.service.pipeline.detections == 2
 
 
+def test_too_many_pipelined_requests_are_refused_after_the_first_ones_were_answered(serving: Serving) -> None:
+    with serving(STDOUT) as service:
+        answer = raw(service, b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}" * 100)
+
+        assert answer.count(b"HTTP/1.1 200 OK") == PIPELINED
+        assert answer.count(b"HTTP/1.1 400 Bad Request") == 1
+
+
+def test_from_a_peer_that_does_not_read_its_answers_nothing_more_is_read() -> None:
+    paused: list[bool] = []
+
+    class Full(Transport):
+        def pause_reading(self) -> None:
+            paused.append(True)
+
+        def resume_reading(self) -> None:
+            paused.append(False)
+
+    async def spoken() -> None:
+        protocol = ServerProtocol(lambda _: OK, Limits(100, 5, 5), Connections(8, 8, time.monotonic))
+        protocol.connection_made(Full())
+        protocol.pause_writing()
+        protocol.resume_writing()
+        protocol.connection_lost(None)
+
+    asyncio.run(spoken())
+
+    assert paused == [True, False]
+
+
 def test_a_request_that_never_ends_is_cut_off_and_does_not_disturb_others(serving: Serving) -> None:
     with serving({**STDOUT, "http": {"port": 0, "deadline": "300ms"}}) as service:
         answer = raw(service, b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nabc")
@@ -119,11 +158,15 @@ def test_a_request_that_never_ends_is_cut_off_and_does_not_disturb_others(servin
         assert service.post(STOCK[0]) == 200
 
 
-def test_connections_beyond_the_limit_are_refused_and_told_so(serving: Serving) -> None:
+def test_a_connection_beyond_the_limit_is_answered_and_then_closed(serving: Serving) -> None:
+    request = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(STOCK[3]), STOCK[3])
     with serving({**STDOUT, "http": {"port": 0, "max_connections": 1}}) as service:
         assert service.post(STOCK[0]) == 200
-        assert raw(service, b"").startswith(b"HTTP/1.1 503 ")
+        assert raw(service, request) == (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
         assert service.post(STOCK[1]) == 200
+        assert service.service.pipeline.received == 3
 
 
 def test_the_answer_comes_within_10_ms_while_the_sink_hangs(serving: Serving) -> None:

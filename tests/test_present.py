@@ -8,7 +8,7 @@ from conftest import Play, spec
 from sidecar.explain import why
 from sidecar.incident import LONGEST, timeline, to_event
 from sidecar.model import Notification, Report, Where
-from sidecar.present import explain, show, visible
+from sidecar.present import explain, show
 
 
 @pytest.fixture
@@ -76,10 +76,6 @@ def test_a_long_timeline_says_how_much_it_leaves_out(play: Play) -> None:
     assert "more ..." in timeline(note, LONGEST)
     assert len(timeline(note, LONGEST).encode()) <= LONGEST
     assert timeline(note, 12) == "41 moments"
-
-
-def test_control_and_direction_characters_are_shown_as_escapes() -> None:
-    assert visible("a\x1b[31m\u202e\x00") == r"a\x1b[31m\u202e\x00"
 
 
 def test_an_attackers_command_cannot_steer_the_terminal(play: Play) -> None:

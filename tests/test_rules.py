@@ -161,3 +161,12 @@ def test_container_scope_joins_everything_in_a_container_but_nothing_on_a_host()
 
     assert in_container == (("medium", "Web Shell with Network Activity"),)
     assert on_host == ()
+
+
+@pytest.mark.parametrize("path", ["id", "name", "cases.2.name"])
+@pytest.mark.parametrize("name", ["", "Web\u202e Shell", "Web\x1b[31m", "Web <!channel>", "Web `x`", "Web\nShell"])
+def test_a_name_that_would_steer_its_reader_is_refused(path: str, name: str) -> None:
+    (told,) = problems(changed(path, name))
+
+    assert "is empty, or holds what steers a terminal or a chat" in told
+    assert told.isprintable()

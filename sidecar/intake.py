@@ -1,0 +1,43 @@
+"""What of an alert is kept: every text cut to a length, and the command line without its secrets.
+
+It stands right behind classification, so that padding hides no detection, and before memory, disk and sinks, so that
+none of them ever holds a secret or a text without end.
+"""
+
+from typing import get_args
+
+import msgspec
+
+from sidecar.model import Alert, Fields
+from sidecar.redact import Redactor
+
+LONGEST = 8192
+"""Characters of a command line or a file name; Falco cuts arguments at 4,096 bytes."""
+
+LONGEST_NAME = 256
+"""Characters of every other text: names of hosts, processes, containers, images and rules."""
+
+_LONG = frozenset(("cmdline", "exepath", "file"))
+
+_TEXTS = tuple(
+    (field.name, LONGEST if field.name in _LONG else LONGEST_NAME)
+    for field in msgspec.structs.fields(Fields)
+    if str in get_args(field.type)
+)
+
+
+def kept(alert: Alert, redact: Redactor) -> Alert:
+    """The alert as it may be kept; its fields are changed in place."""
+    fields = alert.fields
+    for name, longest in _TEXTS:
+        text = getattr(fields, name)
+        if text is not None and len(text) > longest:
+            setattr(fields, name, text[:longest])
+    for name in ("cmdline", "file"):
+        text = getattr(fields, name)
+        if text:
+            setattr(fields, name, redact(text))
+    if max(len(alert.host), len(alert.rule)) > LONGEST_NAME or sum(map(len, alert.tags)) > LONGEST:
+        tags = tuple(tag[:LONGEST_NAME] for tag in alert.tags[:32])
+        return Alert(alert.time, alert.host[:LONGEST_NAME], alert.rule[:LONGEST_NAME], tags, fields)
+    return alert

@@ -1,0 +1,60 @@
+"""What the types of the settings cannot say: settings that contradict each other, or would do harm."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sidecar import access
+from sidecar.connections import is_loopback
+
+if TYPE_CHECKING:
+    from sidecar.settings import HttpSource, Settings
+
+
+def of(settings: "Settings") -> Iterator[str]:
+    """What is wrong with these settings, each with its path and remedy."""
+    sinks = settings.sinks
+    if not (sinks.falcosidekick.url or sinks.stdout.enabled or sinks.file.path or sinks.webhook.url):
+        yield (
+            "sinks: no sink is set, incidents would go nowhere; set sinks.falcosidekick.url "
+            "(FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL) or sinks.stdout.enabled"
+        )
+    for path, url in (
+        ("sinks.falcosidekick.url", sinks.falcosidekick.url),
+        ("sinks.webhook.url", sinks.webhook.url),
+        ("pass_through.url", settings.pass_through.url),
+    ):
+        if url and not _is_http(url):
+            yield f"{path}: expected http://host:port or https://host:port, got {url!r}"
+        elif url and _is_own(url, settings.http):
+            yield f"{path}: {url} is where this service takes its own alerts: they would run in a circle"
+    yield from _source_mistakes(settings)
+
+
+def _source_mistakes(settings: "Settings") -> Iterator[str]:
+    http, grpc, admin = settings.http, settings.grpc, settings.admin
+    if http.enabled:
+        yield from access.mistakes(http)
+    if not (http.enabled or grpc.enabled or settings.journal.path):
+        yield "http.enabled, grpc.enabled, journal.path: none is set, so no alert can come in"
+    for path, port in (("http.port", http.port), ("admin.port", admin.port)):
+        if not 0 <= port <= 65_535:
+            yield f"{path}: expected a port number up to 65535, got {port}"
+    if http.enabled and admin.enabled and http.port and http.port == admin.port:
+        yield "admin.port: is the same as http.port; alerts and administration need a port each"
+    if grpc.enabled and not grpc.address.startswith("unix:") and not (grpc.ca and grpc.cert and grpc.key):
+        yield "grpc.ca, grpc.cert, grpc.key: are all needed for a network address: Falco asks for a client certificate"
+
+
+def _is_own(url: str, http: "HttpSource") -> bool:
+    parts = urlsplit(url)
+    reached = parts.hostname == http.host or (is_loopback(parts.hostname or "") and access.includes_loopback(http.host))
+    return http.enabled and reached and parts.port == http.port
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
