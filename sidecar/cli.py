@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
@@ -16,8 +16,6 @@ from sidecar.errors import ConfigError
 if TYPE_CHECKING:
     import socket
 
-    from sidecar.model import Message
-    from sidecar.pipeline import Pipeline
     from sidecar.rules import CorrelationRule
     from sidecar.settings import Settings
 
@@ -129,14 +127,14 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
 @_clean
 def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str, *, explain: bool) -> None:
     """Correlate recorded alerts: FILES of JSON lines as Falco's file_output writes them, .gz too, `-` for stdin."""
+    from sidecar import replaying  # noqa: PLC0415
     from sidecar.pipeline import Pipeline  # noqa: PLC0415
 
     for file in files:
         if file != "-" and not Path(file).is_file():
             raise ConfigError(file, ["no such file; give files of JSON lines, or - for standard input"])
     pipeline = Pipeline(_rules(list(rules)), timer=lambda: 0.0)
-    _print(_replayed(pipeline, files), "explain" if explain else output)
-    _told_odd(pipeline)
+    replaying.run(pipeline, files, "explain" if explain else output)
 
 
 @main.command(epilog=EPILOG)
@@ -243,64 +241,6 @@ def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dic
 def _port_taken(error: OSError, remedy: str) -> NoReturn:
     click.echo(f"cannot listen: {error.strerror or error}; {remedy}", err=True)
     sys.exit(PROBLEM)
-
-
-def _replayed(pipeline: "Pipeline", files: tuple[str, ...]) -> "Iterator[Message]":
-    from sidecar.sources import replay as source  # noqa: PLC0415
-
-    with _progress(source.size(files)) as advanced:
-        for line in source.lines(files, advanced):
-            yield from pipeline.feed_json(line)[1]
-        yield from pipeline.settle()
-
-
-def _progress(total: int) -> Any:
-    """A progress bar on a terminal, for files large enough to wait for; else nothing."""
-    from contextlib import nullcontext  # noqa: PLC0415
-
-    if total < 1_000_000 or not sys.stderr.isatty():
-        return nullcontext(lambda _read: None)
-    return _bar(total)
-
-
-def _bar(total: int) -> Any:
-    from contextlib import contextmanager  # noqa: PLC0415
-
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    @contextmanager
-    def bar() -> Iterator[Callable[[int], None]]:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("replaying", total=total)
-            yield lambda read: progress.update(task, completed=read)
-
-    return bar()
-
-
-def _print(notes: "Iterator[Message]", output: str) -> None:
-    if output == "jsonl":
-        from sidecar.incident import to_json  # noqa: PLC0415
-
-        for note in notes:
-            sys.stdout.write(to_json(note).decode() + "\n")
-        return
-    from sidecar import present  # noqa: PLC0415
-    from sidecar.model import Notification  # noqa: PLC0415
-
-    if output == "table":
-        present.summary(notes, sys.stdout)
-        return
-    for note in notes:
-        present.show(note, sys.stdout)
-        if output == "explain" and isinstance(note, Notification):
-            present.explain(note, sys.stdout)
-
-
-def _told_odd(pipeline: "Pipeline") -> None:
-    odd = ", ".join(f"{count} {reason}" for reason, count in sorted(pipeline.reasons.items()))
-    told = f"{pipeline.received} alerts, {pipeline.detections} detections, {pipeline.correlator.opened} incidents"
-    click.echo(told + (f"; odd: {odd}" if odd else ""), err=True)
 
 
 def _outcome(outcome: tuple[tuple[str, str], ...]) -> str:

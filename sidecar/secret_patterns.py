@@ -1,6 +1,6 @@
 """What secrets look like in a command line: by the prefix of their issuer, or by what stands before them.
 
-No rule set is used as it is. detect-secrets (last released in 2024) reads source files line by line, needs 2 ms a line
+No rule set is used as it is. detect-secrets (last released in 2024) reads source files line by line
 and masks by entropy what is harmless in a command; gitleaks' rules are for Go's RE2 and for source code. Its prefixes
 are the model of `PREFIXED`. Every pattern here needs time in proportion to the text: a run of characters has one place
 to begin (the look-behind) and every repetition ends at a number; a test holds each to it.

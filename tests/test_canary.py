@@ -126,7 +126,7 @@ def test_a_degraded_service_says_so_in_its_metrics_and_to_its_sinks(serving: Ser
     sink = tmp_path / "incidents.jsonl"
     with serving({"canary": {"enabled": True}, "sinks": {"file": {"path": str(sink)}}}) as service:
         assert service.service.health
-        service.service.health._judge("Falco is not running")
+        service._loop.call_soon_threadsafe(service.service.health._judge, "Falco is not running")
         until = time.monotonic() + 5
         while not (sink.exists() and sink.read_text()) and time.monotonic() < until:
             time.sleep(0.01)
