@@ -5,7 +5,6 @@ detection after 1,000, 10,000, ... processes seen.
 """
 
 import argparse
-import resource
 import statistics
 import sys
 import time
@@ -18,6 +17,12 @@ from test_flood import flood, victim
 
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, load
+
+
+def peak_memory() -> float:
+    """The largest resident size of this process in MB; getrusage would count what its parent had when it started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main() -> int:
@@ -55,7 +60,7 @@ def judged(pipeline: Pipeline, credential: bytes) -> int:
     began = time.process_time()
     notes = pipeline.feed_json(credential)[1] + pipeline.settle()
     took = (time.process_time() - began) * 1000
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    resident = peak_memory()
     verdict = notes[-1].severity if notes else "nothing"
     print(f"the victim's credential detection: {verdict} after {took:.1f} ms; {resident:.0f} MB resident")
     passed = verdict == "critical" and took < 1000 and resident < 256
