@@ -13,16 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from cost import peak_memory
 from test_flood import flood, victim
 
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, load
-
-
-def peak_memory() -> float:
-    """The largest resident size of this process in MB; getrusage would count what its parent had when it started it."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main() -> int:
