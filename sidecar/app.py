@@ -18,7 +18,7 @@ from sidecar.admin import AdminListener
 from sidecar.canary import Canary, Traffic
 from sidecar.classify import Verdict
 from sidecar.delivery import Delivery
-from sidecar.health import Health
+from sidecar.health import Health, degraded
 from sidecar.model import Alert, Message, Notification
 from sidecar.outbox import Outbox
 from sidecar.passthrough import PassThroughQueue
@@ -29,7 +29,7 @@ from sidecar.settings import Settings
 from sidecar.sinks import Sink
 from sidecar.sources.http import HttpListener
 from sidecar.sources.journal import JournalTail
-from sidecar.state import Position, State
+from sidecar.state import DiskError, Position, State
 
 if TYPE_CHECKING:
     from sidecar.sources.grpc import GrpcPoller
@@ -98,7 +98,19 @@ class Service:
         if self.http is not None:
             self.http_port = await self.http.start(listening["http"])
         self._start_readers()
+        self._tell_of_the_state()
         log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
+
+    def _tell_of_the_state(self) -> None:
+        """Say once, to the sinks too, that a crash would lose or has lost what should survive it."""
+        self.outbox.on_trouble = lambda why: self._degraded(f"the state file cannot be used, going on in memory: {why}")
+        if self._state is not None and self._state.set_aside:
+            self._degraded(f"the state file was broken; it is kept as {self._state.set_aside}, a new one was begun")
+        if self._state is None and self.settings.state.path:
+            self._degraded("the state file cannot be used, going on in memory: open incidents do not survive a restart")
+
+    def _degraded(self, text: str) -> None:
+        self._loop.call_soon(self._notify, [degraded(text)])
 
     def _start_readers(self) -> None:
         if self.settings.grpc.enabled:
@@ -247,10 +259,18 @@ def make_sinks(settings: Settings) -> list[Sink]:
 
 
 def make_state(settings: Settings) -> State | None:
-    """The state file that the settings name. Raises StateError if it cannot be used."""
+    """The state file that the settings name; None without one, and when the disk fails: that is told, loudly.
+
+    Raises:
+        StateError: the file must not be used.
+    """
     if not settings.state.path:
         return None
-    return State(Path(settings.state.path), keep=settings.state.keep.seconds)
+    try:
+        return State(Path(settings.state.path), keep=settings.state.keep.seconds)
+    except DiskError as error:
+        log.error("the state file cannot be used, going on in memory", extra={"error": str(error)})  # noqa: TRY400
+        return None
 
 
 async def serve(service: Service) -> None:

@@ -58,11 +58,15 @@ class Health:
     def _judge(self, verdict: str) -> None:
         if verdict and verdict != self.degraded:
             log.error("degraded", extra={"cause": verdict})
-            where = Where(os.uname().nodename, "", "", "", "", "")
-            self._report(Report("Correlator degraded", "high", verdict, where, time.time_ns()))
+            self._report(degraded(verdict))
         elif self.degraded and not verdict:
             log.warning("no longer degraded")
         self.degraded = verdict
+
+
+def degraded(text: str) -> Report:
+    """The report that something of the service, or on the way to it, does not work as it should."""
+    return Report("Correlator degraded", "high", text, Where(os.uname().nodename, "", "", "", "", ""), time.time_ns())
 
 
 async def _mark(nonce: str) -> None:

@@ -7,6 +7,7 @@ and says so; when it works again, it is used again.
 import contextlib
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -22,6 +23,9 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+TOLD_AGAIN = 600.0
+"""Seconds: a disk that is nearly full fails and works by turns."""
+
 BATCH = 500
 """Notifications that a sink's queue gets from the file at once."""
 
@@ -31,6 +35,9 @@ class Outbox:
 
     def __init__(self, state: State | None, deliveries: Sequence[Delivery]) -> None:
         self.trouble = ""
+        self.on_trouble: Callable[[str], None] | None = None
+        """Told when the disk begins to fail, at most once in TOLD_AGAIN."""
+        self._told: float | None = None
         self._state = state
         self._deliveries = deliveries
         for delivery in deliveries:
@@ -97,4 +104,8 @@ class Outbox:
     def _failed(self, error: sqlite3.Error) -> None:
         if not self.trouble:
             log.error("the state file cannot be used, going on in memory", extra={"error": str(error)})
+            now = time.monotonic()
+            if self.on_trouble is not None and (self._told is None or now - self._told > TOLD_AGAIN):
+                self._told = now
+                self.on_trouble(str(error))
         self.trouble = str(error)

@@ -56,7 +56,11 @@ class Position(NamedTuple):
 
 
 class StateError(Exception):
-    """The state file cannot be used; the text says why."""
+    """The state file must not be used: a setting is wrong, or somebody else uses it. The text says why."""
+
+
+class DiskError(StateError):
+    """The disk does not let the state file be used: the service can go on in memory."""
 
 
 class State:
@@ -65,8 +69,14 @@ class State:
     def __init__(self, path: Path, *, keep: float, wall: Callable[[], float] = time.time) -> None:
         self._keep = keep
         self._wall = wall
+        self.set_aside = ""
+        """Where a broken file was put, "" if it was not broken."""
         self._lock = _locked(path.with_suffix(path.suffix + ".lock"))
-        self._db = _opened(path)
+        try:
+            self._db, self.set_aside = _opened(path)
+        except StateError:
+            os.close(self._lock)
+            raise
         self._since_pruned = 0
 
     def close(self) -> None:
@@ -146,7 +156,8 @@ def _locked(path: Path, patience: float = 30.0) -> int:
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StateError(f"{path}: {error.strerror}") from None
+        kind = StateError if isinstance(error, FileNotFoundError) else DiskError
+        raise kind(f"{path}: {error.strerror}") from None
     until = time.monotonic() + patience
     while True:
         try:
@@ -160,19 +171,19 @@ def _locked(path: Path, patience: float = 30.0) -> int:
             return lock
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    """Open the file, set a broken one aside, and bring an older schema up to date."""
+def _opened(path: Path) -> tuple[sqlite3.Connection, str]:
+    """Open the file and bring an older schema up to date; a broken one is set aside, the second value says where."""
     try:
-        return _connected(path)
-    except sqlite3.OperationalError as error:
-        raise StateError(f"{path}: {error}") from None
+        return _connected(path), ""
+    except (sqlite3.OperationalError, OSError) as error:
+        raise DiskError(f"{path}: {error}") from None
     except sqlite3.DatabaseError as error:
         aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
         path.rename(aside)
         for leftover in ("-wal", "-shm"):
             path.with_name(path.name + leftover).unlink(missing_ok=True)
         log.error("the state file is broken, starting with a new one", extra={"error": str(error), "kept": str(aside)})  # noqa: TRY400
-        return _connected(path)
+        return _connected(path), str(aside)
 
 
 def _connected(path: Path) -> sqlite3.Connection:

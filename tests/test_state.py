@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import spec
+from conftest import Serving, spec
 
 from sidecar.app import Service
 from sidecar.outbox import Outbox
@@ -257,3 +257,43 @@ def test_when_the_disk_fails_it_goes_on_in_memory_says_so_and_recovers(
 
 def test_the_file_and_its_lock_are_for_the_owner_only(tmp_path: Path, state: State) -> None:
     assert (tmp_path / "state.db.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_is_told_to_the_sinks_once_and_detection_goes_on(
+    serving: Serving, tmp_path: Path, rule: CorrelationRule
+) -> None:
+    sink = tmp_path / "incidents.jsonl"
+    settings = {"state": {"path": str(tmp_path / "state.db")}, "sinks": {"file": {"path": str(sink)}}}
+
+    async def fill_the_disk() -> None:
+        database = service.service._state._db
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages}")
+
+    with serving(settings) as service:
+        asyncio.run_coroutine_threadsafe(fill_the_disk(), service._loop).result(5)
+        for number in range(40):
+            for body in alerts(rule, [spec("tini > nginx > sh", "web_shell", container=f"c{number}")]):
+                assert service.post(body) == 200
+        for body in alerts(rule, [SHELL, PYTHON]):
+            assert service.post(body) == 200
+    told = [json.loads(line)["rule"] for line in sink.read_text().splitlines()]
+
+    assert sorted(told) == ["Correlator degraded", "Shell Execution Detected"]
+    assert "database or disk is full" in sink.read_text()
+
+
+@pytest.mark.parametrize("broken", ["file", "folder"])
+def test_a_service_whose_state_is_broken_or_out_of_reach_starts_and_says_so(
+    serving: Serving, tmp_path: Path, broken: str
+) -> None:
+    sink, path = tmp_path / "incidents.jsonl", tmp_path / "state.db"
+    if broken == "file":
+        path.write_bytes(b"garbage" * 1000)
+    else:
+        path.mkdir()
+    with serving({"state": {"path": str(path)}, "sinks": {"file": {"path": str(sink)}}}):
+        pass
+
+    assert "Correlator degraded" in sink.read_text()
+    assert ("state.db.corrupt-" if broken == "file" else "going on in memory") in sink.read_text()
