@@ -59,6 +59,8 @@ def counters(service: "Service") -> Iterator[Row]:
     yield "alerts_received", "Alerts that came in, by source.", ("source",), _by(service.received)
     reasons = {(reason,): float(pipeline.reasons[reason]) for reason in REASONS}
     yield "alerts_odd", "Alerts that were not correlated, or were odd, by reason.", ("reason",), reasons
+    signs = {(sign,): float(pipeline.of_falco[sign]) for sign in ("heartbeats", "drops")}
+    yield "falco_signs", "What Falco said of itself: signs of life, and events that it dropped.", ("sign",), signs
     yield "detections", "Alerts that a correlation rule cares about.", (), {(): pipeline.detections}
     yield "incidents_opened", "Incidents opened.", (), {(): pipeline.correlator.opened}
     severities = {(severity,): float(service.notified[severity]) for severity in RANK}

@@ -52,6 +52,8 @@ class Pipeline:
         self.received = 0
         self.detections = 0
         self.reasons: Counter[str] = Counter()
+        self.of_falco: Counter[str] = Counter()
+        """What Falco said of itself: `drops` of events, and anything else (its metrics snapshots) as `heartbeats`."""
         self.canary: Canary | None = None
         """Told of the alerts that our marker process raises."""
         self._classify = Classifier(rules)
@@ -88,8 +90,8 @@ class Pipeline:
                 self.canary.came_back(envelope.rule, envelope.alert().fields.cmdline or "")
         except AlertError as error:
             self.reasons[error.reason] += 1
-            if envelope.rule == EVENTS_DROPPED and error.reason == "internal":
-                self.containers.lost_events(envelope.host)
+            if error.reason == "internal":
+                self._heed(envelope)
         self.received += 1
         if envelope.returned:
             verdict = replace(verdict, returned=True)
@@ -103,6 +105,13 @@ class Pipeline:
         """Play again an alert that was remembered under `name` before a restart."""
         self._ids[name] = True
         return self._correlate(alert, self._classify(alert.rule, alert.tags), alert.time)
+
+    def _heed(self, envelope: Envelope) -> None:
+        """Falco speaks of itself: it lives, or it dropped events."""
+        dropped = envelope.rule == EVENTS_DROPPED
+        self.of_falco["drops" if dropped else "heartbeats"] += 1
+        if dropped:
+            self.containers.lost_events(envelope.host)
 
     def refuse(self, reason: str) -> None:
         """Count an alert that could not even be opened."""

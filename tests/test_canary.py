@@ -150,6 +150,13 @@ def test_dropped_events_mark_the_open_incidents_of_that_host(pipeline: Pipeline,
     assert note.incomplete  # type: ignore[union-attr]
 
 
+def test_falcos_own_events_are_signs_of_life(pipeline: Pipeline) -> None:
+    pipeline.feed_json(alert("Falco internal: metrics snapshot", "", source="internal"))
+    pipeline.feed_json(alert(EVENTS_DROPPED, "", source="internal"))
+
+    assert dict(pipeline.of_falco) == {"heartbeats": 1, "drops": 1}
+
+
 @pytest.mark.slow
 def test_a_second_reader_of_falcos_queue_is_named(
     serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
