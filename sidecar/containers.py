@@ -12,7 +12,7 @@ from cachetools import TTLCache
 from sidecar.container import CONTEXTS, Container
 from sidecar.model import Report
 
-QUIET, ARMED = 10_000, 10_000
+QUIET, ARMED = 10_000, 50_000
 """Containers kept without and with contexts."""
 
 BUDGETS = {"contexts": 50_000, "processes": 300_000, "waiting": 20_000}

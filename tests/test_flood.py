@@ -10,6 +10,7 @@ import pytest
 from cachetools import TTLCache
 from conftest import fed, spec
 
+from sidecar.containers import QUIET
 from sidecar.model import Report
 from sidecar.pipeline import Pipeline
 from sidecar.rules import CorrelationRule
@@ -115,3 +116,13 @@ def test_1000_pairs_of_benign_containers_are_never_joined(pipeline: Pipeline, ru
         ]
 
     assert fed(pipeline, alerts(rule, story)) == []
+
+
+def test_new_containers_push_out_only_such_as_hold_no_web_shell(pipeline: Pipeline, rule: CorrelationRule) -> None:
+    shell, network, _ = victim(rule)
+    pipeline.feed_json(shell)
+    for number in range(QUIET + 100):
+        pipeline.feed_json(flood(number, f"{number:012x}").replace(b"web_shell", b"network"))
+
+    assert [note.severity for note in fed(pipeline, [network])] == ["medium"]
+    assert pipeline.containers.evicted == 100
