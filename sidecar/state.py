@@ -25,8 +25,8 @@ MOST = 50_000
 
 SHARE = 2_000
 
-HARD = 400_000
-"""Beyond this the oldest go, whosever they are: 400 MB at the most."""
+HARD = 100_000
+"""Beyond this the oldest go, whosever they are: 100 MB at the most, and five seconds to play them again."""
 
 _TABLES = """
 CREATE TABLE alerts (id BLOB PRIMARY KEY, at INTEGER NOT NULL, place TEXT NOT NULL, body BLOB NOT NULL);

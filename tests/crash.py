@@ -92,14 +92,17 @@ def curl_sends(folder: Path, port: int, count: int, start: int = 0) -> subproces
     return subprocess.Popen([needs("curl"), "--silent", "--config", str(file)])
 
 
-def killing(victim: Victim, until: subprocess.Popen[bytes], *, every: float) -> threading.Thread:
-    """Kill the worker again and again while curl sends; `kills` of the thread counts."""
+def killing(victim: Victim, until: subprocess.Popen[bytes], *, after: float) -> threading.Thread:
+    """Kill each worker so many seconds after it is ready while curl sends; `kills` of the thread counts."""
 
     def run() -> None:
+        ready = victim.starts()
         while until.poll() is None:
-            time.sleep(every)
+            time.sleep(after)
             victim.kill_worker()
             thread.kills += 1  # type: ignore[attr-defined]
+            ready += 1
+            victim.await_starts(ready)
 
     thread = threading.Thread(target=run)
     thread.kills = 0  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ def logged(victim: Victim) -> list[dict[str, object]]:
 def test_a_worker_that_is_killed_again_and_again_under_curl_loses_no_alert(tmp_path: Path) -> None:
     victim = Victim(tmp_path, free_port())
     curl = curl_sends(tmp_path, victim.port, 8000)
-    killer = killing(victim, curl, every=1.1)
+    killer = killing(victim, curl, after=0.4)
     curl.wait(60)
     killer.join()
     victim.stop()
