@@ -12,7 +12,7 @@ from cachetools import TTLCache
 from sidecar.container import CONTEXTS, Container
 from sidecar.model import Report
 
-QUIET, ARMED = 10_000, 50_000
+QUIET, ARMED = 10_000, 20_000
 """Containers kept without and with contexts."""
 
 BUDGETS = {"contexts": 50_000, "processes": 300_000, "waiting": 20_000}
@@ -33,17 +33,22 @@ class Budget:
         self._shrink = shrink
 
     def spend(self, more: int, containers: Callable[[], Iterator[Container]]) -> None:
-        """Count what was added; the exact count is taken, and the largest user made to give, only when it is full."""
+        """Count what was added; the exact count is taken, and the largest users made to give, only when it is full.
+
+        A tenth is made free at once, so that a full budget does not cost a look at everybody each time.
+        """
         self.used += more
         if self.used < self.room:
             return
-        self.used = sum(map(self._size, containers()))
-        while self.used >= self.room:
-            largest = max(containers(), key=self._size)
-            before = self._size(largest)
-            self._shrink(largest)
-            self.shrunk += before - self._size(largest)
-            self.used -= before - self._size(largest)
+        by_size = sorted(containers(), key=self._size, reverse=True)
+        self.used = sum(map(self._size, by_size))
+        for container in by_size:
+            if self.used <= self.room * 9 // 10:
+                return
+            before = self._size(container)
+            self._shrink(container)
+            self.shrunk += before - self._size(container)
+            self.used -= before - self._size(container)
 
 
 class Containers:
