@@ -52,6 +52,7 @@ soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less
 bench: $(DEV) ## What one alert costs
 	$(BIN)/python bench/cost.py
 	$(BIN)/python bench/flood.py
+	$(BIN)/python bench/full.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build .coverage*

@@ -1,10 +1,7 @@
 """The service: sources, pipeline, pass-through, sinks and the administration port, wired by the settings."""
 
 import asyncio
-import gc
 import logging
-import os
-import signal
 import socket
 import time
 from collections import Counter
@@ -39,8 +36,6 @@ log = logging.getLogger(__name__)
 
 GRACE = 4.0
 """Seconds that queued notifications and alerts get when the service stops; all in all it stops within five."""
-
-NEVER = 2**31 - 1
 
 
 class Service:
@@ -149,14 +144,17 @@ class Service:
 
     def _restore(self, state: State) -> None:
         """Play again what was remembered; whatever it decides was decided before, or is decided now."""
-        began, count, due = time.monotonic(), 0, []
+        began, count = time.monotonic(), 0
         for name, body in state.recall():
-            due += self.pipeline.restore(name, msgspec.json.decode(body, type=Alert))
+            self._decide_again(self.pipeline.restore(name, msgspec.json.decode(body, type=Alert)))
             count += 1
-        due += self.pipeline.settle()
-        self.outbox.decide([message for message in due if isinstance(message, Notification)], send=False)
+        self._decide_again(self.pipeline.settle())
         self.outbox.resume()
         log.info("restored", extra={"alerts": count, "seconds": round(time.monotonic() - began, 3)})
+
+    def _decide_again(self, due: Sequence[Message]) -> None:
+        if notes := [message for message in due if isinstance(message, Notification)]:
+            self.outbox.decide(notes, send=False)
 
     async def drained(self) -> None:
         """Wait until everything that was decided is delivered."""
@@ -274,42 +272,3 @@ def make_state(settings: Settings) -> State | None:
     except DiskError as error:
         log.error("the state file cannot be used, going on in memory", extra={"error": str(error)})  # noqa: TRY400
         return None
-
-
-async def serve(service: Service) -> None:
-    """Run a service until SIGTERM or SIGINT. Raises OSError if a port cannot be had."""
-    stop = stop_on_signals()
-    await service.start()
-    _spare_collections()
-    orphaned = asyncio.create_task(_stop_when_orphaned(stop))
-    await stop.wait()
-    orphaned.cancel()
-    await service.stop()
-
-
-def _spare_collections() -> None:
-    """No full collections from now on: with 20,000 containers each stops everything for a third of a second.
-
-    What is forgotten holds no reference cycles (a test sees to it), so counting references frees it; cycles of
-    exceptions and connections are young when they end, and young generations are collected as ever.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*gc.get_threshold()[:2], NEVER)
-
-
-async def _stop_when_orphaned(stop: asyncio.Event) -> None:
-    """A worker does not outlive its supervisor: it would hold the ports that the next one wants."""
-    parent = os.getppid()
-    while sockets.INHERITED in os.environ:
-        await asyncio.sleep(1)
-        if os.getppid() != parent:
-            stop.set()
-
-
-def stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    return stop

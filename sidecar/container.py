@@ -63,6 +63,7 @@ class Use(NamedTuple):
     contexts: int = 0
     processes: int = 0
     waiting: int = 0
+    detections: int = 0
 
 
 class Container:
@@ -80,6 +81,8 @@ class Container:
         self.first_name = ""
         self.first_tty = 0
         self.epoch = 0
+        self.detections = 0
+        """Entries of all its timelines, at the most: what folding leaves out stays counted until they are shortened."""
         self.counted = Use()
         """What of it the budgets of all containers have counted."""
         self.kept = timer()
@@ -87,7 +90,8 @@ class Container:
     @property
     def use(self) -> Use:
         """How much it holds now."""
-        return Use(len(self.contexts) + len(self.coarse), len(self.lineage), len(self.waiting))
+        contexts = len(self.contexts) + len(self.coarse)
+        return Use(contexts, len(self.lineage), len(self.waiting), self.detections)
 
     def of_rule(self, rule: int) -> Iterator[Context]:
         """The contexts of one correlation rule, without the coarse one."""
@@ -169,6 +173,13 @@ class Container:
         """Fold the `count` longest unused contexts into the coarse ones."""
         for _ in range(min(count, len(self.contexts))):
             self.contexts.popitem()
+
+    def shorten(self) -> None:
+        """Leave the middle half out of every timeline."""
+        self.detections = 0
+        for context in (*self.contexts.values(), *self.coarse.values()):
+            context.shorten()
+            self.detections += len(context.timeline)
 
     def wait_less(self) -> None:
         """Give up the older half of what waits."""

@@ -2,8 +2,8 @@
 
 Containers with web-shell evidence are kept apart from those without, so that a flood of new containers can push out
 only quiet ones. When a budget is used up, the container that uses most of it gives: contexts are folded, remembered
-processes and waiting detections are dropped, oldest first, and counted. No step looks at all containers: one alert
-must never wait for 30,000 others.
+processes, waiting detections and the middle of timelines are dropped, and counted. No step looks at all containers:
+one alert must never wait for thousands of others.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from cachetools import TTLCache
 from sidecar.container import CONTEXTS, Container, Use
 from sidecar.model import Report
 
-QUIET, ARMED = 10_000, 20_000
+QUIET, ARMED = 3_500, 7_500
 """Containers kept without and with contexts."""
 
 ALARM = 0.8
@@ -81,11 +81,12 @@ class Containers:
         self._timer = timer
         self._reported: TTLCache[str, bool] = TTLCache(1000, 3600, timer)
         self.budgets = {
-            "contexts": Budget(50_000, lambda use: use.contexts, lambda c: c.fold(len(c.contexts) // 2 + 1)),
-            "processes": Budget(300_000, lambda use: use.processes, lambda c: c.lineage.forget_half()),
-            "waiting": Budget(20_000, lambda use: use.waiting, lambda c: c.wait_less()),
+            "contexts": Budget(10_000, lambda use: use.contexts, lambda c: c.fold(len(c.contexts) // 2 + 1)),
+            "processes": Budget(60_000, lambda use: use.processes, lambda c: c.lineage.forget_half()),
+            "waiting": Budget(10_000, lambda use: use.waiting, lambda c: c.wait_less()),
+            "detections": Budget(30_000, lambda use: use.detections, lambda c: c.shorten()),
         }
-        """What all containers together may hold."""
+        """What all containers together may hold; a service with all of it full stays within 128 MiB (bench/full.py)."""
 
     def __len__(self) -> int:
         return len(self._quiet) + len(self._armed)

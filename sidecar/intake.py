@@ -11,8 +11,8 @@ import msgspec
 from sidecar.model import Alert, Fields
 from sidecar.redact import Redactor
 
-LONGEST = 8192
-"""Characters of a command line or a file name; Falco cuts arguments at 4,096 bytes."""
+LONGEST = 1024
+"""Characters of a command line or a file name: sinks and pages show 500."""
 
 LONGEST_NAME = 256
 """Characters of every other text: names of hosts, processes, containers, images and rules."""

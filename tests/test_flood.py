@@ -108,6 +108,7 @@ def test_budgets_count_exactly_what_the_containers_hold(pipeline: Pipeline) -> N
         "contexts": 0,
         "processes": sum(len(container.lineage) for container in pipeline.containers),
         "waiting": sum(len(container.waiting) for container in pipeline.containers),
+        "detections": 0,
     }
 
 
