@@ -14,13 +14,13 @@ import msgspec
 from sidecar import metrics, sockets
 from sidecar.admin import AdminListener
 from sidecar.canary import Canary, Traffic
-from sidecar.classify import Verdict
+from sidecar.classify import NOTHING, Verdict
 from sidecar.delivery import Delivery
 from sidecar.health import Health, degraded
 from sidecar.model import Alert, Message, Notification
 from sidecar.outbox import Outbox
 from sidecar.passthrough import PassThroughQueue
-from sidecar.pipeline import NOTHING, Pipeline
+from sidecar.pipeline import Pipeline
 from sidecar.redact import Redactor
 from sidecar.rules import CorrelationRule
 from sidecar.settings import Settings

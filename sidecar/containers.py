@@ -24,19 +24,17 @@ GIVERS = 64
 
 
 class Budget:
-    """One thing that all containers share: `of` tells how much a container has of it, `shrink` halves that."""
+    """One thing that all containers share; `shrink` halves what one container has of it."""
 
-    def __init__(self, room: int, of: Callable[[Use], int], shrink: Callable[[Container], None]) -> None:
+    def __init__(self, room: int, shrink: Callable[[Container], None]) -> None:
         self.room = room
         self.used = 0
         self.shrunk = 0
-        self.of = of
         self.shrink = shrink
         self._by_size: list[dict[int, Container]] = [{} for _ in range(room.bit_length() + 1)]
 
-    def count(self, container: Container, now: Use) -> None:
-        """Take note that a container holds `now` and no longer what was counted last."""
-        before, after = self.of(container.counted), self.of(now)
+    def count(self, container: Container, before: int, after: int) -> None:
+        """Take note that a container holds `after` and no longer `before`."""
         self.used += after - before
         if before.bit_length() != after.bit_length():
             self._by_size[before.bit_length()].pop(id(container), None)
@@ -77,22 +75,23 @@ class Containers:
     def __init__(self, ttl: float, timer: Callable[[], float]) -> None:
         self._quiet = _Level(QUIET, ttl, timer, self._gone)
         self._armed = _Level(ARMED, ttl, timer, self._gone)
+        self._all: dict[tuple[str, str], Container] = {}
         self._ttl = ttl
         self._timer = timer
         self._reported: TTLCache[str, bool] = TTLCache(1000, 3600, timer)
         self.budgets = {
-            "contexts": Budget(10_000, lambda use: use.contexts, lambda c: c.fold(len(c.contexts) // 2 + 1)),
-            "processes": Budget(60_000, lambda use: use.processes, lambda c: c.lineage.forget_half()),
-            "waiting": Budget(10_000, lambda use: use.waiting, lambda c: c.wait_less()),
-            "detections": Budget(30_000, lambda use: use.detections, lambda c: c.shorten()),
+            "contexts": Budget(10_000, lambda c: c.fold(len(c.contexts) // 2 + 1)),
+            "processes": Budget(60_000, lambda c: c.lineage.forget_half()),
+            "waiting": Budget(10_000, lambda c: c.wait_less()),
+            "detections": Budget(30_000, lambda c: c.shorten()),
         }
         """What all containers together may hold; a service with all of it full stays within 128 MiB (bench/full.py)."""
 
     def __len__(self) -> int:
-        return len(self._quiet) + len(self._armed)
+        return len(self._all)
 
     def __iter__(self) -> Iterator[Container]:
-        return iter([*self._quiet.values(), *self._armed.values()])
+        return iter([*self._all.values()])
 
     @property
     def evicted(self) -> int:
@@ -101,15 +100,14 @@ class Containers:
 
     def of(self, host: str, cid: str) -> Container:
         """The container of an alert, made at its first."""
-        key = (host, cid)
+        key, now = (host, cid), self._timer()
+        found = self._all.get(key)
+        if found is not None and now - found.kept <= self._ttl / 16:
+            return found
         level = self._armed if key in self._armed else self._quiet
-        found = level.get(key)
-        now = self._timer()
-        if found is None:
-            found = self._quiet[key] = Container(host, cid, self._ttl, self._timer)
-        elif now - found.kept > self._ttl / 16:
-            found.kept = now
-            level[key] = found
+        found = level.get(key) or Container(host, cid, self._ttl, self._timer)
+        found.kept = now
+        level[key] = self._all[key] = found
         return found
 
     def lost_events(self, host: str) -> int:
@@ -141,12 +139,14 @@ class Containers:
         return self._pressure(container, time)
 
     def _count(self, container: Container, now: Use) -> None:
-        for budget in self.budgets.values():
-            budget.count(container, now)
+        for before, after, budget in zip(container.counted, now, self.budgets.values(), strict=True):
+            if before != after:
+                budget.count(container, before, after)
         container.counted = now
 
     def _gone(self, container: Container) -> None:
         self._count(container, Use())
+        del self._all[container.where.host, container.where.container]
 
     def _shed(self, budget: Budget) -> None:
         for _ in range(GIVERS):

@@ -4,11 +4,8 @@ It stands right behind classification, so that padding hides no detection, and b
 none of them ever holds a secret or a text without end.
 """
 
-from typing import get_args
-
-import msgspec
-
-from sidecar.model import Alert, Fields
+from sidecar.decode import TEXTS
+from sidecar.model import Alert
 from sidecar.redact import Redactor
 
 LONGEST = 1024
@@ -19,11 +16,7 @@ LONGEST_NAME = 256
 
 _LONG = frozenset(("cmdline", "exepath", "file"))
 
-_TEXTS = tuple(
-    (field.name, LONGEST if field.name in _LONG else LONGEST_NAME)
-    for field in msgspec.structs.fields(Fields)
-    if str in get_args(field.type)
-)
+_TEXTS = tuple((name, LONGEST if name in _LONG else LONGEST_NAME) for name in TEXTS)
 
 
 def kept(alert: Alert, redact: Redactor) -> Alert:
