@@ -4,8 +4,10 @@ It stands right behind classification, so that padding hides no detection, and b
 none of them ever holds a secret or a text without end.
 """
 
+from operator import attrgetter
+
 from sidecar.decode import TEXTS
-from sidecar.model import Alert
+from sidecar.model import Alert, Fields
 from sidecar.redact import Redactor
 
 LONGEST = 1024
@@ -16,16 +18,14 @@ LONGEST_NAME = 256
 
 _LONG = frozenset(("cmdline", "exepath", "file"))
 
-_TEXTS = tuple((name, LONGEST if name in _LONG else LONGEST_NAME) for name in TEXTS)
+_texts = attrgetter(*TEXTS)
 
 
 def kept(alert: Alert, redact: Redactor) -> Alert:
     """The alert as it may be kept; its fields are changed in place."""
     fields = alert.fields
-    for name, longest in _TEXTS:
-        text = getattr(fields, name)
-        if text is not None and len(text) > longest:
-            setattr(fields, name, text[:longest])
+    if max(map(len, filter(None, _texts(fields))), default=0) > LONGEST_NAME:
+        _cut(fields)
     for name in ("cmdline", "file"):
         text = getattr(fields, name)
         if text:
@@ -34,3 +34,10 @@ def kept(alert: Alert, redact: Redactor) -> Alert:
         tags = tuple(tag[:LONGEST_NAME] for tag in alert.tags[:32])
         return Alert(alert.time, alert.host[:LONGEST_NAME], alert.rule[:LONGEST_NAME], tags, fields)
     return alert
+
+
+def _cut(fields: Fields) -> None:
+    for name in TEXTS:
+        text = getattr(fields, name)
+        if text is not None:
+            setattr(fields, name, text[: LONGEST if name in _LONG else LONGEST_NAME])
