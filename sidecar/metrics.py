@@ -70,7 +70,7 @@ Row = tuple[str, str, tuple[str, ...], Mapping[Any, float]]
 def counters(service: "Service") -> Iterator[Row]:
     """Everything that only grows: name, help, label names, value by label values."""
     pipeline = service.pipeline
-    yield "alerts_received", "Alerts that came in, by source.", ("source",), _by(service.received)
+    yield "alerts_received", "Alerts that came in, by source.", ("source",), _by(_received(service))
     reasons = {(reason,): float(pipeline.reasons[reason]) for reason in REASONS}
     yield "alerts_odd", "Alerts that were not correlated, or were odd, by reason.", ("reason",), reasons
     signs = {(sign,): float(pipeline.of_falco[sign]) for sign in ("heartbeats", "drops")}
@@ -103,6 +103,13 @@ def counters(service: "Service") -> Iterator[Row]:
     shed = {(name,): float(budget.shrunk) for name, budget in pipeline.containers.budgets.items()}
     yield "memory_shed", "What was given up because all containers together held too much.", ("what",), shed
     yield "containers_evicted", "Containers forgotten under pressure.", (), {(): pipeline.containers.evicted}
+
+
+def _received(service: "Service") -> Mapping[str, int]:
+    """Zero where none has come yet: only a series that exists can be found silent."""
+    settings = service.settings
+    sources = {"http": settings.http.enabled, "grpc": settings.grpc.enabled, "journal": bool(settings.journal.path)}
+    return {name: 0 for name, enabled in sources.items() if enabled} | service.received
 
 
 def gauges(service: "Service") -> Iterator[Row]:

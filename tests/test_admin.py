@@ -117,3 +117,9 @@ def test_latency_and_memory_are_told(serving: Serving) -> None:
         assert 0 < service.metric("alert_seconds_sum") < 5
         assert 10e6 < service.metric("resident_memory_bytes") < 1e9
         assert abs(service.metric("start_time_seconds") - time.time()) < 3600
+
+
+def test_a_source_that_has_brought_nothing_yet_is_told_as_zero(serving: Serving) -> None:
+    with serving(STDOUT) as service:
+        assert service.metric('alerts_received_total{source="http"}') == 0.0
+        assert 'source="grpc"' not in service.get("/metrics")[1]
