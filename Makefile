@@ -61,8 +61,8 @@ wheels: $(RUN) ## The wheels that the image is built of, in dist/wheels, for MAC
 	  --only-binary=:all: --python-version 3.11 --platform manylinux_2_28_$$machine --platform manylinux2014_$$machine \
 	  dist/wheels/falco_correlator-*.whl hatchling || exit 1; done
 
-image: wheels ## The container image, with ENGINE (docker; podman and buildah work too)
-	$(or $(ENGINE),docker) build --build-arg PIP_NO_INDEX=1 --build-arg REVISION=$$(git rev-parse HEAD) \
+image: wheels ## The container image, with ENGINE (docker; podman and buildah do it too), on another BASE
+	$(or $(ENGINE),docker) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg PIP_NO_INDEX=1 --build-arg REVISION=$$(git rev-parse HEAD) \
 	  --build-arg VERSION=$$($(BIN)/falco-correlator version | cut -d ' ' -f 2) \
 	  --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) --tag falco-correlator .
 
