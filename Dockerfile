@@ -16,7 +16,7 @@ ARG PIP_NO_INDEX
 ARG SOURCE_DATE_EPOCH=0
 WORKDIR /src
 COPY . .
-RUN pip install --no-cache-dir --no-compile --disable-pip-version-check --root-user-action ignore \
+RUN python3 -m pip install --no-cache-dir --no-compile --disable-pip-version-check --root-user-action ignore \
       --find-links dist/wheels . \
  && python3 docker/rootfs.py /image
 

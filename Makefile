@@ -10,7 +10,7 @@ run: $(RUN) ## Start the service on loopback and play a recorded attack at it (O
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
 
 test: $(DEV) ## Every test
-	$(BIN)/pytest -n 2 --dist loadgroup -q
+	$(BIN)/pytest -n 2 -q
 
 quick: $(DEV) ## The tests without servers and processes, in seconds
 	$(BIN)/pytest -q -x --ff -m "not slow"

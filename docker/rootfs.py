@@ -92,6 +92,9 @@ def _libraries(root: Path) -> list[Path]:
     """Every shared library outside of our prefix that some binary within it loads."""
     binaries = [*root.rglob("*.so"), *root.rglob("*.so.*"), *root.glob("usr/local/bin/python3.*")]
     done = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    missing = re.findall(r"^\s+(\S+) => not found", done.stdout, re.MULTILINE)
+    if missing:
+        sys.exit(f"the base lacks {', '.join(sorted(set(missing)))}, which a wheel or a module of Python loads")
     paths = {Path(path) for path in re.findall(r"^\s+(?:\S+ => )?(/\S+) \(", done.stdout, re.MULTILINE)}
     return sorted(path for path in paths if not path.is_relative_to(PREFIX) and not path.is_relative_to(root))
 

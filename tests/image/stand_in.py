@@ -21,8 +21,6 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "falco-
 STORAGE = ("--root", str(CACHE / "storage"), "--runroot", str(CACHE / "run"), "--storage-driver", "vfs")
 NAME = "localhost/python-stand-in:3.11"
 
-PIP = "#!/usr/local/bin/python3\nimport sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"
-
 DOCKERFILE = """FROM scratch
 COPY . /
 ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
@@ -91,7 +89,5 @@ def _like_dockers(root: Path) -> None:
     packages.mkdir(parents=True)
     (pip,) = (CACHE / "wheels").glob("pip-*.whl")
     zipfile.ZipFile(pip).extractall(packages)
-    (local / "bin/pip").write_text(PIP)
-    (local / "bin/pip").chmod(0o755)
     for name in ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists"):
         shutil.rmtree(root / name, ignore_errors=True)

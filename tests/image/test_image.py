@@ -22,7 +22,7 @@ from test_supervisor import free_port
 from sidecar import __version__
 from sidecar.rules import SHIPPED
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("image")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BUILT = "localhost/falco-correlator:test"
 
@@ -46,6 +46,7 @@ def build(context: Path, *more: str) -> str:
     offline = ("unshare", "--net", "buildah", *STORAGE, "bud", "--isolation", "chroot", "--pull-never")
     with stand_in.alone():
         run(*offline, "--timestamp", "0", *given, *more, "--tag", BUILT, context)
+        subprocess.run(["buildah", *STORAGE, "rmi", "--prune"], capture_output=True, check=False)
     return run("buildah", *STORAGE, "images", "--quiet", "--no-trunc", BUILT).strip()
 
 
