@@ -6,6 +6,7 @@ item is dropped, and counted.
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from typing import Generic, TypeVar
@@ -26,6 +27,7 @@ class WorkQueue(ABC, Generic[T]):
         self.name = name
         self.counts: Counter[str] = Counter()
         self._items: deque[T] = deque()
+        self._since: deque[float] = deque()
         self.room = room
         self._weight = 0
         self._filled = asyncio.Event()
@@ -37,6 +39,11 @@ class WorkQueue(ABC, Generic[T]):
     def pending(self) -> int:
         """Items that are not carried yet."""
         return len(self._items)
+
+    @property
+    def oldest(self) -> float:
+        """Seconds that the oldest item has been waiting here; 0 without one."""
+        return time.monotonic() - self._since[0] if self._since else 0.0
 
     @abstractmethod
     async def carry(self, item: T) -> str:
@@ -59,6 +66,7 @@ class WorkQueue(ABC, Generic[T]):
             if self.counts["dropped"] == 1:
                 log.error("queue full, dropping the oldest", extra={"queue": self.name, "room": self.room})
         self._items.append(item)
+        self._since.append(time.monotonic())
         self._drained.clear()
         self._filled.set()
 
@@ -90,6 +98,7 @@ class WorkQueue(ABC, Generic[T]):
 
     def _pop(self) -> None:
         self._weight -= self.weigh(self._items.popleft())
+        self._since.popleft()
 
     async def _carried(self, item: T) -> str:
         try:
