@@ -38,7 +38,8 @@ fuzz: $(DEV) ## Each way in under a coverage-guided fuzzer, SECONDS (600) each; 
 	for target in http protobuf files; do $(BIN)/python fuzz/run.py $$target $(or $(SECONDS),600) || exit 1; done
 
 proto: $(DEV) ## Make sidecar/_proto anew from proto/
-	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=sidecar/_proto --pyi_out=sidecar/_proto falco/outputs.proto
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=sidecar/_proto --pyi_out=sidecar/_proto \
+		falco/outputs.proto correlator/v1/incidents.proto
 
 e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [RECORD=file]
 	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(if $(RECORD),--record $(RECORD))

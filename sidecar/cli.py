@@ -81,9 +81,9 @@ def run(config: Path | None, *, print_config: bool) -> None:
     try:
         from sidecar import sockets  # noqa: PLC0415
 
-        listening = sockets.inherited() or sockets.opened(settings)
+        listening = sockets.inherited() or _opened(settings)
     except OSError as error:
-        _port_taken(error, "change http.port or admin.port")
+        _port_taken(error, "change http.port or admin.port, or sinks.grpc.address")
     if settings.supervisor and sockets.INHERITED not in os.environ:
         sockets.hand_over(listening, sys.argv[1:])
     _serve(settings, rules, listening)
@@ -209,6 +209,15 @@ def version() -> None:
     click.echo(f"falco-correlator {__version__}")
 
 
+def _opened(settings: "Settings") -> "dict[str, socket.socket]":
+    from sidecar import sockets  # noqa: PLC0415
+    from sidecar.sinks import addresses  # noqa: PLC0415
+
+    if settings.sinks.grpc.address:
+        addresses.check(settings.sinks.grpc.address)
+    return sockets.opened(settings)
+
+
 def _rules(paths: list[Path]) -> "list[CorrelationRule]":
     from sidecar.rules import SHIPPED, load  # noqa: PLC0415
 
@@ -227,6 +236,7 @@ def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dic
     import asyncio  # noqa: PLC0415
 
     from sidecar import app, logs  # noqa: PLC0415
+    from sidecar.sinks.choice import make_sinks  # noqa: PLC0415
     from sidecar.state import StateError  # noqa: PLC0415
 
     logs.setup(settings.log_level)
@@ -235,7 +245,7 @@ def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dic
     except StateError as error:
         click.echo(f"state.path: {error}", err=True)
         sys.exit(PROBLEM)
-    asyncio.run(app.serve(app.Service(settings, rules, app.make_sinks(settings), state, listening)))
+    asyncio.run(app.serve(app.Service(settings, rules, make_sinks(settings), state, listening)))
 
 
 def _port_taken(error: OSError, remedy: str) -> NoReturn:

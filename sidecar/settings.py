@@ -22,11 +22,13 @@ HIDDEN = "***"
 """In place of a secret where settings are shown."""
 
 
-class HttpTls(Struct, forbid_unknown_fields=True):
-    """TLS for alerts over http. The files are read anew when they change; open connections stay."""
+class ServerTls(Struct, forbid_unknown_fields=True):
+    """TLS of a port. The files are read anew when they change; open connections stay."""
 
     cert: str = ""
+    """The certificate, with those between it and its authority; PEM."""
     key: str = ""
+    """Its key, PEM."""
     client_ca: str = ""
     """Only clients with a certificate of this authority may speak (falco.yaml: http_output.mtls)."""
     allowed_names: list[str] = []
@@ -41,7 +43,7 @@ class HttpSource(Struct, forbid_unknown_fields=True):
     """Another address than loopback needs `tls.client_ca`, `secret_path` or `insecure`."""
     port: int = 2802
     """0 lets the system choose."""
-    tls: HttpTls = field(default_factory=HttpTls)
+    tls: ServerTls = field(default_factory=ServerTls)
     secret_path: str = ""
     """The only path that takes alerts, for example /4f1c...; every other is answered 404."""
     secret_path_file: str = ""
@@ -123,6 +125,28 @@ class FileSink(Struct, forbid_unknown_fields=True):
     path: str = ""
 
 
+class GrpcSink(Struct, forbid_unknown_fields=True):
+    """Incidents to whoever subscribes: as `falco.outputs.service`, Falco's gRPC output, and as `correlator.v1`."""
+
+    address: str = ""
+    """`unix:///path` or `host:port` to listen on; empty turns it off."""
+    socket_for: Literal["owner", "group", "all"] = "owner"
+    """Who may connect to the unix socket: the mode is 0600, 0660 or 0666."""
+    tls: ServerTls = field(default_factory=ServerTls)
+    """For `host:port`: `cert`, `key` and `client_ca` are all needed."""
+    insecure: bool = False
+    """Serve a loopback port without TLS: every process of the machine may read then."""
+    alerts: Literal["none", "others", "all"] = "none"
+    """Raw alerts too, to subscribers of `falco.outputs.service`; `others` leaves out our own `webrce_` detections."""
+    keep: int = 200
+    """Notifications that are kept in memory for those who come or come back."""
+    replay: Duration = lasting("1h")
+    """How old a kept notification may be to be given to a new subscriber, who then sees some of them again."""
+    queue: int = 1_000
+    """Incidents, and raw alerts, held for each subscriber; beyond it his oldest are dropped, and counted."""
+    max_subscribers: int = 32
+
+
 class Sinks(Struct, forbid_unknown_fields=True):
     """Where incidents go. None at all is a mistake, and refused."""
 
@@ -130,6 +154,7 @@ class Sinks(Struct, forbid_unknown_fields=True):
     stdout: StdoutSink = field(default_factory=StdoutSink)
     file: FileSink = field(default_factory=FileSink)
     webhook: WebhookSink = field(default_factory=WebhookSink)
+    grpc: GrpcSink = field(default_factory=GrpcSink)
     queue: int = 1_000
     """Notifications held for each sink while it is away."""
 
