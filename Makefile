@@ -22,6 +22,7 @@ check: $(DEV) ## Everything that CI asks for besides the tests
 	$(BIN)/lint-imports
 	$(BIN)/falco-correlator check
 	$(BIN)/falco-correlator test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 fix: $(DEV) ## Let ruff mend what it can
 	$(BIN)/ruff check --fix .
@@ -44,8 +45,9 @@ proto: $(DEV) ## Make sidecar/_proto anew from proto/
 e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [RECORD=file]
 	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(if $(RECORD),--record $(RECORD))
 
-docs: $(DEV) ## Make docs/detections.md anew
+docs: $(DEV) ## Make the pages of docs/ that are made from the code anew
 	PYTHONPATH=tests $(BIN)/python -m falco.docs > docs/detections.md
+	PYTHONPATH=tests $(BIN)/python -m reference
 
 soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less than ten minutes
 	$(BIN)/python tests/soak.py $(if $(SHORT),--short)

@@ -39,6 +39,7 @@ class HttpSource(Struct, forbid_unknown_fields=True):
     """Alerts over Falco's `http_output` (Falco >= 0.44; also older)."""
 
     enabled: bool = True
+    """Whether alerts are taken over HTTP."""
     host: str = "127.0.0.1"
     """Another address than loopback needs `tls.client_ca`, `secret_path` or `insecure`."""
     port: int = 2802
@@ -65,14 +66,19 @@ class GrpcSource(Struct, forbid_unknown_fields=True):
     """Alerts over Falco's gRPC output (Falco <= 0.43)."""
 
     enabled: bool = False
+    """Whether Falco's gRPC output is read."""
     address: str = "unix:///run/falco/falco.sock"
     """`unix:///path` or `host:port`; the latter needs the three certificate files."""
     ca: str = ""
+    """The authority of Falco's certificate, PEM."""
     cert: str = ""
+    """Our certificate for Falco, PEM."""
     key: str = ""
+    """Its key, PEM."""
     poll_min: Duration = lasting("20ms")
+    """How soon Falco is asked again while it has alerts."""
     poll_max: Duration = lasting("500ms")
-    """Falco is asked for alerts this often: at the shorter pace while there are some."""
+    """How late Falco is asked again while it has none; the pause doubles up to this."""
 
 
 class JournalSource(Struct, forbid_unknown_fields=True):
@@ -99,6 +105,7 @@ class StdoutSink(Struct, forbid_unknown_fields=True):
     """Incidents on standard output."""
 
     enabled: bool = False
+    """Whether incidents are printed."""
     format: Literal["json", "text"] = "json"
     """One JSON line each, or as a person reads them."""
 
@@ -109,20 +116,25 @@ class FalcosidekickSink(Struct, forbid_unknown_fields=True):
     url: str = ""
     """For example http://falcosidekick:2801; empty turns it off."""
     timeout: Duration = lasting("10s")
+    """How long an answer is waited for, before it is tried again."""
 
 
 class WebhookSink(Struct, forbid_unknown_fields=True):
     """Incidents to any HTTP endpoint, as the same JSON."""
 
     url: str = ""
+    """Where to; empty turns it off."""
     headers: dict[str, str] = {}
+    """Sent with each request, for example `Authorization`."""
     timeout: Duration = lasting("10s")
+    """How long an answer is waited for, before it is tried again."""
 
 
 class FileSink(Struct, forbid_unknown_fields=True):
     """Incidents appended to a file, one JSON line each."""
 
     path: str = ""
+    """The file; empty turns it off. It may be rotated away by renaming."""
 
 
 class GrpcSink(Struct, forbid_unknown_fields=True):
@@ -145,6 +157,7 @@ class GrpcSink(Struct, forbid_unknown_fields=True):
     queue: int = 1_000
     """Incidents, and raw alerts, held for each subscriber; beyond it his oldest are dropped, and counted."""
     max_subscribers: int = 32
+    """Streams at the same time; further ones are refused."""
 
 
 class Sinks(Struct, forbid_unknown_fields=True):
@@ -163,15 +176,20 @@ class Admin(Struct, forbid_unknown_fields=True):
     """`/healthz`, `/readyz` and `/metrics`, on a port that never takes alerts, so it may be opened to probes."""
 
     enabled: bool = True
+    """Whether there is such a port."""
     host: str = "127.0.0.1"
+    """The address to listen on; `0.0.0.0` for probes and Prometheus."""
     port: int = 2812
+    """0 lets the system choose."""
 
 
 class CanarySettings(Struct, forbid_unknown_fields=True):
     """A marker process that Falco must see; `falco_rules/canary_rules.yaml` has the rules for it."""
 
     enabled: bool = False
+    """Whether the marker process is started. If it is not seen, the report *Correlator degraded* names the cause."""
     every: Duration = lasting("60s")
+    """How often."""
 
 
 class StateFile(Struct, forbid_unknown_fields=True):
@@ -209,6 +227,7 @@ class Settings(Struct, forbid_unknown_fields=True):
     settle: Duration = lasting("5ms")
     """How long a notification waits for the other alerts of the same kernel event."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Logs are lines of JSON on standard error."""
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
