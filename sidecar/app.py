@@ -173,7 +173,7 @@ class Service:
         notes = [message for message in due if isinstance(message, Notification)]
         self.outbox.decide(notes, send=False)
         if self.subscribers is not None:
-            self.subscribers.restore(notes)
+            self.subscribers.restore(notes, self.outbox.decided(self.subscribers.name))
         self.outbox.resume()
         log.info("restored", extra={"alerts": count, "seconds": round(time.monotonic() - began, 3)})
 

@@ -146,11 +146,11 @@ def test_what_is_restored_is_kept_under_the_key_of_its_delivery(play: Play) -> N
         spec("nginx > sh", "web_shell"),
         spec("nginx > sh > curl", "network", at="1s"),
     )
-    subscribers = Subscribers(GrpcSink(), wall=lambda: notes[0].last)
-    subscribers.restore(notes)
+    key = delivery_key(notes[0], "grpc")
+    subscribers = Subscribers(GrpcSink(), wall=lambda: 10**18)
+    subscribers.restore(notes, {key: 10**9 - 3600})
 
-    (kept,) = subscribers.kept()
-    assert (kept.key, kept.body, kept.message) == (delivery_key(notes[0], "grpc"), to_json(notes[0]), notes[0])
+    assert subscribers.kept() == [Kept(key, to_json(notes[0]), notes[0], 10**18 - 3600 * 10**9)]
 
 
 def problems(tmp_path: Path, grpc: str, more: str = "") -> list[str]:

@@ -7,12 +7,13 @@ oldest messages, which are counted, and holds up nobody.
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from sidecar.incident import to_json
 from sidecar.model import Message
+from sidecar.notify import SECOND
 from sidecar.settings import GrpcSink
 from sidecar.sinks import Outgoing, delivery_key
 
@@ -102,11 +103,12 @@ class Subscribers:
         for reader in self._readers:
             self._lost("incident", reader.put(item))
 
-    def restore(self, messages: Sequence[Message]) -> None:
-        """Keep what was decided before a restart, without telling anybody."""
+    def restore(self, messages: Sequence[Message], decided: Mapping[str, int]) -> None:
+        """Keep what was decided before a restart, without telling anybody; `decided` says when (seconds), by key."""
         for message in messages[-self.settings.keep :]:
-            at = min(getattr(message, "last", 0), self._wall())
-            self._kept.append(Kept(delivery_key(message, self.name), to_json(message), message, at))
+            key = delivery_key(message, self.name)
+            at = decided[key] * SECOND if key in decided else self._wall()
+            self._kept.append(Kept(key, to_json(message), message, at))
 
     def alert(self, data: bytes) -> None:
         """Queue a raw alert for everybody who wants them."""
