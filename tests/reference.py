@@ -245,7 +245,7 @@ def a_note() -> Notification:
 
 def commands_page() -> str:
     """The help of every command."""
-    context = click.Context(main, info_name="falco-correlator", max_content_width=88, terminal_width=88)
+    context = click.Context(main, info_name="falco-correlator", **main.context_settings)
     helps = [
         f"## {name}\n\n```text\n{_help(command, context, name)}\n```\n"
         for name, command in sorted(main.commands.items())

@@ -310,6 +310,35 @@ def test_certificates_that_change_are_used_for_the_next_handshake(
         assert (client.process.wait(20), client.end()) == (0, "")
 
 
+def test_certificates_that_cannot_be_used_do_not_replace_the_good_ones(
+    serving: Serving, connect: Connect, tmp_path: Path
+) -> None:
+    ca, port = make_ca(tmp_path), free_port()
+    server, friend = ca.issue("localhost"), ca.issue("friend")
+    trusted = tmp_path / "trusted.crt"
+    trusted.write_bytes(ca.cert.read_bytes())
+    tls = {"cert": str(server.cert), "key": str(server.key), "client_ca": str(trusted)}
+    with serving(settings(f"127.0.0.1:{port}", tls=tls)):
+        trusted.write_text("half a certifi")
+        client = connect(f"localhost:{port}", "get", ca.cert, friend.cert, friend.key)
+
+        assert (client.process.wait(20), client.end()) == (0, "")
+
+
+def _bytes(data: bytes) -> bytes:
+    return data
+
+
+def test_a_request_that_is_none_is_refused(serving: Serving, address: str) -> None:
+    with serving(settings(address)), grpc.insecure_channel(address) as channel:
+        watching = channel.unary_stream("/correlator.v1.Incidents/Watch", _bytes, _bytes)
+        call: Any = watching(b"\xff\xff", timeout=10)
+        with pytest.raises(grpc.RpcError) as raised:
+            next(call)
+
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_beyond_the_most_subscribers_the_next_is_told_so(serving: Serving, connect: Connect, address: str) -> None:
     with serving(settings(address, max_subscribers=1)) as service:
         connect(address)

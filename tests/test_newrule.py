@@ -96,6 +96,12 @@ def test_what_cannot_be_a_rule_is_told_and_nothing_is_written(
     assert not (tmp_path / "x.yaml").exists()
 
 
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    told = ran("new-rule", "my", "-o", tmp_path / "missing" / "my.yaml")
+
+    assert (told.exit_code, "cannot be written: No such file or directory" in told.stderr) == (2, True)
+
+
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=6, unique=True))
 def test_any_name_of_a_falco_rule_can_stand_in_it(names: list[str]) -> None:
     made = newrule.text(newrule.Wanted("x", {f"g{number}": [name] for number, name in enumerate(names)}))

@@ -50,7 +50,8 @@ class GrpcServer:
     async def start(self) -> None:
         """Listen. Raises OSError if the address cannot be had."""
         addresses.check(self._settings.address)
-        self._server = grpc.aio.server(options=_OPTIONS)
+        most = 2 * self._settings.max_subscribers
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=most)
         falco = {
             "sub": grpc.stream_stream_rpc_method_handler(self._sub),
             "get": grpc.unary_stream_rpc_method_handler(self._get),
