@@ -23,6 +23,7 @@ check: $(DEV) ## Everything that CI asks for besides the tests
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/falco-correlator check
 	$(BIN)/falco-correlator test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 fix: $(DEV) ## Let ruff mend what it can
 	$(BIN)/ruff check --fix .
@@ -39,13 +40,15 @@ fuzz: $(DEV) ## Each way in under a coverage-guided fuzzer, SECONDS (600) each; 
 	for target in http protobuf files; do $(BIN)/python fuzz/run.py $$target $(or $(SECONDS),600) || exit 1; done
 
 proto: $(DEV) ## Make sidecar/_proto anew from proto/
-	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=sidecar/_proto --pyi_out=sidecar/_proto falco/outputs.proto
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=sidecar/_proto --pyi_out=sidecar/_proto \
+		falco/outputs.proto correlator/v1/incidents.proto
 
 e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [BESIDE=rules.yaml] [RECORD=file]
 	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(foreach file,$(BESIDE),--beside $(file)) $(if $(RECORD),--record $(RECORD))
 
-docs: $(DEV) ## Make docs/detections.md anew
+docs: $(DEV) ## Make the pages of docs/ that are made from the code anew
 	PYTHONPATH=tests $(BIN)/python -m falco.docs > docs/detections.md
+	PYTHONPATH=tests $(BIN)/python -m reference
 
 soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less than ten minutes
 	$(BIN)/python tests/soak.py $(if $(SHORT),--short)

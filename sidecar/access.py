@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sidecar.connections import is_loopback
 
 if TYPE_CHECKING:
-    from sidecar.settings import HttpSource, HttpTls
+    from sidecar.settings import HttpSource, ServerTls
 
 SHORTEST = 16
 """Characters of a secret path at least."""
@@ -21,7 +21,7 @@ SHORTEST = 16
 
 def mistakes(http: "HttpSource") -> Iterator[str]:
     """What is wrong with these settings, each with its remedy."""
-    yield from _tls_mistakes(http.tls)
+    yield from tls_mistakes(http.tls, "http.tls")
     if http.secret_path and http.secret_path_file:
         yield "http.secret_path, http.secret_path_file: give only one of them"
     if http.secret_path:
@@ -37,15 +37,16 @@ def mistakes(http: "HttpSource") -> Iterator[str]:
         )
 
 
-def _tls_mistakes(tls: "HttpTls") -> Iterator[str]:
+def tls_mistakes(tls: "ServerTls", where: str) -> Iterator[str]:
+    """What is wrong with the TLS settings at the path `where`."""
     if bool(tls.cert) != bool(tls.key):
-        yield "http.tls.cert, http.tls.key: are both needed for TLS"
+        yield f"{where}.cert, {where}.key: are both needed for TLS"
     if tls.cert and tls.key:
-        yield from _unusable(tls)
+        yield from _unusable(tls, where)
     if tls.client_ca and not tls.cert:
-        yield "http.tls.client_ca: needs http.tls.cert and http.tls.key"
+        yield f"{where}.client_ca: needs {where}.cert and {where}.key"
     if tls.allowed_names and not tls.client_ca:
-        yield "http.tls.allowed_names: needs http.tls.client_ca, which says whose certificates are believed"
+        yield f"{where}.allowed_names: needs {where}.client_ca, which says whose certificates are believed"
 
 
 def includes_loopback(host: str) -> bool:
@@ -69,11 +70,11 @@ def server_context(cert: str, key: str, client_ca: str) -> ssl.SSLContext:
     return context
 
 
-def _unusable(tls: "HttpTls") -> Iterator[str]:
+def _unusable(tls: "ServerTls", where: str) -> Iterator[str]:
     try:
         server_context(tls.cert, tls.key, tls.client_ca)
     except OSError as error:
-        yield f"http.tls: {tls.cert}, {tls.key} and {tls.client_ca or 'no client_ca'} cannot be used: {error}"
+        yield f"{where}: {tls.cert}, {tls.key} and {tls.client_ca or 'no client_ca'} cannot be used: {error}"
 
 
 def _unreadable(file: str) -> Iterator[str]:

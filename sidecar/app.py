@@ -19,17 +19,19 @@ from sidecar.delivery import Delivery
 from sidecar.health import Health, degraded
 from sidecar.model import Alert, Message, Notification
 from sidecar.outbox import Outbox
-from sidecar.passthrough import PassThroughQueue
+from sidecar.passthrough import pass_through
 from sidecar.pipeline import Pipeline
 from sidecar.redact import Redactor
 from sidecar.rules import CorrelationRule
 from sidecar.settings import Settings
 from sidecar.sinks import Sink
+from sidecar.sinks.subscribers import Subscribers
 from sidecar.sources.http import HttpListener
 from sidecar.sources.journal import JournalTail
 from sidecar.state import DiskError, Position, State
 
 if TYPE_CHECKING:
+    from sidecar.sinks.grpc import GrpcServer
     from sidecar.sources.grpc import GrpcPoller
 
 log = logging.getLogger(__name__)
@@ -59,8 +61,10 @@ class Service:
         self.notified: Counter[str] = Counter()
         self.http = HttpListener(settings.http, self.take_json) if settings.http.enabled else None
         self.grpc: GrpcPoller | None = None
+        self.subscribers = next((sink for sink in sinks if isinstance(sink, Subscribers)), None)
+        self.server: GrpcServer | None = None
         self.journal: JournalTail | None = None
-        self.pass_through = _pass_through(settings)
+        self.pass_through = pass_through(settings)
         self.http_port = self.admin_port = 0
         self.health: Health | None = None
         if settings.canary.enabled:
@@ -95,9 +99,22 @@ class Service:
             self.admin_port = await self._admin.start(listening["admin"])
         if self.http is not None:
             self.http_port = await self.http.start(listening["http"])
+        await self._start_server()
         self._start_readers()
         self._tell_of_the_state()
         log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
+
+    async def _start_server(self) -> None:
+        if self.subscribers is None:
+            return
+        from sidecar.sinks.grpc import GrpcServer  # noqa: PLC0415 - grpcio costs 16 MB where it is not used
+
+        self.server = GrpcServer(self.subscribers)
+        try:
+            await self.server.start()
+        except OSError as error:
+            log.error("gRPC subscribers cannot be served", extra={"error": str(error)})  # noqa: TRY400
+            self._degraded(f"gRPC subscribers cannot be served: {error}")
 
     def _tell_of_the_state(self) -> None:
         """Say once, to the sinks too, that a crash would lose or has lost what should survive it."""
@@ -137,6 +154,8 @@ class Service:
         stops = [delivery.stop(GRACE) for delivery in self.deliveries]
         stops += [self.pass_through.stop(GRACE)] if self.pass_through is not None else []
         await asyncio.gather(*stops)
+        if self.server is not None:
+            await self.server.stop()
         await self._admin.stop()
         if self._state is not None:
             self._state.close()
@@ -145,16 +164,19 @@ class Service:
     def _restore(self, state: State) -> None:
         """Play again what was remembered; whatever it decides was decided before, or is decided now."""
         began, count = time.monotonic(), 0
+        told = self.outbox.decided(self.subscribers.name) if self.subscribers is not None else {}
         for name, body in state.recall():
-            self._decide_again(self.pipeline.restore(name, msgspec.json.decode(body, type=Alert)))
+            self._decide_again(self.pipeline.restore(name, msgspec.json.decode(body, type=Alert)), told)
             count += 1
-        self._decide_again(self.pipeline.settle())
+        self._decide_again(self.pipeline.settle(), told)
         self.outbox.resume()
         log.info("restored", extra={"alerts": count, "seconds": round(time.monotonic() - began, 3)})
 
-    def _decide_again(self, due: Sequence[Message]) -> None:
+    def _decide_again(self, due: Sequence[Message], told: Mapping[str, int]) -> None:
         if notes := [message for message in due if isinstance(message, Notification)]:
             self.outbox.decide(notes, send=False)
+            if self.subscribers is not None:
+                self.subscribers.restore(notes, told)
 
     async def drained(self) -> None:
         """Wait until everything that was decided is delivered."""
@@ -172,11 +194,14 @@ class Service:
 
     def _fed(self, body: bytes) -> tuple[Verdict, list[Message]]:
         try:
-            return self.pipeline.feed_json(body)
+            verdict, due = self.pipeline.feed_json(body)
+            if self.server is not None:
+                self.server.offer_json(verdict, body)
         except Exception:  # a bug must cost one alert, not the service, and the alert still goes on
             log.exception("an alert could not be correlated")
             self.pipeline.refuse("broken")
             return NOTHING, []
+        return verdict, due
 
     def _goes_on(self, verdict: Verdict) -> bool:
         if self.settings.pass_through.mode == "all":
@@ -197,7 +222,7 @@ class Service:
         from sidecar.sources.grpc import take  # noqa: PLC0415 - as above
 
         self.received["grpc"] += len(messages)
-        self._notify(take(self.pipeline, messages))
+        self._notify(take(self.pipeline, messages, self.server.offer if self.server is not None else None))
 
     def _take_from_thread(self, messages: list[bytes]) -> None:
         done = asyncio.run_coroutine_threadsafe(self._take_grpc_soon(messages), self._loop)
@@ -230,33 +255,6 @@ class Service:
         if self.grpc is not None and not self.grpc.connected and self.http is None:
             return "Falco's gRPC output does not answer"
         return ""
-
-
-def _pass_through(settings: Settings) -> PassThroughQueue | None:
-    url = settings.pass_through.url or settings.sinks.falcosidekick.url
-    if settings.pass_through.mode == "none" or not url or not settings.http.enabled:
-        return None
-    return PassThroughQueue(url, settings.pass_through.queue)
-
-
-def make_sinks(settings: Settings) -> list[Sink]:
-    """The sinks that the settings name."""
-    from sidecar.sinks.falcosidekick import falcosidekick  # noqa: PLC0415
-    from sidecar.sinks.file import FileSink  # noqa: PLC0415
-    from sidecar.sinks.stdout import StdoutSink  # noqa: PLC0415
-    from sidecar.sinks.webhook import webhook  # noqa: PLC0415
-
-    wanted = settings.sinks
-    sinks: list[Sink] = []
-    if wanted.falcosidekick.url:
-        sinks.append(falcosidekick(wanted.falcosidekick))
-    if wanted.webhook.url:
-        sinks.append(webhook(wanted.webhook))
-    if wanted.file.path:
-        sinks.append(FileSink(wanted.file.path))
-    if wanted.stdout.enabled:
-        sinks.append(StdoutSink(wanted.stdout.format))
-    return sinks
 
 
 def make_state(settings: Settings) -> State | None:

@@ -81,9 +81,9 @@ def run(config: Path | None, *, print_config: bool) -> None:
     try:
         from sidecar import sockets  # noqa: PLC0415
 
-        listening = sockets.inherited() or sockets.opened(settings)
+        listening = sockets.inherited() or _opened(settings)
     except OSError as error:
-        _port_taken(error, "change http.port or admin.port")
+        _port_taken(error, "change http.port or admin.port, or sinks.grpc.address")
     if settings.supervisor and sockets.INHERITED not in os.environ:
         sockets.hand_over(listening, sys.argv[1:])
     _serve(settings, rules, listening)
@@ -138,14 +138,16 @@ def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str, *, expl
 
 
 @main.command(epilog=EPILOG)
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @config_option
 @rules_option
 @_clean
-def check(config: Path | None, rules: tuple[Path, ...]) -> None:
-    """Check rule files, and with --config the settings: every mistake at once, with file and path."""
+def check(files: tuple[Path, ...], config: Path | None, rules: tuple[Path, ...]) -> None:
+    """Check rule FILES or folders, and with --config the settings: every mistake at once, with file, line and path."""
+    from sidecar import ruletest  # noqa: PLC0415
     from sidecar import settings as settings_module  # noqa: PLC0415
 
-    paths = list(rules)
+    paths = [*files, *rules]
     if config:
         settings = settings_module.load(config, _environment())
         paths += [Path(path) for path in settings.rules]
@@ -155,6 +157,8 @@ def check(config: Path | None, rules: tuple[Path, ...]) -> None:
         click.echo(f"{rule.id}: ok ({len(rule.groups)} groups, {len(rule.cases)} cases, {tests} tests)")
         if not tests:
             click.echo(f"{rule.id}: has no tests; write some under `tests:`", err=True)
+        for case in ruletest.untested(rule) if tests else ():
+            click.echo(f"{rule.id}: no test expects the case {case!r}", err=True)
 
 
 @main.command(epilog=EPILOG)
@@ -170,8 +174,44 @@ def test(paths: tuple[Path, ...]) -> None:
         click.echo(f"{'ok    ' if result.passed else 'FAILED'} {result.rule.id}: {result.test.name}")
         if not result.passed:
             click.echo(f"       expected: {_outcome(result.expected)}\n       got:      {_outcome(result.got)}")
+            click.echo("\n".join(f"       why:      {reason}" for reason in result.why))
+            click.echo(f"       where:    {result.place}" if result.place else "", nl=bool(result.place))
     click.echo(f"{passed} passed, {failed} failed")
     sys.exit(PROBLEM if failed else 0)
+
+
+@main.command("new-rule", epilog=EPILOG)
+@click.argument("name")
+@click.option(
+    "--group",
+    "-g",
+    "given",
+    type=(str, str),
+    multiple=True,
+    metavar="GROUP RULE",
+    help="A Falco rule (or `tag:` and a tag) that counts for a group; may be repeated, also for the same group.",
+)
+@click.option(
+    "--from",
+    "recorded",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Propose groups for the Falco rules seen in recorded alerts (JSON lines, .gz too).",
+)
+@click.option("--scope", type=click.Choice(["session", "container"]), default="session", show_default=True)
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="The file to write. Default: NAME.yaml here.")
+@_clean
+def new_rule(
+    name: str, given: tuple[tuple[str, str], ...], recorded: Path | None, scope: str, output: Path | None
+) -> None:
+    """Write a correlation rule to begin with: commented, with tests inside, ready for `check` and `test`.
+
+    NAME is its id, for example crypto-mining. The JSON Schema for editors is written beside it.
+    """
+    from sidecar import newrule  # noqa: PLC0415
+
+    file = output or Path(f"{name}.yaml")
+    newrule.write(file, name, given, recorded, scope)
+    click.echo(f"wrote {file}; now: falco-correlator check {file}; falco-correlator test {file}")
 
 
 @main.command(epilog=EPILOG)
@@ -209,6 +249,15 @@ def version() -> None:
     click.echo(f"falco-correlator {__version__}")
 
 
+def _opened(settings: "Settings") -> "dict[str, socket.socket]":
+    from sidecar import sockets  # noqa: PLC0415
+    from sidecar.sinks import addresses  # noqa: PLC0415
+
+    if settings.sinks.grpc.address:
+        addresses.check(settings.sinks.grpc.address)
+    return sockets.opened(settings)
+
+
 def _rules(paths: list[Path]) -> "list[CorrelationRule]":
     from sidecar.rules import SHIPPED, load  # noqa: PLC0415
 
@@ -227,6 +276,7 @@ def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dic
     import asyncio  # noqa: PLC0415
 
     from sidecar import app, lifetime, logs  # noqa: PLC0415
+    from sidecar.sinks.choice import make_sinks  # noqa: PLC0415
     from sidecar.state import StateError  # noqa: PLC0415
 
     logs.setup(settings.log_level)
@@ -235,7 +285,7 @@ def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dic
     except StateError as error:
         click.echo(f"state.path: {error}", err=True)
         sys.exit(PROBLEM)
-    asyncio.run(lifetime.serve(app.Service(settings, rules, app.make_sinks(settings), state, listening)))
+    asyncio.run(lifetime.serve(app.Service(settings, rules, make_sinks(settings), state, listening)))
 
 
 def _port_taken(error: OSError, remedy: str) -> NoReturn:

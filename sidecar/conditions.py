@@ -3,6 +3,7 @@
 All states of a handful of groups are few, so they are all tried once, at load time; at run time a case is one look-up.
 """
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,14 +24,21 @@ def parse(text: str, groups: Sequence[str]) -> Any:
         expression = _algebra.parse(text)
     except (boolean.ParseError, TypeError) as error:
         raise ValueError(f"is not a condition such as `a and (b or c)`: {error}") from None
-    unknown = sorted(str(symbol) for symbol in expression.symbols if str(symbol) not in groups)
-    if unknown:
-        raise ValueError(f"unknown group {', '.join(map(repr, unknown))} (known: {', '.join(groups)})")
+    names = sorted(str(symbol) for symbol in expression.symbols if str(symbol) not in groups)
+    if names:
+        raise ValueError(unknown(names, groups))
     if _has(expression, _algebra.NOT):
         raise ValueError("`not` is not allowed: severity must never fall as evidence is added")
     if not expression.symbols:
         raise ValueError("names no group")
     return expression
+
+
+def unknown(names: Sequence[str], groups: Sequence[str]) -> str:
+    """What is wrong with names that are no groups, with the nearest that are."""
+    close = [near for name in names for near in difflib.get_close_matches(name, groups, 1)]
+    meant = f", did you mean {', '.join(map(repr, close))}?" if close else ""
+    return f"unknown group {', '.join(map(repr, names))}{meant} (known: {', '.join(groups)})"
 
 
 def table(expressions: Sequence[Any], groups: Sequence[str]) -> bytes:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from sidecar.app import Service
+    from sidecar.sinks.grpc import GrpcServer
+    from sidecar.sinks.subscribers import Subscribers
 
 PREFIX = "falco_correlator_"
 
@@ -79,17 +81,7 @@ def counters(service: "Service") -> Iterator[Row]:
     yield "incidents_opened", "Incidents opened.", (), {(): pipeline.correlator.opened}
     severities = {(severity,): float(service.notified[severity]) for severity in RANK}
     yield "notifications", "Notifications decided, by severity.", ("severity",), severities
-    outcomes = {
-        (each.sink.name, outcome): float(each.counts[outcome])
-        for each in service.deliveries
-        for outcome in ("sent", "failed", "refused", "dropped", "broken")
-    }
-    yield "sink_notifications", "Notifications by sink and outcome.", ("sink", "outcome"), outcomes
-    if service.pass_through is not None:
-        passed = {
-            (o,): float(service.pass_through.counts[o]) for o in ("sent", "rejected", "failed", "dropped", "broken")
-        }
-        yield "pass_through_alerts", "Raw alerts passed through, by outcome.", ("outcome",), passed
+    yield from _of_what_goes_out(service)
     if service.http is not None:
         connections = service.http.connections
         yield "http_refused", "Requests and handshakes refused, by status.", ("status",), _by(connections.refused)
@@ -110,6 +102,36 @@ def _received(service: "Service") -> Mapping[str, int]:
     settings = service.settings
     sources = {"http": settings.http.enabled, "grpc": settings.grpc.enabled, "journal": bool(settings.journal.path)}
     return {name: 0 for name, enabled in sources.items() if enabled} | service.received
+
+
+def _of_what_goes_out(service: "Service") -> Iterator[Row]:
+    outcomes = {
+        (each.sink.name, outcome): float(each.counts[outcome])
+        for each in service.deliveries
+        for outcome in ("sent", "failed", "refused", "dropped", "broken")
+    }
+    yield "sink_notifications", "Notifications by sink and outcome.", ("sink", "outcome"), outcomes
+    if service.subscribers is not None:
+        yield from _of_subscribers(service.subscribers, service.server)
+    if service.pass_through is not None:
+        passed = {
+            (o,): float(service.pass_through.counts[o]) for o in ("sent", "rejected", "failed", "dropped", "broken")
+        }
+        yield "pass_through_alerts", "Raw alerts passed through, by outcome.", ("outcome",), passed
+
+
+def _of_subscribers(subscribers: "Subscribers", server: "GrpcServer | None") -> Iterator[Row]:
+    pairs = (
+        ("incident", "sent"),
+        ("incident", "dropped"),
+        ("alert", "sent"),
+        ("alert", "dropped"),
+        ("alert", "unreadable"),
+    )
+    given = {pair: float(subscribers.counts[pair]) for pair in pairs}
+    yield "grpc_messages", "Messages to gRPC subscribers, by kind and outcome.", ("kind", "outcome"), given
+    refused = {(why,): float(server.refused[why]) if server is not None else 0.0 for why in ("name", "loop", "full")}
+    yield "grpc_refused", "gRPC callers that were turned away, by reason.", ("reason",), refused
 
 
 def gauges(service: "Service") -> Iterator[Row]:
@@ -140,6 +162,8 @@ def gauges(service: "Service") -> Iterator[Row]:
     yield "state_trouble", "1 while the state file cannot be used.", (), {(): float(bool(service.outbox.trouble))}
     if service.http is not None:
         yield "http_connections", "Open connections.", (), {(): float(len(service.http.connections))}
+    if service.subscribers is not None:
+        yield "grpc_subscribers", "Streams of gRPC subscribers.", (), {(): float(len(service.subscribers))}
     if service.grpc is not None:
         yield "grpc_connected", "1 while Falco answers over gRPC.", (), {(): float(service.grpc.connected)}
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def of(settings: "Settings") -> Iterator[str]:
     """What is wrong with these settings, each with its path and remedy."""
     sinks = settings.sinks
-    if not (sinks.falcosidekick.url or sinks.stdout.enabled or sinks.file.path or sinks.webhook.url):
+    if not (
+        sinks.falcosidekick.url or sinks.stdout.enabled or sinks.file.path or sinks.webhook.url or sinks.grpc.address
+    ):
         yield (
             "sinks: no sink is set, incidents would go nowhere; set sinks.falcosidekick.url "
             "(FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL) or sinks.stdout.enabled"
@@ -29,6 +31,7 @@ def of(settings: "Settings") -> Iterator[str]:
         elif url and _is_own(url, settings.http):
             yield f"{path}: {url} is where this service takes its own alerts: they would run in a circle"
     yield from _source_mistakes(settings)
+    yield from _server_mistakes(settings)
 
 
 def _source_mistakes(settings: "Settings") -> Iterator[str]:
@@ -44,6 +47,37 @@ def _source_mistakes(settings: "Settings") -> Iterator[str]:
         yield "admin.port: is the same as http.port; alerts and administration need a port each"
     if grpc.enabled and not grpc.address.startswith("unix:") and not (grpc.ca and grpc.cert and grpc.key):
         yield "grpc.ca, grpc.cert, grpc.key: are all needed for a network address: Falco asks for a client certificate"
+
+
+def _server_mistakes(settings: "Settings") -> Iterator[str]:
+    served, where = settings.sinks.grpc, "sinks.grpc"
+    for name in ("keep", "queue", "max_subscribers"):
+        if getattr(served, name) < 1:
+            yield f"{where}.{name}: expected at least 1, got {getattr(served, name)}"
+    yield from access.tls_mistakes(served.tls, f"{where}.tls")
+    if settings.grpc.enabled and settings.grpc.address == served.address:
+        yield f"{where}.address: {served.address} is grpc.address too, where Falco is read: a circle"
+    host, _, port = served.address.rpartition(":")
+    if not served.address or served.address.startswith("unix:/"):
+        return
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        yield f"{where}.address: expected unix:///path or host:port, got {served.address!r}"
+    elif not (served.tls.cert and served.tls.client_ca):
+        yield from _open_port(host.strip("[]"), insecure=served.insecure)
+
+
+def _open_port(host: str, *, insecure: bool) -> Iterator[str]:
+    where = "sinks.grpc"
+    if not is_loopback(host):
+        yield (
+            f"{where}.address: {host!r} can be reached by others: {where}.tls.cert, key and client_ca are all needed, "
+            "or keep to unix:///path"
+        )
+    elif not insecure:
+        yield (
+            f"{where}.address: without {where}.tls (cert, key and client_ca) every process of the machine can read; "
+            f"use unix:///path, or say {where}.insecure: true"
+        )
 
 
 def _is_own(url: str, http: "HttpSource") -> bool:

@@ -231,6 +231,9 @@ class Notification(Struct, frozen=True, gc=False):
     triage: tuple[tuple[str, str], ...]
 
 
+GRPC_READER = "falco-correlator/source"
+"""How our gRPC source names itself, so that our own gRPC server can refuse it: alerts would run in a circle."""
+
 Message = Notification | Report
 """What sinks take."""
 

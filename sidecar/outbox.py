@@ -74,6 +74,10 @@ class Outbox:
             if send and (new is None or out.key in new):
                 delivery.put(out)
 
+    def decided(self, sink: str) -> dict[str, int]:
+        """When each notification for a sink was decided, in seconds, by its key."""
+        return self._safely(lambda state: state.decided(sink)) or {}
+
     def resume(self) -> None:
         """Hand over what was decided before the last stop and is not delivered yet."""
         for delivery in self._deliveries:

@@ -9,6 +9,7 @@ import logging
 import tenacity
 
 from sidecar.http_client import Client
+from sidecar.settings import Settings
 from sidecar.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,14 @@ class PassThroughQueue(WorkQueue[bytes]):
         if state.attempt_number == 1:
             error = state.outcome.exception() if state.outcome else None
             log.warning("pass-through is waiting for its receiver", extra={"error": str(error)})
+
+
+def pass_through(settings: Settings) -> PassThroughQueue | None:
+    """The queue that the settings ask for; only what came over http can go on unchanged."""
+    url = settings.pass_through.url or settings.sinks.falcosidekick.url
+    if settings.pass_through.mode == "none" or not url or not settings.http.enabled:
+        return None
+    return PassThroughQueue(url, settings.pass_through.queue)
 
 
 def _hung_up_for_good(state: tenacity.RetryCallState) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from sidecar import conditions, escape
+from sidecar import conditions, escape, lines
 from sidecar.conditions import NO_CASE
 from sidecar.errors import ConfigError
 from sidecar.model import RANK, Severity
@@ -143,8 +143,9 @@ class Case(Struct, frozen=True):
 class CorrelationRule:
     """A rule ready to run. `table[mask]` is the index of the case for a mask of groups, or NO_CASE."""
 
-    def __init__(self, written: RuleFile, table: bytes) -> None:
+    def __init__(self, written: RuleFile, table: bytes, where: str = "") -> None:
         self.written = written
+        self.where = where
         self.id = written.id
         self.name = written.name
         self.groups = tuple(written.groups)
@@ -201,7 +202,7 @@ def load(paths: Iterable[Path]) -> list[CorrelationRule]:
         try:
             rules.append(compiled(build(RuleFile, read_yaml(path), str(path)), str(path)))
         except ConfigError as error:
-            problems += str(error).splitlines()
+            problems += [lines.located(path, problem) for problem in error.problems]
     twice = sorted({rule.id for rule in rules if sum(rule.id == other.id for other in rules) > 1})
     problems += [f"two rule files have the id {name!r}: ids must be unique" for name in twice]
     if not rules and not problems:
@@ -217,7 +218,7 @@ def compiled(written: RuleFile, where: str) -> CorrelationRule:
     problems += _mistakes(written)
     if problems:
         raise ConfigError(where, problems)
-    rule = CorrelationRule(written, conditions.table(expressions, list(written.groups)))
+    rule = CorrelationRule(written, conditions.table(expressions, list(written.groups)), where)
     unreachable = [
         f"cases[{index}]: {case.name!r} can never be reached: an earlier case holds whenever it does"
         for index, case in enumerate(rule.cases)
@@ -276,7 +277,7 @@ def _group_mistakes(written: RuleFile) -> Iterator[str]:
 def _unknown_groups(written: RuleFile, names: list[str], path: str) -> Iterator[str]:
     for name in names:
         if name not in written.groups:
-            yield f"{path}: unknown group {name!r} (known: {', '.join(written.groups)})"
+            yield f"{path}: {conditions.unknown([name], list(written.groups))}"
 
 
 def _triage_mistakes(written: RuleFile) -> Iterator[str]:

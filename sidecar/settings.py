@@ -22,11 +22,13 @@ HIDDEN = "***"
 """In place of a secret where settings are shown."""
 
 
-class HttpTls(Struct, forbid_unknown_fields=True):
-    """TLS for alerts over http. The files are read anew when they change; open connections stay."""
+class ServerTls(Struct, forbid_unknown_fields=True):
+    """TLS of a port. The files are read anew when they change; open connections stay."""
 
     cert: str = ""
+    """The certificate, with those between it and its authority; PEM."""
     key: str = ""
+    """Its key, PEM."""
     client_ca: str = ""
     """Only clients with a certificate of this authority may speak (falco.yaml: http_output.mtls)."""
     allowed_names: list[str] = []
@@ -37,11 +39,12 @@ class HttpSource(Struct, forbid_unknown_fields=True):
     """Alerts over Falco's `http_output` (Falco >= 0.44; also older)."""
 
     enabled: bool = True
+    """Whether alerts are taken over HTTP."""
     host: str = "127.0.0.1"
     """Another address than loopback needs `tls.client_ca`, `secret_path` or `insecure`."""
     port: int = 2802
     """0 lets the system choose."""
-    tls: HttpTls = field(default_factory=HttpTls)
+    tls: ServerTls = field(default_factory=ServerTls)
     secret_path: str = ""
     """The only path that takes alerts, for example /4f1c...; every other is answered 404."""
     secret_path_file: str = ""
@@ -63,14 +66,19 @@ class GrpcSource(Struct, forbid_unknown_fields=True):
     """Alerts over Falco's gRPC output (Falco <= 0.43)."""
 
     enabled: bool = False
+    """Whether Falco's gRPC output is read."""
     address: str = "unix:///run/falco/falco.sock"
     """`unix:///path` or `host:port`; the latter needs the three certificate files."""
     ca: str = ""
+    """The authority of Falco's certificate, PEM."""
     cert: str = ""
+    """Our certificate for Falco, PEM."""
     key: str = ""
+    """Its key, PEM."""
     poll_min: Duration = lasting("20ms")
+    """How soon Falco is asked again while it has alerts."""
     poll_max: Duration = lasting("500ms")
-    """Falco is asked for alerts this often: at the shorter pace while there are some."""
+    """How late Falco is asked again while it has none; the pause doubles up to this."""
 
 
 class JournalSource(Struct, forbid_unknown_fields=True):
@@ -97,6 +105,7 @@ class StdoutSink(Struct, forbid_unknown_fields=True):
     """Incidents on standard output."""
 
     enabled: bool = False
+    """Whether incidents are printed."""
     format: Literal["json", "text"] = "json"
     """One JSON line each, or as a person reads them."""
 
@@ -107,20 +116,48 @@ class FalcosidekickSink(Struct, forbid_unknown_fields=True):
     url: str = ""
     """For example http://falcosidekick:2801; empty turns it off."""
     timeout: Duration = lasting("10s")
+    """How long an answer is waited for, before it is tried again."""
 
 
 class WebhookSink(Struct, forbid_unknown_fields=True):
     """Incidents to any HTTP endpoint, as the same JSON."""
 
     url: str = ""
+    """Where to; empty turns it off."""
     headers: dict[str, str] = {}
+    """Sent with each request, for example `Authorization`."""
     timeout: Duration = lasting("10s")
+    """How long an answer is waited for, before it is tried again."""
 
 
 class FileSink(Struct, forbid_unknown_fields=True):
     """Incidents appended to a file, one JSON line each."""
 
     path: str = ""
+    """The file; empty turns it off. It may be rotated away by renaming."""
+
+
+class GrpcSink(Struct, forbid_unknown_fields=True):
+    """Incidents to whoever subscribes: as `falco.outputs.service`, Falco's gRPC output, and as `correlator.v1`."""
+
+    address: str = ""
+    """`unix:///path` or `host:port` to listen on; empty turns it off."""
+    socket_for: Literal["owner", "group", "all"] = "owner"
+    """Who may connect to the unix socket: the mode is 0600, 0660 or 0666."""
+    tls: ServerTls = field(default_factory=ServerTls)
+    """For `host:port`: `cert`, `key` and `client_ca` are all needed."""
+    insecure: bool = False
+    """Serve a loopback port without TLS: every process of the machine may read then."""
+    alerts: Literal["none", "others", "all"] = "none"
+    """Raw alerts too, to subscribers of `falco.outputs.service`; `others` leaves out our own `webrce_` detections."""
+    keep: int = 200
+    """Notifications that are kept in memory for those who come or come back."""
+    replay: Duration = lasting("1h")
+    """How old a kept notification may be to be given to a new subscriber, who then sees some of them again."""
+    queue: int = 1_000
+    """Incidents, and raw alerts, held for each subscriber; beyond it his oldest are dropped, and counted."""
+    max_subscribers: int = 32
+    """Streams at the same time; further ones are refused."""
 
 
 class Sinks(Struct, forbid_unknown_fields=True):
@@ -130,6 +167,7 @@ class Sinks(Struct, forbid_unknown_fields=True):
     stdout: StdoutSink = field(default_factory=StdoutSink)
     file: FileSink = field(default_factory=FileSink)
     webhook: WebhookSink = field(default_factory=WebhookSink)
+    grpc: GrpcSink = field(default_factory=GrpcSink)
     queue: int = 1_000
     """Notifications held for each sink while it is away."""
 
@@ -138,15 +176,20 @@ class Admin(Struct, forbid_unknown_fields=True):
     """`/healthz`, `/readyz` and `/metrics`, on a port that never takes alerts, so it may be opened to probes."""
 
     enabled: bool = True
+    """Whether there is such a port."""
     host: str = "127.0.0.1"
+    """The address to listen on; `0.0.0.0` for probes and Prometheus."""
     port: int = 2812
+    """0 lets the system choose."""
 
 
 class CanarySettings(Struct, forbid_unknown_fields=True):
     """A marker process that Falco must see; `falco_rules/canary_rules.yaml` has the rules for it."""
 
     enabled: bool = False
+    """Whether the marker process is started. If it is not seen, the report *Correlator degraded* names the cause."""
     every: Duration = lasting("60s")
+    """How often."""
 
 
 class StateFile(Struct, forbid_unknown_fields=True):
@@ -184,6 +227,7 @@ class Settings(Struct, forbid_unknown_fields=True):
     settle: Duration = lasting("5ms")
     """How long a notification waits for the other alerts of the same kernel event."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Logs are lines of JSON on standard error."""
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Settings:

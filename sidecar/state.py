@@ -120,6 +120,10 @@ class State:
         )
         return [Decided(*row) for row in rows.fetchall()]
 
+    def decided(self, sink: str) -> dict[str, int]:
+        """When each notification for a sink was decided, in seconds, by its key."""
+        return dict(self._db.execute("SELECT key, at FROM outbox WHERE sink = ?", (sink,)).fetchall())
+
     def delivered(self, key: str) -> None:
         """Note that the sink took it."""
         self._db.execute("UPDATE outbox SET done = ? WHERE key = ?", (int(self._wall()), key))

@@ -14,12 +14,13 @@ import falcosidekick
 import hypothesis
 import pytest
 
-from sidecar.app import Service, make_sinks, make_state
+from sidecar.app import Service, make_state
 from sidecar.model import Message, Notification
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, AlertSpec, CorrelationRule, load
 from sidecar.schema import Duration, build
 from sidecar.settings import Settings
+from sidecar.sinks.choice import make_sinks
 from sidecar.story import alerts
 
 hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)

@@ -6,6 +6,7 @@ second.
 """
 
 import asyncio
+import contextlib
 import io
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from sidecar.rules import SHIPPED, RuleFile, compiled, load
 from sidecar.schema import build, parse_yaml
 from sidecar.settings import HttpSource, Settings, to_yaml
 from sidecar.settings import load as load_settings
+from sidecar.sinks import wire
 from sidecar.sources.grpc import take
 
 RULES = load([SHIPPED / "correlation"])
@@ -138,6 +140,8 @@ def protobuf(data: bytes) -> None:
     pipeline = _fresh()
     for message in data.split(b"\n####\n")[:50]:
         _counted(pipeline, lambda message=message: take(pipeline, [message]))  # type: ignore[misc]
+        with contextlib.suppress(ValueError):
+            wire.mended(message)
 
 
 def files(data: bytes) -> None:

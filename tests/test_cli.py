@@ -246,6 +246,14 @@ def test_run_stops_within_five_seconds_while_its_sink_is_dead(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_grpc_socket_without_its_directory_exits_1_with_the_remedy(tmp_path: Path) -> None:
+    address = f"unix://{tmp_path}/missing/grpc.sock"
+    done = ran("run", environment={"FALCO_CORRELATOR_SINKS__GRPC__ADDRESS": address})
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"cannot listen: {address}: there is no directory {tmp_path}/missing; create it" in done.stderr
+
+
 def test_a_taken_port_exits_1_with_the_remedy(tmp_path: Path) -> None:
     started = Started(tmp_path)
     taken = str(started.ready["http_port"])

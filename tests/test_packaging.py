@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PROTO = Path("falco/outputs.proto")
+PROTOS = ("falco/outputs.proto", "correlator/v1/incidents.proto")
 
 
 @pytest.mark.slow
@@ -40,12 +40,16 @@ def test_the_generated_protobuf_code_is_current(tmp_path: Path) -> None:
         f"-I{includes}",
         f"--python_out={tmp_path}",
         f"--pyi_out={tmp_path}",
-        str(PROTO),
+        *PROTOS,
     ]
     assert protoc.main(arguments) == 0
 
-    for made in (tmp_path / "falco").iterdir():
-        assert made.read_text() == (ROOT / "sidecar" / "_proto" / "falco" / made.name).read_text(), "run: make proto"
+    made = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(made) == 4
+    for path in made:
+        assert path.read_text() == (ROOT / "sidecar" / "_proto" / path.relative_to(tmp_path)).read_text(), (
+            "run: make proto"
+        )
 
 
 def test_the_field_numbers_are_falcos() -> None:

@@ -18,9 +18,10 @@ import tenacity
 from google.protobuf.message import DecodeError
 
 from sidecar._proto.falco import outputs_pb2
+from sidecar.classify import Verdict
 from sidecar.decode import KEYS, from_strings
 from sidecar.errors import AlertError
-from sidecar.model import Alert, Message
+from sidecar.model import GRPC_READER, Alert, Message
 from sidecar.pipeline import Pipeline
 from sidecar.settings import GrpcSource
 
@@ -33,6 +34,7 @@ _INTERNAL = 2
 _OPTIONS = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
+    ("grpc.primary_user_agent", GRPC_READER),
 )
 
 
@@ -185,12 +187,17 @@ def _as_it_is(data: bytes) -> bytes:
     return data
 
 
-def take(pipeline: Pipeline, messages: Sequence[bytes]) -> list[Message]:
+def take(
+    pipeline: Pipeline, messages: Sequence[bytes], seen: Callable[[Verdict, bytes], None] | None = None
+) -> list[Message]:
     """Feed the messages of one poll; what is wrong with one is counted and does not touch the others."""
     due: list[Message] = []
     for message in messages:
         try:
-            due += pipeline.feed(GrpcEnvelope(message))[1]
+            verdict, messages_due = pipeline.feed(GrpcEnvelope(message))
+            due += messages_due
+            if seen is not None:
+                seen(verdict, message)
         except AlertError as error:
             pipeline.refuse(error.reason)
         except Exception:  # a bug must cost one alert, not the stream

@@ -1,0 +1,52 @@
+"""Whether the gRPC server will be able to listen, asked before it tries.
+
+grpc itself would take a socket file away from a living server, and says "failed to bind" of everything. It is not
+imported here, so that the command can ask before the service starts.
+"""
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+
+
+def check(address: str) -> None:
+    """Raise OSError if nobody could listen here; a socket file that a dead server left is removed."""
+    if not address.startswith("unix:"):
+        _try_port(address)
+        return
+    path = socket_path(address)
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OSError(f"{address}: there is no directory {folder}; create it, or mount one there")
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"{address}: the directory {folder} cannot be written by user id {os.geteuid()}")
+    if path.exists() and not path.is_socket():
+        raise OSError(f"{address}: there is a file that is no socket; move it away")
+    if path.exists() and _is_alive(path):
+        raise OSError(f"{address}: another process serves it")
+    path.unlink(missing_ok=True)
+
+
+def _is_alive(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+        probe.connect(str(path))
+        return True
+    return False
+
+
+def _try_port(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            raise OSError(f"{address}: {error.strerror or error}") from None
+
+
+def socket_path(address: str) -> Path:
+    """The file of `unix:///path` or `unix:/path`."""
+    rest = address.removeprefix("unix:")
+    return Path(rest.removeprefix("//") if rest.startswith("//") else rest)
