@@ -212,7 +212,8 @@ def version() -> None:
 def _rules(paths: list[Path]) -> "list[CorrelationRule]":
     from sidecar.rules import SHIPPED, load  # noqa: PLC0415
 
-    return load(paths or [SHIPPED / "correlation"])
+    shipped = Path("shipped")
+    return load([SHIPPED / "correlation" if path == shipped else path for path in paths or [shipped]])
 
 
 def _environment() -> dict[str, str]:
