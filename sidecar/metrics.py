@@ -56,7 +56,7 @@ Row = tuple[str, str, tuple[str, ...], Mapping[Any, float]]
 def counters(service: "Service") -> Iterator[Row]:
     """Everything that only grows: name, help, label names, value by label values."""
     pipeline = service.pipeline
-    yield "alerts_received", "Alerts that came in, by source.", ("source",), _by(service.received)
+    yield "alerts_received", "Alerts that came in, by source.", ("source",), _by(_received(service))
     reasons = {(reason,): float(pipeline.reasons[reason]) for reason in REASONS}
     yield "alerts_odd", "Alerts that were not correlated, or were odd, by reason.", ("reason",), reasons
     signs = {(sign,): float(pipeline.of_falco[sign]) for sign in ("heartbeats", "drops")}
@@ -89,6 +89,12 @@ def counters(service: "Service") -> Iterator[Row]:
     shed = {(name,): float(budget.shrunk) for name, budget in pipeline.containers.budgets.items()}
     yield "memory_shed", "What was given up because all containers together held too much.", ("what",), shed
     yield "containers_evicted", "Containers forgotten under pressure.", (), {(): pipeline.containers.evicted}
+
+
+def _received(service: "Service") -> dict[str, int]:
+    """Of every source that is on: one that has brought nothing yet must be seen to bring nothing."""
+    on = {"http": service.http, "grpc": service.grpc, "journal": service.settings.journal.path}
+    return {name: service.received[name] for name, source in on.items() if source}
 
 
 def gauges(service: "Service") -> Iterator[Row]:

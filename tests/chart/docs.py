@@ -15,10 +15,18 @@ CHART = ROOT / "charts" / "falco-correlator"
 TABLE = re.compile(r"(<!-- values: made by `make docs` -->\n).*(<!-- end of values -->)", re.DOTALL)
 
 OWN = (
-    "http.enabled http.host http.port http.tls http.secret_path http.secret_path_file http.insecure "
-    "grpc.enabled grpc.address grpc.ca grpc.cert grpc.key pass_through.mode sinks.falcosidekick.url "
-    "admin state.path canary redaction rules"
-).split()
+    *(
+        "http.enabled",
+        "http.host",
+        "http.port",
+        "http.tls",
+        "http.secret_path",
+        "http.secret_path_file",
+        "http.insecure",
+    ),
+    *("grpc.enabled", "grpc.address", "grpc.ca", "grpc.cert", "grpc.key", "pass_through.mode"),
+    *("sinks.falcosidekick.url", "admin", "state.path", "canary", "redaction", "rules"),
+)
 """Settings that have a value of their own, or that are secret: refused below `config`."""
 
 

@@ -3,7 +3,6 @@
 import base64
 import re
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ def snapshot(major: int, name: str) -> str:
     for each in (each for each in yaml.safe_load_all(text(major, name)) if each):
         _shorten(each)
         found.append(each)
-    found.sort(key=lambda each: (each["kind"], each["metadata"]["namespace"] if "namespace" in each["metadata"] else "", each["metadata"]["name"]))
+    found.sort(key=lambda each: (each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]))
     return yaml.safe_dump_all(found, sort_keys=True, width=120)
 
 
@@ -114,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -21,7 +21,15 @@ def upgraded(major: int, secrets: dict[str, dict[str, str]], *sets: str) -> list
     """The Secrets that are rendered where helm can look into a cluster that has these."""
     options = [part for each in sets for part in ("--set", each)]
     with kube_api.running(secrets) as api:
-        command = ("template", "falco-correlator", str(CHART), "--namespace", "falco", "--dry-run=server", "--disable-openapi-validation")
+        command = (
+            "template",
+            "falco-correlator",
+            str(CHART),
+            "--namespace",
+            "falco",
+            "--dry-run=server",
+            "--disable-openapi-validation",
+        )
         text = call(major, *command, "--is-upgrade", "--kube-apiserver", api, *options)
     return [each for each in yaml.safe_load_all(text) if each and each["kind"] == "Secret"]
 
@@ -66,7 +74,9 @@ def test_a_path_given_by_value_is_taken_and_its_change_restarts_the_pods() -> No
     one_path, other = ("secretPath.value=/0123456789abcdef", "secretPath.value=/fedcba9876543210")
 
     assert path(one("Secret", "default", one_path)) == "/0123456789abcdef"
-    checksums = [pod("default", value)["metadata"]["annotations"]["checksum/secret-path"] for value in (one_path, other)]
+    checksums = [
+        pod("default", value)["metadata"]["annotations"]["checksum/secret-path"] for value in (one_path, other)
+    ]
     assert checksums[0] != checksums[1]
 
 

@@ -262,7 +262,7 @@ def test_the_notes_print_the_command_and_no_secret() -> None:
     assert "change these lines" not in said
     assert (
         'echo "http://falco-correlator.falco.svc:2802$(kubectl get secret -n falco falco-correlator-secret-path '
-        "-o go-template='{{index .data \"secret-path\" | base64decode}}')\"" in said
+        '-o go-template=\'{{index .data "secret-path" | base64decode}}\')"' in said
     )
     assert "set secretPath.existingSecret" in said
     assert "helm test falco-correlator -n falco --logs" in said

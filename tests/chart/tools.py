@@ -91,7 +91,7 @@ def _pip(python: str, *arguments: str) -> None:
     command = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Unreachable(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}")
+        raise Unreachable((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1])
 
 
 def main() -> None:
