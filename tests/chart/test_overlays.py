@@ -15,6 +15,7 @@ from sidecar.doctor import examine
 
 OVERLAYS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CHART / "overlays").glob("*.yaml"))}
 MODES = {"falco-0.44": "http", "falco-0.43": "grpc", "falco-sidecar": "http"}
+WITH_TAP = pytest.mark.parametrize("name", [*MODES, "falco-tap"])
 
 
 def of_falco(version: str) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def test_doctor_finds_nothing_to_mend(name: str, tmp_path: Path) -> None:
     assert examine(file, None) == (MODES[name], [])
 
 
-@pytest.mark.parametrize("name", MODES)
+@WITH_TAP
 def test_an_overlay_asks_for_the_same_as_our_files_for_falco(name: str) -> None:
     ours = of_falco("0.43" if name == "falco-0.43" else "0.44")
     falco = OVERLAYS[name]["falco"]
@@ -42,7 +43,7 @@ def test_an_overlay_asks_for_the_same_as_our_files_for_falco(name: str) -> None:
         assert falco.get(key) == ours.get(key)
 
 
-@pytest.mark.parametrize("name", MODES)
+@WITH_TAP
 def test_falco_loads_our_rules_beside_its_own_from_what_our_chart_makes(name: str) -> None:
     overlay = OVERLAYS[name]
     mounts = {mount["mountPath"]: mount["name"] for mount in overlay["mounts"]["volumeMounts"]}
@@ -55,7 +56,7 @@ def test_falco_loads_our_rules_beside_its_own_from_what_our_chart_makes(name: st
         "/etc/falco-correlator/rules",
     ]
     assert volumes[mounts["/etc/falco-correlator/rules"]]["configMap"]["name"] == "falco-correlator-rules"
-    if name != "falco-0.43":
+    if name in ("falco-0.44", "falco-sidecar"):
         assert overlay["falco"]["config_files"] == ["/etc/falco/config.d", "/etc/falco-correlator/config.d"]
         assert volumes[mounts["/etc/falco-correlator/config.d"]]["configMap"]["name"] == "falco-correlator-falco-config"
 
@@ -73,6 +74,7 @@ def test_the_objects_that_the_overlays_mount_are_those_that_the_chart_makes() ->
         "falco-0.44": names("default", "ConfigMap"),
         "falco-0.43": names("grpc", "ConfigMap"),
         "falco-sidecar": names("sidecar", "ConfigMap"),
+        "falco-tap": names("tap", "ConfigMap"),
     }
     for name, overlay in OVERLAYS.items():
         wanted = {each["configMap"]["name"] for each in overlay["mounts"]["volumes"] if "configMap" in each}
@@ -95,6 +97,17 @@ def test_the_address_in_the_overlay_is_that_of_the_chart(values: str, overlay: s
         yaml.safe_load(made["data"]["falco-correlator.yaml"])["http_output"]
         == OVERLAYS[overlay]["falco"]["http_output"]
     )
+
+
+@pytest.mark.slow
+def test_falcosidekick_gets_the_address_of_the_chart_with_the_secret_path_in_its_environment() -> None:
+    path, address = OVERLAYS["falco-tap"]["falcosidekick"]["config"]["extraEnv"]
+
+    wanted = path["valueFrom"]["secretKeyRef"]
+    assert wanted["key"] in one("Secret", "tap")["data"]
+    assert wanted["name"] == one("Secret", "tap")["metadata"]["name"]
+    assert address["name"] == "WEBHOOK_ADDRESS"
+    assert address["value"] == "http://falco-correlator.falco.svc:2802$(FALCO_CORRELATOR_PATH)"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -272,5 +273,22 @@ def test_correlation_rules_of_ones_own_are_loaded_beside_the_shipped(
     done = subprocess.run(check, env=node.environment(container), capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
-    assert "web-application-rce" in done.stdout or "web_application_rce" in done.stdout
-    assert "mining" in done.stdout
+    assert "web-application-rce: ok" in done.stdout
+    assert "crypto-mining: ok" in done.stdout
+
+
+def test_the_directory_on_the_node_is_given_to_the_service_once(tmp_path: Path) -> None:
+    user = 65532 if os.getuid() == 0 else os.getuid()
+    options = (f"podSecurityContext.runAsUser={user}",)
+    template, _ = workload("http-state-on-node", options)
+    container = template["initContainers"][0]
+    node = Node(tmp_path, objects("http-state-on-node", *options))
+    node.mount(template, container)
+    command = [sys.executable, *node.command(container)[1:]]
+
+    for _ in range(2):
+        subprocess.run(command, check=True, capture_output=True)
+
+    assert node.paths["/state"].stat().st_uid == user
+    if user == 65532:
+        assert node.paths["/state"].stat().st_mode & 0o777 == 0o700

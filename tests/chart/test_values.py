@@ -272,10 +272,10 @@ def test_the_notes_print_the_command_and_no_secret() -> None:
 def test_the_notes_name_the_lines_of_the_overlay_that_other_names_change() -> None:
     said = notes("http-existing-secrets", release="edge")
 
-    assert "{name: falco-correlator-rules}         -> edge-falco-correlator-rules" in said
-    assert "{name: falco-correlator-falco-config}  -> edge-falco-correlator-falco-config" in said
-    assert "-> {name: correlator-path, key: path}" in said
-    assert "{secretName: falco-correlator-falco-client}  -> falco-client-tls" in said
+    assert "{name: falco-correlator-rules}  ->  {name: edge-falco-correlator-rules}" in said
+    assert "{name: falco-correlator-falco-config}  ->  {name: edge-falco-correlator-falco-config}" in said
+    assert "->  {name: correlator-path, key: path}" in said
+    assert "{secretName: falco-correlator-falco-client}  ->  {secretName: falco-client-tls}" in said
 
 
 @pytest.mark.slow
@@ -285,8 +285,8 @@ def test_the_notes_name_the_lines_of_the_overlay_that_other_names_change() -> No
         ("grpc", "overlays/falco-0.43.yaml"),
         ("grpc", "must be the only gRPC reader"),
         ("sidecar", "overlays/falco-sidecar.yaml"),
-        ("tap", "    webhook:"),
-        ("tap", 'minimumpriority: ""'),
+        ("tap", "overlays/falco-tap.yaml"),
+        ("tap", "(webhook.address):\n\n  echo"),
         ("http-insecure", "only the NetworkPolicy keeps forged alerts out"),
         ("http-insecure", "http://falco-correlator.falco.svc:2802/\n"),
         ("http-insecure", "nobody will notice"),

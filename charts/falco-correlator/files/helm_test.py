@@ -10,6 +10,7 @@ import ssl
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def main() -> None:
     """Exit with a sentence unless the correlator does what it is for."""
     if os.environ.get("ALERTS_URL"):
         before = _until(lambda: _metric('notifications_total{severity="critical"}'), lambda _: True)
-        _until(_post_all, lambda sent: sent)
+        _until(_post_all, bool)
         _until(lambda: _metric('notifications_total{severity="critical"}'), lambda now: now > before)
         _say("four alerts became one critical incident")
     else:
@@ -30,15 +31,15 @@ def main() -> None:
         _say("Falco answers over gRPC")
 
 
-def _until(look, enough):  # noqa: ANN001, ANN202 - the standard library has no word for it that Python 3.11 reads shorter
+def _until(look: Callable[[], float], enough: Callable[[float], bool]) -> float:
     """What `look` gives once that is enough; the correlator may still be starting."""
-    last: object = None
+    last: float | OSError | None = None
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         try:
-            last = look()
-            if enough(last):
-                return last
+            last = found = look()
+            if enough(found):
+                return found
         except OSError as error:
             last = error
         time.sleep(0.2)
