@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import signal
 import socket
 import time
 from collections import Counter
@@ -16,13 +14,13 @@ import msgspec
 from sidecar import metrics, sockets
 from sidecar.admin import AdminListener
 from sidecar.canary import Canary, Traffic
-from sidecar.classify import Verdict
+from sidecar.classify import NOTHING, Verdict
 from sidecar.delivery import Delivery
 from sidecar.health import Health, degraded
 from sidecar.model import Alert, Message, Notification
 from sidecar.outbox import Outbox
 from sidecar.passthrough import PassThroughQueue
-from sidecar.pipeline import NOTHING, Pipeline
+from sidecar.pipeline import Pipeline
 from sidecar.redact import Redactor
 from sidecar.rules import CorrelationRule
 from sidecar.settings import Settings
@@ -81,7 +79,7 @@ class Service:
     @property
     def folded(self) -> int:
         """Contexts folded under pressure, in the containers that are remembered."""
-        return sum(container.folded for container in self.pipeline.containers)
+        return sum(container.contexts.folded for container in self.pipeline.containers)
 
     async def start(self) -> None:
         """Open ports and connections; the listening ports are in `http_port` and `admin_port` then."""
@@ -146,14 +144,17 @@ class Service:
 
     def _restore(self, state: State) -> None:
         """Play again what was remembered; whatever it decides was decided before, or is decided now."""
-        began, count, due = time.monotonic(), 0, []
+        began, count = time.monotonic(), 0
         for name, body in state.recall():
-            due += self.pipeline.restore(name, msgspec.json.decode(body, type=Alert))
+            self._decide_again(self.pipeline.restore(name, msgspec.json.decode(body, type=Alert)))
             count += 1
-        due += self.pipeline.settle()
-        self.outbox.decide([message for message in due if isinstance(message, Notification)], send=False)
+        self._decide_again(self.pipeline.settle())
         self.outbox.resume()
         log.info("restored", extra={"alerts": count, "seconds": round(time.monotonic() - began, 3)})
+
+    def _decide_again(self, due: Sequence[Message]) -> None:
+        if notes := [message for message in due if isinstance(message, Notification)]:
+            self.outbox.decide(notes, send=False)
 
     async def drained(self) -> None:
         """Wait until everything that was decided is delivered."""
@@ -271,30 +272,3 @@ def make_state(settings: Settings) -> State | None:
     except DiskError as error:
         log.error("the state file cannot be used, going on in memory", extra={"error": str(error)})  # noqa: TRY400
         return None
-
-
-async def serve(service: Service) -> None:
-    """Run a service until SIGTERM or SIGINT. Raises OSError if a port cannot be had."""
-    stop = stop_on_signals()
-    await service.start()
-    orphaned = asyncio.create_task(_stop_when_orphaned(stop))
-    await stop.wait()
-    orphaned.cancel()
-    await service.stop()
-
-
-async def _stop_when_orphaned(stop: asyncio.Event) -> None:
-    """A worker does not outlive its supervisor: it would hold the ports that the next one wants."""
-    parent = os.getppid()
-    while sockets.INHERITED in os.environ:
-        await asyncio.sleep(1)
-        if os.getppid() != parent:
-            stop.set()
-
-
-def stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    return stop

@@ -20,14 +20,10 @@ class Correlator:
 
     def __init__(self, rules: Sequence[CorrelationRule]) -> None:
         self._rules = rules
-        self._unsettled: dict[str, Placed] = {}
+        self.unsettled: dict[str, Placed] = {}
+        """By incident: what waits for its event to be complete."""
         self._event: tuple[object, ...] = ()
         self.opened = 0
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether a notification waits for its event to be complete."""
-        return bool(self._unsettled)
 
     def take(self, placed: Iterable[Placed], event: tuple[object, ...]) -> list[Notification]:
         """Add detections; `event` identifies the kernel event that brought them. Returns what is due now."""
@@ -39,14 +35,14 @@ class Correlator:
 
     def settle(self, event: tuple[object, ...] = ()) -> list[Notification]:
         """The notifications that wait, unless `event` (host, time, pid if known) is still the one they came with."""
-        if not self._unsettled or (event and event == self._event[: len(event)]):
+        if not self.unsettled or (event and event == self._event[: len(event)]):
             return []
-        waiting, self._unsettled = self._unsettled, {}
+        waiting, self.unsettled = self.unsettled, {}
         return [note for one in waiting.values() if (note := self._escalated(one)) is not None]
 
     def _add(self, placed: Placed) -> None:
         rule, context, detection = self._rules[placed.rule], placed.context, placed.detection
-        context.add(detection, window=rule.window, anchoring=rule.anchoring)
+        placed.container.detections += context.add(detection, window=rule.window, anchoring=rule.anchoring)
         incident = context.incident
         if incident is not None and _is_over(incident, detection.time, rule):
             incident = None
@@ -60,7 +56,7 @@ class Correlator:
         elif case >= 0:
             incident = context.incident = self._opened(placed, case)
         if incident is not None and rule.cases[incident.case].rank > incident.rank:
-            self._unsettled[incident.id] = placed
+            self.unsettled[incident.id] = placed
 
     def _opened(self, placed: Placed, case: int) -> Incident:
         context, rule = placed.context, self._rules[placed.rule]

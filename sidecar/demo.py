@@ -1,7 +1,8 @@
 """The main job on its embedded default: the service on loopback, and a recorded attack played at its real HTTP port."""
 
-from sidecar.app import Service, stop_on_signals
+from sidecar.app import Service
 from sidecar.http_client import Client
+from sidecar.lifetime import stop_on_signals
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, CorrelationRule
 from sidecar.settings import Settings
