@@ -164,7 +164,7 @@ def test_every_object_of_the_schema_refuses_unknown_keys() -> None:
         ("tolerations[0].effekt=NoSchedule", "effekt"),
         ("networkPolicy.extraEgress[0].too=a", "too"),
         ("extraEnv[0].value=a", "name"),
-        ("rules.rulesfileCR.priority=100", "priority"),
+        ("rules.rulesfileCR.priority=99", "priority"),
     ],
 )
 def test_a_wrong_value_is_named(major: int, wrong: str, word: str) -> None:
@@ -294,3 +294,15 @@ def test_the_notes_name_the_lines_of_the_overlay_that_other_names_change() -> No
 )
 def test_the_notes_of_a_mode(name: str, line: str) -> None:
     assert line in notes(name)
+
+
+@pytest.mark.slow
+def test_the_falco_operator_gets_the_same_rules_and_the_local_ones_last() -> None:
+    made = {
+        each["metadata"]["name"]: each["spec"] for each in objects("http-state-on-node") if each["kind"] == "Rulesfile"
+    }
+    texts = [(ROOT / "falco_rules" / name).read_text() for name in ("canary_rules.yaml", "web_rce_rules.yaml")]
+    local = yaml.safe_load((CHART / "ci" / "http-state-on-node-values.yaml").read_text())["rules"]["local"]
+
+    assert [spec["inlineRules"] for spec in made.values()] == [yaml.safe_load(text) for text in (*texts, local)]
+    assert [spec["priority"] for spec in made.values()] == [50, 50, 51]
