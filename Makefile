@@ -4,12 +4,12 @@ BIN := .venv/bin
 RUN := .venv/.run
 DEV := .venv/.dev
 
-.PHONY: run test quick check fix coverage fuzz proto e2e docs soak bench wheels image clean
+.PHONY: run test quick check fix coverage fuzz proto e2e docs soak bench wheels image snapshots chart-tools clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
 
-test: $(DEV) ## Every test
+test: $(DEV) chart-tools ## Every test
 	$(BIN)/pytest -n 2 -q
 
 quick: $(DEV) ## The tests without servers and processes, in seconds
@@ -46,9 +46,16 @@ proto: $(DEV) ## Make sidecar/_proto anew from proto/
 e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [BESIDE=rules.yaml] [RECORD=file]
 	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(foreach file,$(BESIDE),--beside $(file)) $(if $(RECORD),--record $(RECORD))
 
-docs: $(DEV) ## Make the pages of docs/ that are made from the code anew
+docs: $(DEV) ## Make anew what is made from the code: pages of docs/, the chart's table of values and its schema of `config`
 	PYTHONPATH=tests $(BIN)/python -m falco.docs > docs/detections.md
 	PYTHONPATH=tests $(BIN)/python -m reference
+	PYTHONPATH=tests $(BIN)/python -m chart.docs
+
+snapshots: $(DEV) ## Make the snapshots of the rendered chart anew, to be reviewed as a diff
+	PYTHONPATH=tests $(BIN)/python -m chart.rendering
+
+chart-tools: $(DEV) ## Helm 3 and 4, checkov and kubernetes-validate, once, into ~/.cache/falco-correlator
+	$(BIN)/python tests/chart/tools.py
 
 soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less than ten minutes
 	$(BIN)/python tests/soak.py $(if $(SHORT),--short)

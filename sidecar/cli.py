@@ -261,7 +261,8 @@ def _opened(settings: "Settings") -> "dict[str, socket.socket]":
 def _rules(paths: list[Path]) -> "list[CorrelationRule]":
     from sidecar.rules import SHIPPED, load  # noqa: PLC0415
 
-    return load(paths or [SHIPPED / "correlation"])
+    shipped = Path("shipped")
+    return load([SHIPPED / "correlation" if path == shipped else path for path in paths or [shipped]])
 
 
 def _environment() -> dict[str, str]:

@@ -223,7 +223,7 @@ class Settings(Struct, forbid_unknown_fields=True):
     supervisor: bool = True
     """Whether a parent process holds the ports and starts the service again when it dies, so that Falco only waits."""
     rules: list[str] = []
-    """Correlation rule files or folders; empty means the rules that ship with the service."""
+    """Correlation rule files or folders; `shipped` names the rules that ship with the service, and empty means them."""
     settle: Duration = lasting("5ms")
     """How long a notification waits for the other alerts of the same kernel event."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

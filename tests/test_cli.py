@@ -286,3 +286,12 @@ def test_the_demo_ends_with_one_critical_incident_as_a_person_reads_it() -> None
     assert done.returncode == 0, done.stderr
     for words in ("CRITICAL", "Full Web Application Compromise", "Timeline", "Next steps", "1 incident."):
         assert words in done.stdout
+
+
+def test_shipped_among_the_rules_names_those_of_the_service(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"sinks: {{stdout: {{enabled: true}}}}\nrules: [shipped, {DATA / 'crypto_mining.yaml'}]\n")
+
+    told = ran("check", "--config", settings).stdout
+
+    assert [line.partition(":")[0] for line in told.splitlines()[1:]] == ["web-application-rce", "crypto-mining"]
