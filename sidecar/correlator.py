@@ -22,6 +22,8 @@ class Correlator:
         self._rules = rules
         self._unsettled: dict[str, Placed] = {}
         self._event: tuple[object, ...] = ()
+        self.changed: dict[str, Placed] | None = None
+        """If somebody asks `news`: the newest evidence of each incident that got some since."""
         self.opened = 0
 
     @property
@@ -44,6 +46,23 @@ class Correlator:
         waiting, self._unsettled = self._unsettled, {}
         return [note for one in waiting.values() if (note := self._escalated(one)) is not None]
 
+    def news(self, most: int, prefix: str = "") -> list[Notification]:
+        """Incidents that got evidence since this was last asked, at most so many, as they are now. Sinks get none.
+
+        Those whose id begins with `prefix` come first.
+        """
+        found: list[Notification] = []
+        names = [*self.changed] if self.changed else []
+        wanted = [name for name in names if prefix and name.startswith(prefix)]
+        for name in [*wanted, *names][:most]:
+            placed = self.changed.pop(name, None) if self.changed else None
+            if placed is None:
+                continue
+            incident = placed.context.incident
+            if incident is not None and incident.id == name and name not in self._unsettled:
+                found.append(notification(placed, self._rules[placed.rule], incident, incident.severity))
+        return found
+
     def _add(self, placed: Placed) -> None:
         rule, context, detection = self._rules[placed.rule], placed.context, placed.detection
         context.add(detection, window=rule.window, anchoring=rule.anchoring)
@@ -57,6 +76,8 @@ class Correlator:
             incident.last = max(incident.last, detection.time)
             if 0 <= case < incident.case:
                 incident.case = case
+            if self.changed is not None:
+                self.changed[incident.id] = placed
         elif case >= 0:
             incident = context.incident = self._opened(placed, case)
         if incident is not None and rule.cases[incident.case].rank > incident.rank:
