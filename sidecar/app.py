@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import signal
 import socket
 import time
 from collections import Counter
@@ -19,6 +17,8 @@ from sidecar.canary import Canary, Traffic
 from sidecar.classify import Verdict
 from sidecar.delivery import Delivery
 from sidecar.health import Health, degraded
+from sidecar.http_server import Request, Response
+from sidecar.incidents import Incidents
 from sidecar.model import Alert, Message, Notification
 from sidecar.outbox import Outbox
 from sidecar.passthrough import PassThroughQueue
@@ -74,7 +74,10 @@ class Service:
                 report=lambda report: self._notify([report]),
             )
         self._listening = listening or {}
-        self._admin = AdminListener(not_ready=self._not_ready, metrics=lambda: metrics.exposition(self))
+        self.incidents = Incidents(self.pipeline, self.outbox)
+        self._admin = AdminListener(
+            not_ready=self._not_ready, metrics=lambda: metrics.exposition(self), pages=self._page
+        )
         self._settling: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -98,6 +101,7 @@ class Service:
         if self.http is not None:
             self.http_port = await self.http.start(listening["http"])
         self._start_readers()
+        self.incidents.start()
         self._tell_of_the_state()
         log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
 
@@ -136,6 +140,7 @@ class Service:
         if self.journal is not None:
             await self.journal.stop()
         self._settle()
+        self.incidents.stop()
         stops = [delivery.stop(GRACE) for delivery in self.deliveries]
         stops += [self.pass_through.stop(GRACE)] if self.pass_through is not None else []
         await asyncio.gather(*stops)
@@ -225,6 +230,15 @@ class Service:
         refused = sum(self.http.connections.refused.values()) if self.http is not None else 0
         return Traffic(self.pipeline.received, self.pipeline.reasons["text_mode"], refused)
 
+    def _page(self, request: Request) -> Response | None:
+        from sidecar.api import answer  # noqa: PLC0415 - pages cost 6 MB that a service nobody looks at need not pay
+
+        try:
+            return answer(request, self.incidents, self.settings.admin)
+        except Exception:  # a bug must cost one answer, and be told
+            log.exception("an incident page could not be made")
+            return Response("500 Internal Server Error", b"a bug; the log has it\n")
+
     def _not_ready(self) -> str:
         if self.grpc is not None and not self.grpc.connected and self.http is None:
             return "Falco's gRPC output does not answer"
@@ -271,30 +285,3 @@ def make_state(settings: Settings) -> State | None:
     except DiskError as error:
         log.error("the state file cannot be used, going on in memory", extra={"error": str(error)})  # noqa: TRY400
         return None
-
-
-async def serve(service: Service) -> None:
-    """Run a service until SIGTERM or SIGINT. Raises OSError if a port cannot be had."""
-    stop = stop_on_signals()
-    await service.start()
-    orphaned = asyncio.create_task(_stop_when_orphaned(stop))
-    await stop.wait()
-    orphaned.cancel()
-    await service.stop()
-
-
-async def _stop_when_orphaned(stop: asyncio.Event) -> None:
-    """A worker does not outlive its supervisor: it would hold the ports that the next one wants."""
-    parent = os.getppid()
-    while sockets.INHERITED in os.environ:
-        await asyncio.sleep(1)
-        if os.getppid() != parent:
-            stop.set()
-
-
-def stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    return stop

@@ -135,11 +135,19 @@ class Sinks(Struct, forbid_unknown_fields=True):
 
 
 class Admin(Struct, forbid_unknown_fields=True):
-    """`/healthz`, `/readyz` and `/metrics`, on a port that never takes alerts, so it may be opened to probes."""
+    """Health, `/metrics` and the incident pages, on a port that never takes alerts, so it may be opened to probes."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
     port: int = 2812
+    pages: Literal["loopback", "everyone", "nobody"] = "loopback"
+    """Who sees incidents (pages and `/api/v1`): there is no login, so by default only this machine, or with
+    `kubectl port-forward` who may do that. `everyone` needs something in front that asks who it is."""
+    names: list[str] = []
+    """Host names under which the pages are reached besides localhost and addresses; others are refused, so that no
+    web page can make a browser read incidents (DNS rebinding)."""
+    links: dict[str, str] = {}
+    """Links on an incident's page, words to URL: `Grafana: https://grafana.example/d/pod?var-pod={pod}`."""
 
 
 class CanarySettings(Struct, forbid_unknown_fields=True):
