@@ -12,6 +12,7 @@ import click
 
 from sidecar import __version__
 from sidecar.errors import ConfigError
+from sidecar.incident_commands import incidents
 
 if TYPE_CHECKING:
     import socket
@@ -203,6 +204,9 @@ def schema(kind: str) -> None:
     click.echo(json.dumps(jsonschema.of(kind), indent=2))
 
 
+main.add_command(incidents)
+
+
 @main.command(epilog=EPILOG)
 def version() -> None:
     """Print the version."""
@@ -219,14 +223,14 @@ def _environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in ("FALCO_CORRELATOR_CONFIG", "FALCO_CORRELATOR_SOCKETS")
+        if name not in ("FALCO_CORRELATOR_CONFIG", "FALCO_CORRELATOR_SOCKETS", "FALCO_CORRELATOR_URL")
     }
 
 
 def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dict[str, socket.socket]") -> None:
     import asyncio  # noqa: PLC0415
 
-    from sidecar import app, logs  # noqa: PLC0415
+    from sidecar import app, logs, serving  # noqa: PLC0415
     from sidecar.state import StateError  # noqa: PLC0415
 
     logs.setup(settings.log_level)
@@ -235,7 +239,7 @@ def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dic
     except StateError as error:
         click.echo(f"state.path: {error}", err=True)
         sys.exit(PROBLEM)
-    asyncio.run(app.serve(app.Service(settings, rules, app.make_sinks(settings), state, listening)))
+    asyncio.run(serving.serve(app.Service(settings, rules, app.make_sinks(settings), state, listening)))
 
 
 def _port_taken(error: OSError, remedy: str) -> NoReturn:
