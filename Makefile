@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := .venv/.run
 DEV := .venv/.dev
 
-.PHONY: run test quick check fix coverage fuzz proto e2e docs soak bench clean
+.PHONY: run test quick check fix coverage fuzz proto e2e docs screenshots soak bench clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -45,6 +45,9 @@ e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcon
 
 docs: $(DEV) ## Make docs/detections.md anew
 	PYTHONPATH=tests $(BIN)/python -m falco.docs > docs/detections.md
+
+screenshots: $(DEV) ## Make docs/img anew with the installed Chromium
+	PYTHONPATH=tests $(BIN)/python tests/screenshots.py "$$(command -v chromium)"
 
 soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less than ten minutes
 	$(BIN)/python tests/soak.py $(if $(SHORT),--short)
