@@ -34,8 +34,8 @@ CREATE TABLE incidents (
     pod TEXT NOT NULL, container TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, closes INTEGER NOT NULL,
     count INTEGER NOT NULL, incomplete INTEGER NOT NULL, steps TEXT NOT NULL, size INTEGER NOT NULL, body BLOB NOT NULL
 );
-CREATE INDEX incidents_by_last ON incidents (last);
-CREATE INDEX incidents_by_rank ON incidents (rank, last);
+CREATE INDEX incidents_by_last ON incidents (last, id);
+CREATE INDEX incidents_by_rank ON incidents (rank, last, id);
 CREATE INDEX incidents_by_closes ON incidents (closes);
 """
 
@@ -117,7 +117,8 @@ class Archive:
     def listed(self, wanted: Wanted, now: int) -> tuple[list[Listed], int]:
         """One page of the incidents that are wanted, and how many there are in all."""
         where, values = _conditions(wanted, now)
-        order = f"{SORTS[wanted.sort]} {'ASC' if wanted.ascending else 'DESC'}, last DESC, id"
+        names = dict.fromkeys((SORTS[wanted.sort], "last", "id"))
+        order = ", ".join(f"{name} {'ASC' if wanted.ascending else 'DESC'}" for name in names)
         (total,) = self._db.execute(f"SELECT count(*) FROM incidents WHERE {where}", values).fetchone()  # noqa: S608 - only our own words
         rows = self._db.execute(
             f"SELECT {_LIST} FROM incidents WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 - as above
@@ -152,7 +153,7 @@ class Archive:
         self._db.execute("DELETE FROM incidents WHERE last < ?", (now - KEEP * 1_000_000_000,))
         self._db.execute(
             "DELETE FROM incidents WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER newest AS number, "
-            "sum(size) OVER newest AS total FROM incidents WINDOW newest AS (ORDER BY last DESC, id)) "
+            "sum(size) OVER newest AS total FROM incidents WINDOW newest AS (ORDER BY last DESC, id DESC)) "
             "WHERE number > ? OR total > ?)",
             (self._most, self._size),
         )
@@ -189,7 +190,10 @@ def _listed(row: Sequence[Any]) -> Listed:
 
 
 def _conditions(wanted: Wanted, now: int) -> tuple[str, list[object]]:
-    parts, values = ["last >= ?"], list[object]([wanted.since])
+    parts, values = ["1"], list[object]()
+    if wanted.since:
+        parts.append("last >= ?")
+        values.append(wanted.since)
     if wanted.severities:
         ranks = [RANK[word] for word in sorted(wanted.severities)]
         parts.append(f"rank IN ({', '.join('?' * len(ranks))})")
