@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := .venv/.run
 DEV := .venv/.dev
 
-.PHONY: run test quick check fix coverage fuzz proto e2e docs screenshots soak bench clean
+.PHONY: run test quick check fix coverage fuzz proto e2e docs screenshots soak bench wheels image clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -20,6 +20,7 @@ check: $(DEV) ## Everything that CI asks for besides the tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/falco-correlator check
 	$(BIN)/falco-correlator test
 
@@ -40,8 +41,8 @@ fuzz: $(DEV) ## Each way in under a coverage-guided fuzzer, SECONDS (600) each; 
 proto: $(DEV) ## Make sidecar/_proto anew from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=sidecar/_proto --pyi_out=sidecar/_proto falco/outputs.proto
 
-e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [RECORD=file]
-	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(if $(RECORD),--record $(RECORD))
+e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [BESIDE=rules.yaml] [RECORD=file]
+	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(foreach file,$(BESIDE),--beside $(file)) $(if $(RECORD),--record $(RECORD))
 
 docs: $(DEV) ## Make docs/detections.md anew
 	PYTHONPATH=tests $(BIN)/python -m falco.docs > docs/detections.md
@@ -55,6 +56,18 @@ soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less
 bench: $(DEV) ## What one alert costs
 	$(BIN)/python bench/cost.py
 	$(BIN)/python bench/flood.py
+	$(BIN)/python bench/full.py
+
+wheels: $(RUN) ## The wheels that the image is built of, in dist/wheels, for MACHINES (this one; or x86_64 aarch64)
+	rm -rf dist/wheels && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist/wheels .
+	for machine in $(or $(MACHINES),$$(uname -m)); do $(BIN)/python -m pip download --quiet --dest dist/wheels \
+	  --only-binary=:all: --python-version 3.11 --platform manylinux_2_28_$$machine --platform manylinux2014_$$machine \
+	  dist/wheels/falco_correlator-*.whl hatchling || exit 1; done
+
+image: wheels ## The container image, with ENGINE (docker; podman and buildah do it too), on another BASE
+	$(or $(ENGINE),docker) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg PIP_NO_INDEX=1 --build-arg REVISION=$$(git rev-parse HEAD) \
+	  --build-arg VERSION=$$($(BIN)/falco-correlator version | cut -d ' ' -f 2) \
+	  --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) --tag falco-correlator .
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build .coverage*

@@ -14,7 +14,7 @@ import msgspec
 from sidecar import metrics, sockets
 from sidecar.admin import AdminListener
 from sidecar.canary import Canary, Traffic
-from sidecar.classify import Verdict
+from sidecar.classify import NOTHING, Verdict
 from sidecar.delivery import Delivery
 from sidecar.health import Health, degraded
 from sidecar.http_server import Request, Response
@@ -22,7 +22,7 @@ from sidecar.incidents import Incidents
 from sidecar.model import Alert, Message, Notification
 from sidecar.outbox import Outbox
 from sidecar.passthrough import PassThroughQueue
-from sidecar.pipeline import NOTHING, Pipeline
+from sidecar.pipeline import Pipeline
 from sidecar.redact import Redactor
 from sidecar.rules import CorrelationRule
 from sidecar.settings import Settings
@@ -84,7 +84,7 @@ class Service:
     @property
     def folded(self) -> int:
         """Contexts folded under pressure, in the containers that are remembered."""
-        return sum(container.folded for container in self.pipeline.containers)
+        return sum(container.contexts.folded for container in self.pipeline.containers)
 
     async def start(self) -> None:
         """Open ports and connections; the listening ports are in `http_port` and `admin_port` then."""
@@ -151,14 +151,17 @@ class Service:
 
     def _restore(self, state: State) -> None:
         """Play again what was remembered; whatever it decides was decided before, or is decided now."""
-        began, count, due = time.monotonic(), 0, []
+        began, count = time.monotonic(), 0
         for name, body in state.recall():
-            due += self.pipeline.restore(name, msgspec.json.decode(body, type=Alert))
+            self._decide_again(self.pipeline.restore(name, msgspec.json.decode(body, type=Alert)))
             count += 1
-        due += self.pipeline.settle()
-        self.outbox.decide([message for message in due if isinstance(message, Notification)], send=False)
+        self._decide_again(self.pipeline.settle())
         self.outbox.resume()
         log.info("restored", extra={"alerts": count, "seconds": round(time.monotonic() - began, 3)})
+
+    def _decide_again(self, due: Sequence[Message]) -> None:
+        if notes := [message for message in due if isinstance(message, Notification)]:
+            self.outbox.decide(notes, send=False)
 
     async def drained(self) -> None:
         """Wait until everything that was decided is delivered."""

@@ -230,7 +230,7 @@ def _environment() -> dict[str, str]:
 def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dict[str, socket.socket]") -> None:
     import asyncio  # noqa: PLC0415
 
-    from sidecar import app, logs, serving  # noqa: PLC0415
+    from sidecar import app, lifetime, logs  # noqa: PLC0415
     from sidecar.state import StateError  # noqa: PLC0415
 
     logs.setup(settings.log_level)
@@ -239,7 +239,7 @@ def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dic
     except StateError as error:
         click.echo(f"state.path: {error}", err=True)
         sys.exit(PROBLEM)
-    asyncio.run(serving.serve(app.Service(settings, rules, app.make_sinks(settings), state, listening)))
+    asyncio.run(lifetime.serve(app.Service(settings, rules, app.make_sinks(settings), state, listening)))
 
 
 def _port_taken(error: OSError, remedy: str) -> NoReturn:

@@ -24,7 +24,7 @@ opens so many connections."""
 BACKLOG = 256
 """Connections that the system holds for us, and asyncio accepts at once: fewer than find room while they wait."""
 
-SMALL, HELD = 64 * 1024, 64 * 1024 * 1024
+SMALL, HELD = 64 * 1024, 16 * 1024 * 1024
 """Bytes of an unfinished body that count for nothing, and what all unfinished bodies together may have beyond them."""
 
 REFUSALS = ("400", "403", "404", "405", "408", "413", "415", "431", "503", "tls")

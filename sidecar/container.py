@@ -6,8 +6,9 @@ folded into the container's coarse context instead of being forgotten.
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
-from cachetools import TTLCache
+from cachetools import LRUCache
 from msgspec import Struct
 
 from sidecar.context import SESSIONS, Context
@@ -35,17 +36,34 @@ class Waiting(Struct, gc=False):
     alert: Alert
 
 
-class _Contexts(TTLCache[tuple[int, int], Context]):
-    """The contexts of a container; under its quota the longest unused one is handed to `pushed_out`."""
+class Contexts(LRUCache[tuple[int, int], Context]):
+    """The contexts of a container by (correlation rule, anchor's pid): they live as long as it does.
 
-    def __init__(self, ttl: float, timer: Callable[[], float], pushed_out: Callable[[int, Context], None]) -> None:
-        super().__init__(CONTEXTS, ttl, timer)
-        self._pushed_out = pushed_out
+    Under its quota the longest unused one is folded into `coarse`, the context of the whole container for its rule.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(CONTEXTS)
+        self.coarse: dict[int, Context] = {}
+        self.folded = 0
 
     def popitem(self) -> tuple[tuple[int, int], Context]:
+        """Fold the longest unused context."""
         key, context = super().popitem()
-        self._pushed_out(key[0], context)
+        self.folded += 1
+        coarse = self.coarse.setdefault(key[0], context)
+        if coarse is not context:
+            coarse.absorb(context)
         return key, context
+
+
+class Use(NamedTuple):
+    """How much a container holds of what all share."""
+
+    contexts: int = 0
+    processes: int = 0
+    waiting: int = 0
+    detections: int = 0
 
 
 class Container:
@@ -55,16 +73,25 @@ class Container:
         self.where = Where(host, cid, "", "", "", "")
         self.is_host = not cid
         self.lineage = Lineage(PROCESSES, ttl, timer)
-        self.contexts = _Contexts(ttl, timer, self._fold)
-        self.coarse: dict[int, Context] = {}
+        self.contexts = Contexts()
+        self.coarse = self.contexts.coarse
         self.waiting: list[Waiting] = []
         self.strangers: set[int] = set()
         self.first = 0
         self.first_name = ""
         self.first_tty = 0
         self.epoch = 0
-        self.folded = 0
+        self.detections = 0
+        """Entries of all its timelines, at the most: what folding leaves out stays counted until they are shortened."""
+        self.counted = Use()
+        """What of it the budgets of all containers have counted."""
         self.kept = timer()
+
+    @property
+    def use(self) -> Use:
+        """How much it holds now."""
+        contexts = len(self.contexts) + len(self.coarse)
+        return Use(contexts, len(self.lineage), len(self.waiting), self.detections)
 
     def of_rule(self, rule: int) -> Iterator[Context]:
         """The contexts of one correlation rule, without the coarse one."""
@@ -147,13 +174,16 @@ class Container:
         for _ in range(min(count, len(self.contexts))):
             self.contexts.popitem()
 
-    def _fold(self, rule: int, context: Context) -> None:
-        self.folded += 1
-        coarse = self.coarse.get(rule)
-        if coarse is None:
-            self.coarse[rule] = context
-        else:
-            coarse.absorb(context)
+    def shorten(self) -> None:
+        """Leave the middle half out of every timeline."""
+        self.detections = 0
+        for context in (*self.contexts.values(), *self.coarse.values()):
+            context.shorten()
+            self.detections += len(context.timeline)
+
+    def wait_less(self) -> None:
+        """Give up the older half of what waits."""
+        del self.waiting[: len(self.waiting) // 2 + 1]
 
 
 def _init_below_runtime(chain: list[Seen]) -> int | None:

@@ -2,91 +2,112 @@
 
 Containers with web-shell evidence are kept apart from those without, so that a flood of new containers can push out
 only quiet ones. When a budget is used up, the container that uses most of it gives: contexts are folded, remembered
-processes and waiting detections are dropped, oldest first, and counted.
+processes, waiting detections and the middle of timelines are dropped, and counted. No step looks at all containers:
+one alert must never wait for thousands of others.
 """
 
 from collections.abc import Callable, Iterator
 
 from cachetools import TTLCache
 
-from sidecar.container import CONTEXTS, Container
+from sidecar.container import CONTEXTS, Container, Use
 from sidecar.model import Report
 
-QUIET, ARMED = 10_000, 20_000
+QUIET, ARMED = 3_500, 7_500
 """Containers kept without and with contexts."""
-
-BUDGETS = {"contexts": 50_000, "processes": 300_000, "waiting": 20_000}
-"""What all containers together may hold."""
 
 ALARM = 0.8
 """The share of a quota at which it is reported."""
 
+GIVERS = 64
+"""Containers that give for one alert at the most; what is still too much then is the next alert's."""
+
 
 class Budget:
-    """One thing that all containers share: `size` tells how much a container has, `shrink` halves it."""
+    """One thing that all containers share; `shrink` halves what one container has of it."""
 
-    def __init__(self, room: int, size: Callable[[Container], int], shrink: Callable[[Container], None]) -> None:
+    def __init__(self, room: int, shrink: Callable[[Container], None]) -> None:
         self.room = room
         self.used = 0
         self.shrunk = 0
-        self._size = size
-        self._shrink = shrink
+        self.shrink = shrink
+        self._by_size: list[dict[int, Container]] = [{} for _ in range(room.bit_length() + 1)]
 
-    def spend(self, more: int, containers: Callable[[], Iterator[Container]]) -> None:
-        """Count what was added; the exact count is taken, and the largest users made to give, only when it is full.
+    def count(self, container: Container, before: int, after: int) -> None:
+        """Take note that a container holds `after` and no longer `before`."""
+        self.used += after - before
+        if before.bit_length() != after.bit_length():
+            self._by_size[before.bit_length()].pop(id(container), None)
+            if after:
+                self._by_size[after.bit_length()][id(container)] = container
 
-        A tenth is made free at once, so that a full budget does not cost a look at everybody each time.
-        """
-        self.used += more
-        if self.used < self.room:
-            return
-        by_size = sorted(containers(), key=self._size, reverse=True)
-        self.used = sum(map(self._size, by_size))
-        for container in by_size:
-            if self.used <= self.room * 9 // 10:
-                return
-            before = self._size(container)
-            self._shrink(container)
-            self.shrunk += before - self._size(container)
-            self.used -= before - self._size(container)
+    def largest(self) -> Container | None:
+        """A container that holds most of it, but for a factor of two."""
+        return next((container for same in reversed(self._by_size) for container in same.values()), None)
+
+
+class _Level(TTLCache[tuple[str, str], Container]):
+    """Containers that are forgotten `ttl` seconds after they were set, or under pressure; `gone` is told of each."""
+
+    def __init__(self, room: int, ttl: float, timer: Callable[[], float], gone: Callable[[Container], None]) -> None:
+        super().__init__(room, ttl, timer)
+        self._gone = gone
+        self.evicted = 0
+
+    def expire(self, time: float | None = None) -> list[tuple[tuple[str, str], Container]]:
+        """Forget those whose time is over."""
+        expired = [*super().expire(time)]
+        for _, container in expired:
+            self._gone(container)
+        return expired
+
+    def popitem(self) -> tuple[tuple[str, str], Container]:
+        """Forget the longest unused one: there is no room."""
+        key, container = super().popitem()
+        self._gone(container)
+        self.evicted += 1
+        return key, container
 
 
 class Containers:
     """Containers by (host, id), each kept for `ttl` seconds after its last detection."""
 
     def __init__(self, ttl: float, timer: Callable[[], float]) -> None:
-        self._quiet: TTLCache[tuple[str, str], Container] = TTLCache(QUIET, ttl, timer)
-        self._armed: TTLCache[tuple[str, str], Container] = TTLCache(ARMED, ttl, timer)
+        self._quiet = _Level(QUIET, ttl, timer, self._gone)
+        self._armed = _Level(ARMED, ttl, timer, self._gone)
+        self._all: dict[tuple[str, str], Container] = {}
         self._ttl = ttl
         self._timer = timer
         self._reported: TTLCache[str, bool] = TTLCache(1000, 3600, timer)
-        self.evicted = 0
         self.budgets = {
-            "contexts": Budget(
-                BUDGETS["contexts"], lambda c: len(c.contexts), lambda c: c.fold(len(c.contexts) // 2 + 1)
-            ),
-            "processes": Budget(BUDGETS["processes"], lambda c: len(c.lineage), lambda c: c.lineage.forget_half()),
-            "waiting": Budget(BUDGETS["waiting"], lambda c: len(c.waiting), _drop_half),
+            "contexts": Budget(10_000, lambda c: c.fold(len(c.contexts) // 2 + 1)),
+            "processes": Budget(60_000, lambda c: c.lineage.forget_half()),
+            "waiting": Budget(10_000, lambda c: c.wait_less()),
+            "detections": Budget(30_000, lambda c: c.shorten()),
         }
+        """What all containers together may hold; a service with all of it full stays within 128 MiB (bench/full.py)."""
 
     def __len__(self) -> int:
-        return len(self._quiet) + len(self._armed)
+        return len(self._all)
 
     def __iter__(self) -> Iterator[Container]:
-        return iter([*self._quiet.values(), *self._armed.values()])
+        return iter([*self._all.values()])
+
+    @property
+    def evicted(self) -> int:
+        """Containers that were forgotten because there was no room for them."""
+        return self._quiet.evicted + self._armed.evicted
 
     def of(self, host: str, cid: str) -> Container:
         """The container of an alert, made at its first."""
-        key = (host, cid)
+        key, now = (host, cid), self._timer()
+        found = self._all.get(key)
+        if found is not None and now - found.kept <= self._ttl / 16:
+            return found
         level = self._armed if key in self._armed else self._quiet
-        found = level.get(key)
-        now = self._timer()
-        if found is None:
-            self.evicted += len(self._quiet) >= QUIET
-            found = self._quiet[key] = Container(host, cid, self._ttl, self._timer)
-        elif now - found.kept > self._ttl / 16:
-            found.kept = now
-            level[key] = found
+        found = level.get(key) or Container(host, cid, self._ttl, self._timer)
+        found.kept = now
+        level[key] = self._all[key] = found
         return found
 
     def lost_events(self, host: str) -> int:
@@ -100,18 +121,44 @@ class Containers:
                         marked += 1
         return marked
 
-    def grown(self, container: Container, *, contexts: int, processes: int, waiting: int) -> None:
-        """Take note of what a container got more of."""
-        if contexts > 0:
-            self._arm(container)
-            self.budgets["contexts"].spend(contexts, self.__iter__)
-        if processes > 0:
-            self.budgets["processes"].spend(processes, self.__iter__)
-        if waiting > 0:
-            self.budgets["waiting"].spend(waiting, self.__iter__)
+    def changed(self, container: Container, time: int) -> list[Report]:
+        """Take note of what a container holds now; where all hold too much, the largest give.
 
-    def pressure(self, container: Container, time: int) -> list[Report]:
-        """Reports of quotas that are used to four fifths, each at most once an hour."""
+        Returns:
+            Reports of quotas that are used to four fifths, each at most once an hour.
+        """
+        before, now = container.counted, container.use
+        if now == before:
+            return []
+        self._count(container, now)
+        if now.contexts and not before.contexts:
+            self._arm(container)
+        for budget in self.budgets.values():
+            if budget.used > budget.room:
+                self._shed(budget)
+        return self._pressure(container, time)
+
+    def _count(self, container: Container, now: Use) -> None:
+        for before, after, budget in zip(container.counted, now, self.budgets.values(), strict=True):
+            if before != after:
+                budget.count(container, before, after)
+        container.counted = now
+
+    def _gone(self, container: Container) -> None:
+        self._count(container, Use())
+        del self._all[container.where.host, container.where.container]
+
+    def _shed(self, budget: Budget) -> None:
+        for _ in range(GIVERS):
+            giver = budget.largest()
+            if giver is None or budget.used <= budget.room:
+                return
+            used = budget.used
+            budget.shrink(giver)
+            self._count(giver, giver.use)
+            budget.shrunk += used - budget.used
+
+    def _pressure(self, container: Container, time: int) -> list[Report]:
         found = []
         share = len(container.contexts) / CONTEXTS
         if share >= ALARM and self._is_new(f"{container.where.host}/{container.where.container}"):
@@ -123,20 +170,14 @@ class Containers:
 
     def _arm(self, container: Container) -> None:
         key = (container.where.host, container.where.container)
-        if key not in self._armed:
-            self._quiet.pop(key, None)
-            self.evicted += len(self._armed) >= ARMED
-            self._armed[key] = container
+        self._quiet.pop(key, None)
+        self._armed[key] = container
 
     def _is_new(self, name: str) -> bool:
         new = name not in self._reported
         if new:
             self._reported[name] = True
         return new
-
-
-def _drop_half(container: Container) -> None:
-    del container.waiting[: len(container.waiting) // 2 + 1]
 
 
 def _report(container: Container, time: int, what: str, share: float) -> Report:

@@ -50,8 +50,8 @@ class Context(Struct):
     """How far anchoring evidence counts as fresh: it slides with every detection of the lineage."""
     incident: Incident | None = None
 
-    def add(self, detection: Detection, *, window: int, anchoring: int) -> None:
-        """Take in one detection."""
+    def add(self, detection: Detection, *, window: int, anchoring: int) -> bool:
+        """Take in one detection; says whether the timeline got longer."""
         time = detection.time
         mask, bit = detection.groups, 0
         while mask >> bit:
@@ -65,8 +65,14 @@ class Context(Struct):
         if mask & anchoring or time - self.alive <= window:
             self.alive = max(self.alive, time)
         self.newest = max(self.newest, time)
-        if self._room_for(mask):
+        if has_room := self._room_for(mask):
             self.timeline.append(detection)
+        return has_room
+
+    def shorten(self) -> None:
+        """Leave the middle half out of the timeline: how it began and where it stands tell most."""
+        quarter = max(len(self.timeline) // 4, 1)
+        del self.timeline[quarter : len(self.timeline) - quarter]
 
     def fresh(self, *, window: int, anchoring: int, sticky: int) -> int:
         """The mask of groups that count at the newest evidence."""

@@ -7,6 +7,7 @@ until the event is complete (`settle`), so that it speaks once, with all it carr
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import islice
 
 from sidecar.context import Incident
 from sidecar.model import Notification
@@ -14,22 +15,21 @@ from sidecar.notify import notification
 from sidecar.placement import Placed
 from sidecar.rules import CorrelationRule
 
+CHANGED = 1_000
+"""Incidents with evidence that is not shown yet; beyond it the next evidence of an incident brings it."""
+
 
 class Correlator:
     """Turns placed detections into notifications."""
 
     def __init__(self, rules: Sequence[CorrelationRule]) -> None:
         self._rules = rules
-        self._unsettled: dict[str, Placed] = {}
+        self.unsettled: dict[str, Placed] = {}
+        """By incident: what waits for its event to be complete."""
         self._event: tuple[object, ...] = ()
         self.changed: dict[str, Placed] | None = None
         """If somebody asks `news`: the newest evidence of each incident that got some since."""
         self.opened = 0
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether a notification waits for its event to be complete."""
-        return bool(self._unsettled)
 
     def take(self, placed: Iterable[Placed], event: tuple[object, ...]) -> list[Notification]:
         """Add detections; `event` identifies the kernel event that brought them. Returns what is due now."""
@@ -41,9 +41,9 @@ class Correlator:
 
     def settle(self, event: tuple[object, ...] = ()) -> list[Notification]:
         """The notifications that wait, unless `event` (host, time, pid if known) is still the one they came with."""
-        if not self._unsettled or (event and event == self._event[: len(event)]):
+        if not self.unsettled or (event and event == self._event[: len(event)]):
             return []
-        waiting, self._unsettled = self._unsettled, {}
+        waiting, self.unsettled = self.unsettled, {}
         return [note for one in waiting.values() if (note := self._escalated(one)) is not None]
 
     def news(self, most: int, prefix: str = "") -> list[Notification]:
@@ -52,20 +52,18 @@ class Correlator:
         Those whose id begins with `prefix` come first.
         """
         found: list[Notification] = []
-        names = [*self.changed] if self.changed else []
-        wanted = [name for name in names if prefix and name.startswith(prefix)]
-        for name in [*wanted, *names][:most]:
-            placed = self.changed.pop(name, None) if self.changed else None
-            if placed is None:
-                continue
+        changed = self.changed or {}
+        wanted = [name for name in changed if name.startswith(prefix)] if prefix else []
+        for name in [*dict.fromkeys([*wanted, *islice(changed, most)])][:most]:
+            placed = changed.pop(name)
             incident = placed.context.incident
-            if incident is not None and incident.id == name and name not in self._unsettled:
+            if incident is not None and incident.id == name and name not in self.unsettled:
                 found.append(notification(placed, self._rules[placed.rule], incident, incident.severity))
         return found
 
     def _add(self, placed: Placed) -> None:
         rule, context, detection = self._rules[placed.rule], placed.context, placed.detection
-        context.add(detection, window=rule.window, anchoring=rule.anchoring)
+        placed.container.detections += context.add(detection, window=rule.window, anchoring=rule.anchoring)
         incident = context.incident
         if incident is not None and _is_over(incident, detection.time, rule):
             incident = None
@@ -76,12 +74,12 @@ class Correlator:
             incident.last = max(incident.last, detection.time)
             if 0 <= case < incident.case:
                 incident.case = case
-            if self.changed is not None:
+            if self.changed is not None and len(self.changed) < CHANGED:
                 self.changed[incident.id] = placed
         elif case >= 0:
             incident = context.incident = self._opened(placed, case)
         if incident is not None and rule.cases[incident.case].rank > incident.rank:
-            self._unsettled[incident.id] = placed
+            self.unsettled[incident.id] = placed
 
     def _opened(self, placed: Placed, case: int) -> Incident:
         context, rule = placed.context, self._rules[placed.rule]

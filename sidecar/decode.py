@@ -4,10 +4,10 @@ Two stages, since nineteen of twenty alerts are nobody's evidence: the envelope 
 the output fields, kept as raw bytes until then, only for those that a correlation rule names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -17,6 +17,9 @@ from sidecar.model import FALCO_PRIORITIES, Alert, Fields
 
 MAX_BYTES = 4 * 1024 * 1024
 """Falco cuts arguments at 4 KiB, so a real alert stays far below this."""
+
+LONGEST_LABEL = 2048
+"""Bytes of tags as they came, blanks and all, that may stand for them."""
 
 _ABSENT = ("", "<NA>")
 _ABSENT_JSON = (b'""', b'"<NA>"', b"null")
@@ -36,11 +39,11 @@ class Envelope(Protocol):
     def stamp(self) -> object: ...
 
     @property
-    def returned(self) -> bool:
-        """Whether a Falcosidekick had it before us (Falco itself gives no uuid)."""
+    def label(self) -> Hashable:
+        """What stands for rule and tags: alerts of one label mean the same."""
 
     def oddities(self) -> Sequence[str]:
-        """Reasons to count although the alert is used: `unknown_priority`, `bad_utf8`."""
+        """Reasons to count although the alert is used: `unknown_priority`, `bad_utf8`, `returned`."""
 
     def check(self) -> None:
         """Raise AlertError if this can be nobody's evidence: `internal`, `no_rule`, `no_output_fields`."""
@@ -55,25 +58,30 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
     rule: str = ""
     stamp: str = ""
     output_fields: Raw = Raw(b"")
-    falco_tags: tuple[str, ...] | None = ()
+    falco_tags: Raw = Raw(b"[]")
     host: str = ""
     priority: str = ""
     source: str | None = None
-    uuid: Raw = Raw(b"")
+    uuid: Any = None
 
     @property
-    def returned(self) -> bool:
-        return bool(bytes(self.uuid))
+    def label(self) -> Hashable:
+        raw = bytes(self.falco_tags)
+        return self.rule, raw if len(raw) <= LONGEST_LABEL else self.tags
 
     @property
     def tags(self) -> tuple[str, ...]:
-        return self.falco_tags or ()
+        try:
+            return _tags.decode(self.falco_tags) or ()
+        except msgspec.DecodeError:
+            raise AlertError("wrong_type") from None
 
     def oddities(self) -> Sequence[str]:
-        known = self.priority in FALCO_PRIORITIES or self.priority.capitalize() in FALCO_PRIORITIES
-        if known and not self.returned:
+        if self.uuid is None and self.priority in FALCO_PRIORITIES:
             return ()
-        return [*([] if known else ["unknown_priority"]), *(["returned"] if self.returned else [])]
+        known = self.priority.capitalize() in FALCO_PRIORITIES
+        # Falco itself gives no uuid: a Falcosidekick had it before us.
+        return [*([] if known else ["unknown_priority"]), *(["returned"] if self.uuid is not None else [])]
 
     def check(self) -> None:
         if not self.rule:
@@ -89,12 +97,16 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
 
 _NAMES = {field.name: field.encode_name for field in msgspec.structs.fields(Fields)}
 
+TEXTS = tuple(field.name for field in msgspec.structs.fields(Fields) if str in get_args(field.type))
+"""Those of our fields that hold text."""
+
 KEYS = frozenset(_NAMES.values())
 """Falco's names of the output fields that are used."""
 
 _Undecoded = msgspec.defstruct("_Undecoded", [(name, Raw, Raw(b"null")) for name in _NAMES], rename=_NAMES, gc=False)
 
 _envelope = msgspec.json.Decoder(JsonEnvelope)
+_tags = msgspec.json.Decoder(tuple[str, ...] | None)
 _typed = msgspec.json.Decoder(Fields, strict=False)
 _undecoded = msgspec.json.Decoder(_Undecoded)
 
@@ -150,7 +162,7 @@ def _seconds(stamp: str) -> int:
 
 def _fields(raw: bytes) -> Fields:
     try:
-        return _typed.decode(_present(raw) if b'"<NA>"' in raw or b'""' in raw else raw)
+        return _typed.decode(raw) if b'"<NA>"' not in raw and b'""' not in raw else _present(raw)
     except RecursionError:
         raise AlertError("too_deep") from None
     except msgspec.ValidationError:
@@ -159,15 +171,22 @@ def _fields(raw: bytes) -> Fields:
         raise AlertError("not_json") from None
 
 
-def _present(raw: bytes) -> bytes:
-    """The used fields that are not absent, as JSON. What nobody uses is skipped, however large, and never built."""
-    given = msgspec.structs.astuple(_undecoded.decode(raw))
-    pairs = [
-        b'"' + name.encode() + b'":' + value
-        for name, value in zip(_NAMES.values(), map(bytes, given), strict=True)
-        if value not in _ABSENT_JSON
-    ]
-    return b"{" + b",".join(pairs) + b"}"
+def _present(raw: bytes) -> Fields:
+    """Decode fields of which some are there but absent. What nobody uses is skipped, however large, and never built."""
+    try:
+        fields = _typed.decode(raw)
+    except msgspec.ValidationError:  # a number, perhaps, that is "" or "<NA>"
+        given = msgspec.structs.astuple(_undecoded.decode(raw))
+        pairs = [
+            b'"' + name.encode() + b'":' + value
+            for name, value in zip(_NAMES.values(), map(bytes, given), strict=True)
+            if value not in _ABSENT_JSON
+        ]
+        return _typed.decode(b"{" + b",".join(pairs) + b"}")
+    for name in TEXTS:
+        if getattr(fields, name) in _ABSENT:
+            setattr(fields, name, None)
+    return fields
 
 
 def _reason(body: bytes, error: msgspec.DecodeError) -> str:

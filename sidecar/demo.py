@@ -8,9 +8,9 @@ from sidecar.app import Service
 from sidecar.archive import Wanted
 from sidecar.http_client import Client
 from sidecar.incident import rfc3339
+from sidecar.lifetime import stop_on_signals
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, CorrelationRule
-from sidecar.serving import stop_on_signals
 from sidecar.settings import Settings
 from sidecar.sinks.stdout import StdoutSink
 

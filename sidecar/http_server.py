@@ -92,6 +92,7 @@ class ServerProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._connections.leave(self._place)
+        del self._parser  # it holds our methods: a cycle, and cycles are collected seldom
         self._cancel_deadline()
 
     def pause_writing(self) -> None:

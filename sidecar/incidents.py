@@ -11,8 +11,8 @@ from sidecar.archive import Archive
 from sidecar.outbox import Outbox
 from sidecar.pipeline import Pipeline
 
-EVERY = 1.0
-"""Seconds between two looks at what changed."""
+EVERY, SOON = 1.0, 0.1
+"""Seconds between two looks at what changed; the shorter pause while there is much."""
 
 BATCH = 5
 """Changed incidents that are kept at once: a look must not hold up alerts."""
@@ -29,7 +29,8 @@ class Incidents:
 
     def start(self) -> None:
         """Begin to pick up what changes."""
-        self._next = asyncio.get_running_loop().call_later(EVERY, self.start)
+        pause = SOON if self._pipeline.correlator.changed else EVERY
+        self._next = asyncio.get_running_loop().call_later(pause, self.start)
         self.refresh()
 
     def stop(self) -> None:

@@ -4,35 +4,28 @@ It stands right behind classification, so that padding hides no detection, and b
 none of them ever holds a secret or a text without end.
 """
 
-from typing import get_args
+from operator import attrgetter
 
-import msgspec
-
+from sidecar.decode import TEXTS
 from sidecar.model import Alert, Fields
 from sidecar.redact import Redactor
 
-LONGEST = 8192
-"""Characters of a command line or a file name; Falco cuts arguments at 4,096 bytes."""
+LONGEST = 1024
+"""Characters of a command line or a file name: sinks and pages show 500."""
 
 LONGEST_NAME = 256
 """Characters of every other text: names of hosts, processes, containers, images and rules."""
 
 _LONG = frozenset(("cmdline", "exepath", "file"))
 
-_TEXTS = tuple(
-    (field.name, LONGEST if field.name in _LONG else LONGEST_NAME)
-    for field in msgspec.structs.fields(Fields)
-    if str in get_args(field.type)
-)
+_texts = attrgetter(*TEXTS)
 
 
 def kept(alert: Alert, redact: Redactor) -> Alert:
     """The alert as it may be kept; its fields are changed in place."""
     fields = alert.fields
-    for name, longest in _TEXTS:
-        text = getattr(fields, name)
-        if text is not None and len(text) > longest:
-            setattr(fields, name, text[:longest])
+    if max(map(len, filter(None, _texts(fields))), default=0) > LONGEST_NAME:
+        _cut(fields)
     for name in ("cmdline", "file"):
         text = getattr(fields, name)
         if text:
@@ -41,3 +34,10 @@ def kept(alert: Alert, redact: Redactor) -> Alert:
         tags = tuple(tag[:LONGEST_NAME] for tag in alert.tags[:32])
         return Alert(alert.time, alert.host[:LONGEST_NAME], alert.rule[:LONGEST_NAME], tags, fields)
     return alert
+
+
+def _cut(fields: Fields) -> None:
+    for name in TEXTS:
+        text = getattr(fields, name)
+        if text is not None:
+            setattr(fields, name, text[: LONGEST if name in _LONG else LONGEST_NAME])

@@ -4,7 +4,10 @@ Every label value comes from a fixed set (reasons, severities, outcomes, sinks t
 attacker writes can make a new series.
 """
 
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidecar import __version__
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from sidecar.app import Service
 
 PREFIX = "falco_correlator_"
+
+STARTED = time.time()
 
 
 def exposition(service: "Service") -> bytes:
@@ -34,12 +39,21 @@ class _Collector:
         self._service = service
 
     def collect(self) -> "Iterator[Metric]":
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+        from prometheus_client.core import (  # noqa: PLC0415
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
 
         for name, text, labels, values in counters(self._service):
             yield _family(CounterMetricFamily, name, text, labels, values)
         for name, text, labels, values in gauges(self._service):
             yield _family(GaugeMetricFamily, name, text, labels, values)
+        for name, text, labels, values in waiting(self._service):
+            yield _family(GaugeMetricFamily, name, text, labels, values)
+        if self._service.http is not None:
+            took, text = self._service.http.latency, "How long each alert over http kept Falco waiting."
+            yield HistogramMetricFamily(PREFIX + "alert_seconds", text, buckets=took.buckets(), sum_value=took.total)
 
 
 def _family(kind: Callable[..., Any], name: str, text: str, labels: tuple[str, ...], values: "Values") -> Any:
@@ -56,7 +70,7 @@ Row = tuple[str, str, tuple[str, ...], Mapping[Any, float]]
 def counters(service: "Service") -> Iterator[Row]:
     """Everything that only grows: name, help, label names, value by label values."""
     pipeline = service.pipeline
-    yield "alerts_received", "Alerts that came in, by source.", ("source",), _by(service.received)
+    yield "alerts_received", "Alerts that came in, by source.", ("source",), _by(_received(service))
     reasons = {(reason,): float(pipeline.reasons[reason]) for reason in REASONS}
     yield "alerts_odd", "Alerts that were not correlated, or were odd, by reason.", ("reason",), reasons
     signs = {(sign,): float(pipeline.of_falco[sign]) for sign in ("heartbeats", "drops")}
@@ -91,6 +105,13 @@ def counters(service: "Service") -> Iterator[Row]:
     yield "containers_evicted", "Containers forgotten under pressure.", (), {(): pipeline.containers.evicted}
 
 
+def _received(service: "Service") -> Mapping[str, int]:
+    """Zero where none has come yet: only a series that exists can be found silent."""
+    settings = service.settings
+    sources = {"http": settings.http.enabled, "grpc": settings.grpc.enabled, "journal": bool(settings.journal.path)}
+    return {name: 0 for name, enabled in sources.items() if enabled} | service.received
+
+
 def gauges(service: "Service") -> Iterator[Row]:
     """Everything that goes up and down."""
     yield "build_info", "Always 1.", ("version",), {(__version__,): 1.0}
@@ -121,6 +142,22 @@ def gauges(service: "Service") -> Iterator[Row]:
         yield "http_connections", "Open connections.", (), {(): float(len(service.http.connections))}
     if service.grpc is not None:
         yield "grpc_connected", "1 while Falco answers over gRPC.", (), {(): float(service.grpc.connected)}
+
+
+def waiting(service: "Service") -> Iterator[Row]:
+    """What shows that something is stuck or grows: ages and memory."""
+    oldest = {(each.sink.name,): each.oldest for each in service.deliveries}
+    yield "sink_oldest_seconds", "How long the oldest notification has waited for its sink.", ("sink",), oldest
+    if service.pass_through is not None:
+        age = {(): service.pass_through.oldest}
+        yield "pass_through_oldest_seconds", "How long the oldest raw alert has waited.", (), age
+    yield "resident_memory_bytes", "Resident memory of the worker.", (), {(): _resident()}
+    yield "start_time_seconds", "When the worker started, in seconds since 1970.", (), {(): STARTED}
+
+
+def _resident() -> float:
+    pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    return float(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _by(counter: Mapping[str, int]) -> Values:

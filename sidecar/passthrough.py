@@ -27,6 +27,10 @@ class PassThroughQueue(WorkQueue[bytes]):
         super().__init__("pass-through", room)
         self._client = Client(url, timeout=timeout)
 
+    def weigh(self, item: bytes) -> int:
+        """Bytes of the alert."""
+        return len(item)
+
     async def carry(self, item: bytes) -> str:
         """Try until there is an answer."""
         retrying = tenacity.AsyncRetrying(

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from sidecar import decode
 from sidecar.canary import Canary
-from sidecar.classify import Classifier, Overlap, Verdict
+from sidecar.classify import NOTHING, Classifier, Overlap, Verdict
 from sidecar.containers import Containers
 from sidecar.correlator import Correlator
 from sidecar.decode import Envelope
@@ -25,8 +25,6 @@ TOLERATED_FUTURE = 120 * 1_000_000_000
 """Ahead of our own clock (ns) an event time is still believed."""
 
 EVENTS_DROPPED = "Falco internal: syscall event drop"
-
-NOTHING = Verdict()
 
 
 class Pipeline:
@@ -86,27 +84,40 @@ class Pipeline:
         verdict, alert = NOTHING, None
         try:
             envelope.check()
-            verdict = self._classify(envelope.rule, envelope.tags)
-            alert = self._relevant(envelope) if verdict.relevant else None
-            if verdict.canary and self.canary is not None:
-                self.canary.came_back(envelope.rule, envelope.alert().fields.cmdline or "")
+            verdict = self._classify(envelope)
+            if verdict.relevant:
+                alert = self._relevant(envelope)
+            elif verdict is not NOTHING:
+                self._note(envelope, verdict)
         except AlertError as error:
             self.reasons[error.reason] += 1
             if error.reason == "internal":
                 self._heed(envelope)
         self.received += 1
-        if envelope.returned:
-            verdict = replace(verdict, returned=True)
-        for oddity in _odd(verdict) or envelope.oddities():
-            self.reasons[oddity] += 1
-        if alert is None:
+        if oddities := envelope.oddities():
+            verdict = self._odd(verdict, oddities)
+        if alert is not None:
+            return verdict, self._correlate(alert, verdict, envelope.stamp)
+        if self.correlator.unsettled:
             return verdict, [*self.correlator.settle((envelope.host, envelope.stamp))]
-        return verdict, self._correlate(alert, verdict, envelope.stamp)
+        return verdict, []
 
     def restore(self, name: bytes, alert: Alert) -> list[Message]:
         """Play again an alert that was remembered under `name` before a restart."""
         self._ids[name] = True
-        return self._correlate(alert, self._classify(alert.rule, alert.tags), alert.time)
+        return self._correlate(alert, self._classify.judge(alert.rule, alert.tags), alert.time)
+
+    def _odd(self, verdict: Verdict, oddities: Sequence[str]) -> Verdict:
+        if not verdict.oddity:
+            self.reasons.update(oddities)
+        return replace(verdict, returned=True) if "returned" in oddities else verdict
+
+    def _note(self, envelope: Envelope, verdict: Verdict) -> None:
+        """An alert of ours came back: an incident, or that of our marker process."""
+        if verdict.oddity:
+            self.reasons[verdict.oddity] += 1
+        if verdict.canary and self.canary is not None:
+            self.canary.came_back(envelope.rule, envelope.alert().fields.cmdline or "")
 
     def _heed(self, envelope: Envelope) -> None:
         """Falco speaks of itself: it lives, or it dropped events."""
@@ -146,10 +157,6 @@ class Pipeline:
         self.detections += bool(groups)
         placed, reports = self._placement.place(alert, groups)
         return [*self.correlator.take(placed, (alert.host, stamp, alert.fields.pid)), *reports]
-
-
-def _odd(verdict: Verdict) -> tuple[str, ...]:
-    return ("own_incident",) if verdict.own_incident else ("canary",) if verdict.canary else ()
 
 
 def _event_id(alert: Alert) -> bytes:

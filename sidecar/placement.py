@@ -52,14 +52,8 @@ class Placement:
         The reports say that a quota is nearly used up.
         """
         container = self._containers.of(alert.host, alert.container)
-        had = len(container.contexts) + len(container.coarse), len(container.lineage), len(container.waiting)
         placed = self._placed(container, alert, groups)
-        contexts = len(container.contexts) + len(container.coarse) - had[0]
-        processes, waiting = len(container.lineage) - had[1], len(container.waiting) - had[2]
-        if contexts > 0 or processes > 0 or waiting > 0:
-            self._containers.grown(container, contexts=contexts, processes=processes, waiting=waiting)
-            return placed, self._containers.pressure(container, alert.time)
-        return placed, []
+        return placed, self._containers.changed(container, alert.time)
 
     def _placed(self, container: Container, alert: Alert, groups: Sequence[tuple[int, int]]) -> list[Placed]:
         fields = alert.fields

@@ -102,7 +102,10 @@ class State:
 
     def recall(self) -> Iterator[tuple[bytes, bytes]]:
         """Id and body of every alert kept, in the order in which they came."""
-        yield from self._db.execute("SELECT id, body FROM alerts ORDER BY rowid").fetchall()
+        last, page = -1, "SELECT rowid, id, body FROM alerts WHERE rowid > ? ORDER BY rowid LIMIT 500"
+        while rows := self._db.execute(page, (last,)).fetchall():
+            last = rows[-1][0]
+            yield from (row[1:] for row in rows)
 
     def decide(self, decided: Iterable[Decided], incidents: Iterable[Notification] = ()) -> set[str]:
         """Commit notifications, and the incidents whose steps they are, durably; returns the keys that are new."""

@@ -1,11 +1,12 @@
 """A bounded queue with one worker, the stage in front of everything slow: what it cannot take yet waits here, in order.
 
-Putting never waits, so nobody behind the queue can hold up Falco; when it is full the oldest item is dropped, and
-counted.
+Putting never waits, so nobody behind the queue can hold up Falco; when it is full, by number or by weight, the oldest
+item is dropped, and counted.
 """
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from typing import Generic, TypeVar
@@ -15,6 +16,10 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+HEAVIEST = 16 * 1024 * 1024
+"""Bytes that a queue holds at the most, but for a single item."""
+
+
 class WorkQueue(ABC, Generic[T]):
     """Items in order, one at a time to `carry`; `counts` is by outcome, a fixed set of words."""
 
@@ -22,7 +27,9 @@ class WorkQueue(ABC, Generic[T]):
         self.name = name
         self.counts: Counter[str] = Counter()
         self._items: deque[T] = deque()
+        self._since: deque[float] = deque()
         self.room = room
+        self._weight = 0
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
@@ -33,9 +40,18 @@ class WorkQueue(ABC, Generic[T]):
         """Items that are not carried yet."""
         return len(self._items)
 
+    @property
+    def oldest(self) -> float:
+        """Seconds that the oldest item has been waiting here; 0 without one."""
+        return time.monotonic() - self._since[0] if self._since else 0.0
+
     @abstractmethod
     async def carry(self, item: T) -> str:
         """Do with an item what is to be done, however long it takes; returns the outcome that is counted."""
+
+    def weigh(self, item: T) -> int:  # noqa: ARG002 - for those who hold bytes
+        """Bytes that an item takes; 0 where all are small."""
+        return 0
 
     def start(self) -> None:
         """Begin to carry."""
@@ -43,12 +59,14 @@ class WorkQueue(ABC, Generic[T]):
 
     def put(self, item: T) -> None:
         """Queue one item."""
-        if len(self._items) >= self.room:
-            self._items.popleft()
+        self._weight += self.weigh(item)
+        while self._items and (len(self._items) >= self.room or self._weight > HEAVIEST):
+            self._pop()
             self.counts["dropped"] += 1
             if self.counts["dropped"] == 1:
                 log.error("queue full, dropping the oldest", extra={"queue": self.name, "room": self.room})
         self._items.append(item)
+        self._since.append(time.monotonic())
         self._drained.clear()
         self._filled.set()
 
@@ -73,10 +91,14 @@ class WorkQueue(ABC, Generic[T]):
                 item = self._items[0]
                 self.counts[await self._carried(item)] += 1
                 if self._items and self._items[0] is item:
-                    self._items.popleft()
+                    self._pop()
             self._drained.set()
             self._filled.clear()
             await self._filled.wait()
+
+    def _pop(self) -> None:
+        self._weight -= self.weigh(self._items.popleft())
+        self._since.popleft()
 
     async def _carried(self, item: T) -> str:
         try:

@@ -106,16 +106,20 @@ def outage(folder: Path, *, short: bool) -> tuple[bool, str]:
 
 
 def load_test(folder: Path, *, short: bool) -> tuple[bool, str]:
-    """2,000 alerts a second, then 10,000 in five seconds, while the sink hangs."""
+    """2,000 alerts a second, then 10,000 more than that within five seconds, while the sink hangs.
+
+    Every other alert is a web shell in a container of its own, and must be in the state file afterwards.
+    """
     seconds = 15 if short else 60
     with falcosidekick.running() as sidekick:
         sidekick.behave = lambda _: hung()
         victim = Victim(folder, free_port(), FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL=sidekick.url)
-        times = _paced(victim.port, 2000, seconds, 0) + _paced(victim.port, 2000, 5, 2000 * seconds)
+        times = _paced(victim.port, 2000, seconds, 0) + _paced(victim.port, 4000, 5, 2000 * seconds)
         victim.stop()
-    lost = 2000 * (seconds + 5) - len(victim.remembered())
+    lost = len(times) // 2 - len(victim.remembered())
     p99 = sorted(times)[int(len(times) * 0.99)] * 1000
-    return lost == 0 and p99 <= 10, f"{len(times)} alerts, answers p99 {p99:.2f} ms, {lost} lost"
+    told = f"{len(times)} alerts, answers p99 {p99:.2f} ms, worst {max(times) * 1000:.1f} ms, {lost} lost"
+    return lost == 0 and p99 <= 10, told
 
 
 def hung() -> int:
@@ -132,7 +136,8 @@ def _paced(port: int, rate: int, seconds: int, start: int) -> list[float]:
         if pause > 0:
             time.sleep(pause)
         sent = time.monotonic()
-        falco.request("POST", "/", flood(start + number, f"{start + number:012x}"))
+        body = flood(start + number, f"{start + number:012x}")
+        falco.request("POST", "/", body if number % 2 else body.replace(b"web_shell", b"anything_else"))
         falco.getresponse().read()
         times.append(time.monotonic() - sent)
     falco.close()

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import subprocess
+import time
 
 import pytest
 from conftest import DATA, Running, Serving, needs
@@ -99,3 +100,33 @@ def test_every_metric_has_a_help_text_and_our_prefix(serving: Serving) -> None:
     assert names
     assert all(name.startswith("falco_correlator_") for name in names)
     assert sorted(names) == sorted(re.findall(r"^# HELP (\S+) \S", text, re.MULTILINE))
+
+
+def test_how_long_notifications_wait_is_told_while_their_sink_is_away(serving: Serving) -> None:
+    nowhere = {"sinks": {"webhook": {"url": "http://127.0.0.1:9/"}}}
+    with serving(nowhere) as service:
+        assert service.metric('sink_oldest_seconds{sink="webhook"}') == 0.0
+        for line in STOCK:
+            service.post(line)
+        first = service.metric('sink_oldest_seconds{sink="webhook"}')
+        time.sleep(0.3)
+
+        assert first + 0.3 <= service.metric('sink_oldest_seconds{sink="webhook"}') < 30
+
+
+def test_latency_and_memory_are_told(serving: Serving) -> None:
+    with serving(STDOUT) as service:
+        for line in STOCK:
+            service.post(line)
+
+        assert service.metric("alert_seconds_count") == len(STOCK)
+        assert service.metric('alert_seconds_bucket{le="+Inf"}') == len(STOCK)
+        assert 0 < service.metric("alert_seconds_sum") < 5
+        assert 10e6 < service.metric("resident_memory_bytes") < 1e9
+        assert abs(service.metric("start_time_seconds") - time.time()) < 3600
+
+
+def test_a_source_that_has_brought_nothing_yet_is_told_as_zero(serving: Serving) -> None:
+    with serving(STDOUT) as service:
+        assert service.metric('alerts_received_total{source="http"}') == 0.0
+        assert 'source="grpc"' not in service.get("/metrics")[1]

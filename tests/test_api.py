@@ -298,7 +298,7 @@ def _only(archive: Archive) -> Notification:
 
 @pytest.mark.slow
 def test_a_service_whose_pages_nobody_opens_does_not_load_them() -> None:
-    code = "import sys, sidecar.app, sidecar.serving; print([m for m in sys.modules if 'jinja' in m or 'pages' in m or m == 'sidecar.api'])"
+    code = "import sys, sidecar.app, sidecar.lifetime; print([m for m in sys.modules if 'jinja' in m or 'pages' in m or m == 'sidecar.api'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"

@@ -3,6 +3,7 @@
 from conftest import Play, fed, spec, told
 
 from sidecar.classify import CACHED, Classifier
+from sidecar.decode import envelope
 from sidecar.pipeline import Pipeline
 from sidecar.rules import CorrelationRule
 from sidecar.story import alerts
@@ -12,33 +13,41 @@ CURL = "nginx > sh > curl"
 
 
 def test_an_alert_counts_by_its_tag_whatever_its_name(rules: list[CorrelationRule]) -> None:
-    verdict = Classifier(rules)("Any name", ("webrce_network", "webrce_credential"))
+    verdict = Classifier(rules).judge("Any name", ("webrce_network", "webrce_credential"))
 
     assert (verdict.groups, verdict.relevant, verdict.building_block) == (((0, 0b1100),), True, True)
 
 
 def test_a_stock_rule_counts_by_its_name_and_is_no_building_block(rules: list[CorrelationRule]) -> None:
-    verdict = Classifier(rules)("Run shell untrusted", ("maturity_stable",))
+    verdict = Classifier(rules).judge("Run shell untrusted", ("maturity_stable",))
 
     assert (verdict.groups, verdict.stock, verdict.relevant, verdict.building_block) == ((), ((0, 1),), True, False)
 
 
 def test_a_lineage_tag_is_relevant_without_groups(rules: list[CorrelationRule]) -> None:
-    verdict = Classifier(rules)("Detached", ("webrce_lineage",))
+    verdict = Classifier(rules).judge("Detached", ("webrce_lineage",))
 
     assert (verdict.groups, verdict.relevant, verdict.building_block) == ((), True, True)
 
 
 def test_anything_else_is_nobodys_evidence(rules: list[CorrelationRule]) -> None:
-    assert not Classifier(rules)("Some rule", ("container",)).relevant
+    assert not Classifier(rules).judge("Some rule", ("container",)).relevant
 
 
 def test_a_flood_of_names_is_not_remembered(rules: list[CorrelationRule]) -> None:
     classify = Classifier(rules)
     for number in range(2 * CACHED):
-        classify(f"rule {number}", ())
+        classify(envelope(f'{{"rule":"rule {number}"}}'.encode()))
 
     assert len(classify._known) <= CACHED
+
+
+def test_a_megabyte_of_blanks_between_tags_is_not_remembered(rules: list[CorrelationRule]) -> None:
+    classify = Classifier(rules)
+    tags = b'["webrce_network"' + b" " * 1_000_000 + b"]"
+
+    assert classify(envelope(b'{"rule":"Any","tags":' + tags + b"}")).relevant
+    assert all(len(str(label)) < 100 for label in classify._known)
 
 
 def test_stock_rules_alone_give_the_incident(play: Play) -> None:

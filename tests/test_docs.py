@@ -90,7 +90,7 @@ def test_make_has_every_target_that_the_readme_and_contributing_name() -> None:
 def test_every_row_of_the_threat_model_names_tests_that_exist() -> None:
     rows = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("|")][2:]
     tests = {
-        name for path in (ROOT / "tests").glob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
     }
 
     assert len(rows) >= 20

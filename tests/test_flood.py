@@ -1,5 +1,6 @@
 """Whoever floods from one container harms nobody else: not their evidence, not the memory, not the time."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -95,6 +96,35 @@ def test_all_containers_together_stay_within_their_budgets(pipeline: Pipeline) -
     assert sum(len(container.contexts) for container in pipeline.containers) <= budgets["contexts"].room
     assert sum(len(container.lineage) for container in pipeline.containers) <= budgets["processes"].room
     assert budgets["contexts"].shrunk > 0
+
+
+@pytest.mark.slow
+def test_budgets_count_exactly_what_the_containers_hold(pipeline: Pipeline) -> None:
+    for number in range(30_000):
+        pipeline.feed_json(flood(number, f"{number % 11_000:012x}").replace(b"web_shell", b"network"))
+
+    used = {name: budget.used for name, budget in pipeline.containers.budgets.items()}
+    assert used == {
+        "contexts": 0,
+        "processes": sum(len(container.lineage) for container in pipeline.containers),
+        "waiting": sum(len(container.waiting) for container in pipeline.containers),
+        "detections": 0,
+    }
+
+
+def test_forgotten_containers_leave_nothing_for_the_garbage_collector(rule: CorrelationRule) -> None:
+    now = [0.0]
+    pipeline = Pipeline([rule], lambda: now[0])
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(600):
+            now[0] += 20
+            pipeline.feed_json(flood(number, f"{number // 2:012x}"))
+        assert len(pipeline.containers) < 200
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_waiting_detections_are_bounded_by_kind(pipeline: Pipeline) -> None:

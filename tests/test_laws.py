@@ -103,7 +103,7 @@ def test_memory_of_one_container_is_bounded_and_its_evidence_is_folded_not_forgo
         pipeline.feed_json(body)
     (container,) = pipeline.containers
 
-    assert (len(container.contexts), container.folded) == (CONTEXTS, 100)
+    assert (len(container.contexts), container.contexts.folded) == (CONTEXTS, 100)
     assert len(container.lineage) <= PROCESSES
     notes = [
         n

@@ -8,7 +8,7 @@ makes Falco hang. Messages are parsed here, not by grpcio: one bad message must 
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -58,9 +58,9 @@ class GrpcEnvelope:
     def host(self) -> str:
         return self._text(self._response.hostname)
 
-    @property
-    def returned(self) -> bool:
-        return False
+    @cached_property
+    def label(self) -> Hashable:
+        return self.rule, self.tags
 
     @property
     def stamp(self) -> object:

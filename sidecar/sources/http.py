@@ -14,6 +14,7 @@ from sidecar.access import SecretPath
 from sidecar.connections import BACKLOG, Connections
 from sidecar.decode import MAX_BYTES
 from sidecar.http_server import OK, Limits, Request, Response, ServerProtocol
+from sidecar.latency import Latency
 from sidecar.settings import HttpSource
 from sidecar.tls import Certificates, TlsDoor
 
@@ -31,6 +32,7 @@ class HttpListener:
 
     def __init__(self, settings: HttpSource, take: Callable[[bytes], None]) -> None:
         self.connections = Connections(settings.max_connections, settings.max_per_peer, time.monotonic)
+        self.latency = Latency()
         self._settings = settings
         self._take = take
         self._gate = SecretPath(settings)
@@ -77,5 +79,7 @@ class HttpListener:
         if request.method != "POST":
             return NOT_ALLOWED
         self._strangers = sum(self.connections.refused[each] for each in STRANGERS)
+        began = time.perf_counter()
         self._take(request.body)
+        self.latency.add(time.perf_counter() - began)
         return OK

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ class EngineError(Exception):
 class Engine:
     """Falco over the scenarios: alerts go to a file of JSON lines and to the sidecar."""
 
-    def __init__(self, falco: Path, plugin: Path, folder: Path) -> None:
+    def __init__(self, falco: Path, plugin: Path, folder: Path, beside: Sequence[Path] = ()) -> None:
         self.falco, self.plugin, self.folder = falco, plugin, folder
+        self._rules = [*map(str, beside), str(RULES), str(PROBE)]
         self.alerts = folder / "alerts.jsonl"
         self.log = folder / "falco.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,7 +85,7 @@ class Engine:
         settings = snippet | {
             "config_files": [],
             "watch_config_files": False,
-            "rules_files": [str(RULES), str(PROBE)],
+            "rules_files": self._rules,
             "engine": {"kind": "modern_ebpf"},
             "append_output": [{"suggested_output": True}, *snippet["append_output"], *mine],
             "http_output": {"enabled": bool(url), "url": url or "http://127.0.0.1:1"},

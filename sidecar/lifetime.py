@@ -1,4 +1,4 @@
-"""How a service lives in a process: until a signal, or until its supervisor is gone."""
+"""How long a service runs: until a signal, or until its supervisor is gone."""
 
 import asyncio
 import os
@@ -6,21 +6,22 @@ import signal
 
 from sidecar import sockets
 from sidecar.app import Service
+from sidecar.garbage import collect_seldom
 
 
 async def serve(service: Service) -> None:
     """Run a service until SIGTERM or SIGINT. Raises OSError if a port cannot be had."""
-    stop = stop_on_signals()
+    parent, stop = os.getppid(), stop_on_signals()
     await service.start()
-    orphaned = asyncio.create_task(_stop_when_orphaned(stop))
+    collect_seldom()
+    orphaned = asyncio.create_task(_stop_when_orphaned(parent, stop))
     await stop.wait()
     orphaned.cancel()
     await service.stop()
 
 
-async def _stop_when_orphaned(stop: asyncio.Event) -> None:
+async def _stop_when_orphaned(parent: int, stop: asyncio.Event) -> None:
     """A worker does not outlive its supervisor: it would hold the ports that the next one wants."""
-    parent = os.getppid()
     while sockets.INHERITED in os.environ:
         await asyncio.sleep(1)
         if os.getppid() != parent:

@@ -1,0 +1,213 @@
+"""The image: the real Dockerfile, built without a network on a stand-in base, run as the chart runs it."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from conftest import needs
+from falcosidekick import Falcosidekick
+from image import stand_in
+from image.stand_in import ROOT, STORAGE, run
+from test_supervisor import free_port
+
+from sidecar import __version__
+from sidecar.rules import SHIPPED
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+BUILT = "localhost/falco-correlator:test"
+
+LIKE_THE_CHART = (
+    *("--user", "65532:65532", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL"),
+    *("--security-opt", "no-new-privileges", "--memory", "128m"),
+)
+
+HERE = (
+    *("--runtime", "runc", "--cgroup-manager", "cgroupfs"),
+    *("run", "--rm", "--pull", "never", "--network", "host", "--security-opt", "seccomp=unconfined"),
+    *("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"),
+)
+"""What lets runc work within another container; the container itself gets nothing by it."""
+
+
+def build(context: Path, *more: str) -> str:
+    """Build BUILT from `context` where there is no network; returns the image's id."""
+    arguments = {"BASE": stand_in.NAME, "PIP_NO_INDEX": "1", "VERSION": __version__, "REVISION": "abc123"}
+    given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+    offline = ("unshare", "--net", "buildah", *STORAGE, "bud", "--isolation", "chroot", "--pull-never")
+    with stand_in.alone():
+        run(*offline, "--timestamp", "0", *given, *more, "--tag", BUILT, context)
+        subprocess.run(["buildah", *STORAGE, "rmi", "--prune"], capture_output=True, check=False)
+    return run("buildah", *STORAGE, "images", "--quiet", "--no-trunc", BUILT).strip()
+
+
+@pytest.fixture(scope="session")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as a fresh clone has it, with the wheels in dist/wheels."""
+    for program in ("buildah", "podman", "runc", "debootstrap", "unshare"):
+        needs(program)
+    if os.geteuid() != 0:
+        pytest.skip("only root can make the stand-in base")
+    folder = tmp_path_factory.mktemp("context")
+    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, folder)
+    for name in ("sidecar", "falco_rules", "docker"):
+        shutil.copytree(ROOT / name, folder / name)
+    with stand_in.alone():
+        shutil.copytree(stand_in.wheels(), folder / "dist/wheels")
+        stand_in.base()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image(context: Path) -> str:
+    return build(context)
+
+
+def podman(*arguments: str, entrypoint: str = "", volume: str = "") -> list[str]:
+    """The command that runs the image with `arguments`, as locked in as in the cluster."""
+    more = [*(["--entrypoint", entrypoint] if entrypoint else []), *(["--volume", volume] if volume else [])]
+    return ["podman", *STORAGE, *HERE, *LIKE_THE_CHART, *more, BUILT, *arguments]
+
+
+def inside(code: str) -> str:
+    """What Python in the image prints."""
+    return run(*podman("-c", code, entrypoint="python3"))
+
+
+@contextmanager
+def serving(sidekick: Falcosidekick, folder: Path) -> Iterator[tuple[str, int, int]]:
+    """The service in a container with a state folder: the container's name, its ports for alerts and administration."""
+    state, name, ports = folder / "state", f"fc-{uuid.uuid4().hex[:8]}", (free_port(), free_port())
+    state.mkdir()
+    os.chown(state, 65532, 65532)
+    settings = {
+        "HTTP__PORT": ports[0],
+        "ADMIN__PORT": ports[1],
+        "SINKS__FALCOSIDEKICK__URL": sidekick.url,
+        "STATE__PATH": "/var/lib/falco-correlator/state.db",
+    }
+    command = podman("run", volume=f"{state}:/var/lib/falco-correlator")
+    given = [word for key, value in settings.items() for word in ("--env", f"FALCO_CORRELATOR_{key}={value}")]
+    place = command.index("run") + 1
+    with (folder / "log").open("wb") as log:
+        service = subprocess.Popen([*command[:place], "--name", name, *given, *command[place:]], stdout=log, stderr=log)
+    try:
+        wait_until_ready(ports[1], service, folder / "log")
+        yield name, *ports
+    finally:
+        subprocess.run(["podman", *STORAGE, "kill", "--signal", "TERM", name], capture_output=True, check=False)
+        service.wait(30)
+
+
+def wait_until_ready(port: int, service: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(200):
+        assert service.poll() is None, log.read_text()
+        with suppress(OSError), closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())
+
+
+def test_the_main_job_is_done_inside_as_65532_read_only_and_without_capabilities(
+    image: str, sidekick: Falcosidekick, tmp_path: Path
+) -> None:
+    recording = (SHIPPED / "recordings/demo.jsonl").read_bytes().splitlines()
+    with serving(sidekick, tmp_path) as (name, port, _):
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as falco:
+            answers = [posted(falco, alert) for alert in recording]
+        events = sidekick.wait_for(2)
+        processes = resident(name)
+
+    assert answers == [200] * len(recording)
+    assert (events[-1]["priority"], events[-1]["rule"]) == ("Critical", "Full Web Application Compromise")
+    assert len({event["output_fields"]["incident.id"] for event in events}) == 1
+    assert (tmp_path / "state/state.db").stat().st_uid == 65532
+    assert sum(processes) < 96 * 1024, f"kB resident of supervisor and worker: {processes}"
+
+
+def posted(falco: http.client.HTTPConnection, alert: bytes) -> int:
+    falco.request("POST", "/", alert)
+    answer = falco.getresponse()
+    answer.read()
+    return answer.status
+
+
+def resident(name: str) -> list[int]:
+    """Resident kB of the container's processes."""
+    pids = run("podman", *STORAGE, "top", name, "hpid").split()[1:]
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+    return [int(found[1]) for text in texts if (found := re.search(r"VmRSS:\s+(\d+)", text))]
+
+
+def test_nothing_can_be_written_and_nobody_can_become_root(image: str) -> None:
+    told = json.loads(
+        inside(
+            "import os, json; status = dict(l.rstrip().split(':\\t', 1) for l in open('/proc/self/status'));"
+            "places = [p for p in ('/', '/tmp', '/usr/local/lib', '/etc') if os.access(p, os.W_OK)];"
+            "print(json.dumps([os.getuid(), os.getgid(), status['CapEff'], status['CapBnd'], places]))"
+        )
+    )
+
+    assert told == [65532, 65532, "0" * 16, "0" * 16, []]
+
+
+def test_there_is_no_shell_no_pip_and_no_program_but_python_and_ours(image: str) -> None:
+    found = inside(
+        "import os; print(*sorted(os.path.join(at, name) for at, _, names in os.walk('/')"
+        " if not at.startswith(('/proc', '/sys', '/dev')) for name in names"
+        " if '/bin' in at + '/' or os.stat(os.path.join(at, name), follow_symlinks=False).st_mode & 0o6000))"
+    ).split()
+
+    assert found == [f"/usr/local/bin/{name}" for name in ("falco-correlator", "python3", "python3.11")]
+    assert inside("import importlib.util as u; print(u.find_spec('pip'), u.find_spec('ensurepip'))") == "None None\n"
+
+
+def test_the_shipped_rules_pass_their_tests_inside(image: str) -> None:
+    assert run(*podman("check")).startswith("web-application-rce: ok")
+    assert run(*podman("test")).endswith(" 0 failed\n")
+
+
+def test_grpc_and_the_authorities_of_https_are_inside(image: str) -> None:
+    code = "import grpc, ssl; from sidecar.sources import grpc as ours; print(len(ssl.create_default_context().get_ca_certs()))"
+
+    assert int(inside(code)) > 50
+
+
+def test_the_same_sources_give_the_same_image(image: str, context: Path) -> None:
+    assert build(context, "--no-cache") == image
+
+
+def test_the_image_says_what_it_is_and_starts_our_command_without_a_shell(image: str) -> None:
+    (told,) = json.loads(run("podman", *STORAGE, "image", "inspect", BUILT))
+    labels = {key.removeprefix("org.opencontainers.image."): value for key, value in told["Labels"].items()}
+
+    assert told["Config"]["Entrypoint"] == ["falco-correlator"]
+    assert told["Config"]["Cmd"] == ["run"]
+    assert told["User"] == "65532:65532"
+    assert (labels["version"], labels["revision"], labels["licenses"]) == (__version__, "abc123", "Apache-2.0")
+    assert run(*podman("version")) == f"falco-correlator {__version__}\n"
+
+
+def test_it_is_small(image: str) -> None:
+    (told,) = json.loads(run("podman", *STORAGE, "image", "inspect", BUILT))
+
+    assert told["Size"] < 100_000_000
+
+
+def test_scanners_can_read_what_of_debian_is_inside(image: str) -> None:
+    names = inside("import os; print(*sorted(os.listdir('/var/lib/dpkg/status.d')))").split()
+
+    assert {"ca-certificates", "libc6", "libssl3", "libsqlite3-0"} <= set(names)
+    assert not {"bash", "dash", "apt", "perl-base"} & set(names)
