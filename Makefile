@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := .venv/.run
 DEV := .venv/.dev
 
-.PHONY: run test quick check fix coverage fuzz proto e2e docs soak bench wheels image snapshots chart-tools clean
+.PHONY: run test quick check fix coverage fuzz proto e2e docs screenshots soak bench wheels image snapshots chart-tools clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -56,6 +56,9 @@ snapshots: $(DEV) ## Make the snapshots of the rendered chart anew, to be review
 
 chart-tools: $(DEV) ## Helm 3 and 4, checkov and kubernetes-validate, once, into ~/.cache/falco-correlator
 	$(BIN)/python tests/chart/tools.py
+
+screenshots: $(DEV) ## Make docs/img anew with the installed Chromium
+	PYTHONPATH=tests $(BIN)/python tests/screenshots.py "$$(command -v chromium)"
 
 soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less than ten minutes
 	$(BIN)/python tests/soak.py $(if $(SHORT),--short)

@@ -17,6 +17,8 @@ from sidecar.canary import Canary, Traffic
 from sidecar.classify import NOTHING, Verdict
 from sidecar.delivery import Delivery
 from sidecar.health import Health, degraded
+from sidecar.http_server import Request, Response
+from sidecar.incidents import Incidents
 from sidecar.model import Alert, Message, Notification
 from sidecar.outbox import Outbox
 from sidecar.passthrough import pass_through
@@ -76,7 +78,10 @@ class Service:
                 report=lambda report: self._notify([report]),
             )
         self._listening = listening or {}
-        self._admin = AdminListener(not_ready=self._not_ready, metrics=lambda: metrics.exposition(self))
+        self.incidents = Incidents(self.pipeline, self.outbox)
+        self._admin = AdminListener(
+            not_ready=self._not_ready, metrics=lambda: metrics.exposition(self), pages=self._page
+        )
         self._settling: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -101,6 +106,7 @@ class Service:
             self.http_port = await self.http.start(listening["http"])
         await self._start_server()
         self._start_readers()
+        self.incidents.start()
         self._tell_of_the_state()
         log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
 
@@ -151,6 +157,7 @@ class Service:
         if self.journal is not None:
             await self.journal.stop()
         self._settle()
+        self.incidents.stop()
         stops = [delivery.stop(GRACE) for delivery in self.deliveries]
         stops += [self.pass_through.stop(GRACE)] if self.pass_through is not None else []
         await asyncio.gather(*stops)
@@ -250,6 +257,15 @@ class Service:
     def _traffic(self) -> Traffic:
         refused = sum(self.http.connections.refused.values()) if self.http is not None else 0
         return Traffic(self.pipeline.received, self.pipeline.reasons["text_mode"], refused)
+
+    def _page(self, request: Request) -> Response | None:
+        from sidecar.api import answer  # noqa: PLC0415 - pages cost 6 MB that a service nobody looks at need not pay
+
+        try:
+            return answer(request, self.incidents, self.settings.admin)
+        except Exception:  # a bug must cost one answer, and be told
+            log.exception("an incident page could not be made")
+            return Response("500 Internal Server Error", b"a bug; the log has it\n")
 
     def _not_ready(self) -> str:
         if self.grpc is not None and not self.grpc.connected and self.http is None:

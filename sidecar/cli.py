@@ -12,6 +12,7 @@ import click
 
 from sidecar import __version__
 from sidecar.errors import ConfigError
+from sidecar.incident_commands import incidents
 
 if TYPE_CHECKING:
     import socket
@@ -75,7 +76,9 @@ def run(config: Path | None, *, print_config: bool) -> None:
 
     settings = settings_module.load(config, _environment())
     if print_config:
-        click.echo(settings_module.to_yaml(settings, hide=True), nl=False)
+        from sidecar.shown import to_yaml  # noqa: PLC0415
+
+        click.echo(to_yaml(settings, hide=True), nl=False)
         return
     rules = _rules([Path(path) for path in settings.rules])
     try:
@@ -171,11 +174,7 @@ def test(paths: tuple[Path, ...]) -> None:
     failed = passed = 0
     for result in ruletest.run(_rules(list(paths))):
         passed, failed = passed + result.passed, failed + (not result.passed)
-        click.echo(f"{'ok    ' if result.passed else 'FAILED'} {result.rule.id}: {result.test.name}")
-        if not result.passed:
-            click.echo(f"       expected: {_outcome(result.expected)}\n       got:      {_outcome(result.got)}")
-            click.echo("\n".join(f"       why:      {reason}" for reason in result.why))
-            click.echo(f"       where:    {result.place}" if result.place else "", nl=bool(result.place))
+        click.echo("\n".join(ruletest.report(result)))
     click.echo(f"{passed} passed, {failed} failed")
     sys.exit(PROBLEM if failed else 0)
 
@@ -243,6 +242,9 @@ def schema(kind: str) -> None:
     click.echo(json.dumps(jsonschema.of(kind), indent=2))
 
 
+main.add_command(incidents)
+
+
 @main.command(epilog=EPILOG)
 def version() -> None:
     """Print the version."""
@@ -269,7 +271,7 @@ def _environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in ("FALCO_CORRELATOR_CONFIG", "FALCO_CORRELATOR_SOCKETS")
+        if name not in ("FALCO_CORRELATOR_CONFIG", "FALCO_CORRELATOR_SOCKETS", "FALCO_CORRELATOR_URL")
     }
 
 
@@ -292,7 +294,3 @@ def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dic
 def _port_taken(error: OSError, remedy: str) -> NoReturn:
     click.echo(f"cannot listen: {error.strerror or error}; {remedy}", err=True)
     sys.exit(PROBLEM)
-
-
-def _outcome(outcome: tuple[tuple[str, str], ...]) -> str:
-    return "; ".join(f"{severity} {case!r}" for severity, case in outcome) or "silence"

@@ -93,6 +93,11 @@ class Connections:
         self._waiting.pop(place, None)
         self._kept.pop(place, None)
 
+    def end(self) -> None:
+        """End all connections."""
+        for place in [*self._waiting, *self._kept]:
+            place.end()
+
     def refuse(self, why: str) -> None:
         """Count a refusal; the first of its kind, the tenth, the hundredth ... are told in the log."""
         self.refused[why] += 1

@@ -7,12 +7,16 @@ until the event is complete (`settle`), so that it speaks once, with all it carr
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import islice
 
 from sidecar.context import Incident
 from sidecar.model import Notification
 from sidecar.notify import notification
 from sidecar.placement import Placed
 from sidecar.rules import CorrelationRule
+
+CHANGED = 1_000
+"""Incidents with evidence that is not shown yet; beyond it the next evidence of an incident brings it."""
 
 
 class Correlator:
@@ -23,6 +27,8 @@ class Correlator:
         self.unsettled: dict[str, Placed] = {}
         """By incident: what waits for its event to be complete."""
         self._event: tuple[object, ...] = ()
+        self.changed: dict[str, Placed] | None = None
+        """If somebody asks `news`: the newest evidence of each incident that got some since."""
         self.opened = 0
 
     def take(self, placed: Iterable[Placed], event: tuple[object, ...]) -> list[Notification]:
@@ -40,6 +46,21 @@ class Correlator:
         waiting, self.unsettled = self.unsettled, {}
         return [note for one in waiting.values() if (note := self._escalated(one)) is not None]
 
+    def news(self, most: int, prefix: str = "") -> list[Notification]:
+        """Incidents that got evidence since this was last asked, at most so many, as they are now. Sinks get none.
+
+        Those whose id begins with `prefix` come first.
+        """
+        found: list[Notification] = []
+        changed = self.changed or {}
+        wanted = [name for name in changed if name.startswith(prefix)] if prefix else []
+        for name in [*dict.fromkeys([*wanted, *islice(changed, most)])][:most]:
+            placed = changed.pop(name)
+            incident = placed.context.incident
+            if incident is not None and incident.id == name and name not in self.unsettled:
+                found.append(notification(placed, self._rules[placed.rule], incident, incident.severity))
+        return found
+
     def _add(self, placed: Placed) -> None:
         rule, context, detection = self._rules[placed.rule], placed.context, placed.detection
         placed.container.detections += context.add(detection, window=rule.window, anchoring=rule.anchoring)
@@ -53,6 +74,8 @@ class Correlator:
             incident.last = max(incident.last, detection.time)
             if 0 <= case < incident.case:
                 incident.case = case
+            if self.changed is not None and len(self.changed) < CHANGED:
+                self.changed[incident.id] = placed
         elif case >= 0:
             incident = context.incident = self._opened(placed, case)
         if incident is not None and rule.cases[incident.case].rank > incident.rank:

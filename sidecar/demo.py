@@ -1,7 +1,13 @@
 """The main job on its embedded default: the service on loopback, and a recorded attack played at its real HTTP port."""
 
+import json
+import time
+from typing import Any
+
 from sidecar.app import Service
+from sidecar.archive import Wanted
 from sidecar.http_client import Client
+from sidecar.incident import rfc3339
 from sidecar.lifetime import stop_on_signals
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, CorrelationRule
@@ -9,9 +15,19 @@ from sidecar.settings import Settings
 from sidecar.sinks.stdout import StdoutSink
 
 
-def recording() -> list[bytes]:
-    """The alerts that Falco sent while the attack was played, in order."""
-    return (SHIPPED / "recordings" / "demo.jsonl").read_bytes().splitlines()
+def recording(now: int) -> list[bytes]:
+    """The alerts that Falco sent while the attack was played, in order, as if the last was raised `now` (ns)."""
+    alerts = [json.loads(line) for line in (SHIPPED / "recordings" / "demo.jsonl").read_bytes().splitlines()]
+    later = now - alerts[-1]["output_fields"]["evt.time"]
+    return [_moved(alert, later) for alert in alerts]
+
+
+def _moved(alert: dict[str, Any], later: int) -> bytes:
+    fields = alert["output_fields"]
+    for name, value in fields.items():
+        if value and (name == "evt.time" or name.endswith(("_ts", ".ts"))):
+            fields[name] = value + later
+    return json.dumps({**alert, "time": rfc3339(fields["evt.time"])}).encode()
 
 
 async def run(settings: Settings, rules: list[CorrelationRule], *, once: bool) -> int:
@@ -24,19 +40,24 @@ async def run(settings: Settings, rules: list[CorrelationRule], *, once: bool) -
     stop = stop_on_signals()
     await service.start()
     say(f"Listening for Falco's alerts on http://{settings.http.host}:{service.http_port}/")
-    alerts = recording()
+    alerts = recording(time.time_ns())
     say(f"Playing {len(alerts)} alerts that a real Falco raised while a web application was attacked ...\n")
     await _play(alerts, f"http://{settings.http.host}:{service.http_port}/")
     await service.drained()
     say(_told(service.pipeline))
     if not once:
-        say(
-            f"Still serving; point Falco's http_output at the address above. Metrics: "
-            f"http://{settings.admin.host}:{service.admin_port}/metrics   Ctrl-C ends."
-        )
+        host = f"http://{settings.admin.host}:{service.admin_port}"
+        say(f"\nSee it:  {host}{_critical(service)}\n")
+        say(f"Still serving; point Falco's http_output at the address above. Metrics: {host}/metrics   Ctrl-C ends.")
         await stop.wait()
     await service.stop()
     return service.notified["critical"]
+
+
+def _critical(service: Service) -> str:
+    """The path of the worst incident's page."""
+    rows, _ = service.incidents.current().listed(Wanted(sort="severity", limit=1), time.time_ns())
+    return f"/incidents/{rows[0].id}" if rows else "/"
 
 
 async def _play(alerts: list[bytes], url: str) -> None:

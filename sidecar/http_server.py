@@ -24,19 +24,22 @@ PIPELINED = 32
 
 
 class Request(NamedTuple):
-    """One complete request. `body` is b"" where there was none."""
+    """One complete request. `body` is b"" where there was none; `host` is the header, `local` a peer on loopback."""
 
     method: str
     path: str
     body: bytes
+    host: str = ""
+    local: bool = False
 
 
 class Response(NamedTuple):
-    """Status with the reason phrase, and the body."""
+    """Status with the reason phrase, the body, and more header lines (each with its line end)."""
 
     status: str
     body: bytes = b""
     kind: str = "text/plain; charset=utf-8"
+    headers: str = ""
 
 
 OK = Response("200 OK")
@@ -72,7 +75,7 @@ class ServerProtocol(asyncio.Protocol):
         self._refusal = ""
         self._phase: Literal["idle", "head", "body"] = "idle"
         self._waiting_for = ""
-        self._url = b""
+        self._url = self._host = b""
         self._body: bytes | bytearray = b""
         self._head = self._headers = self._parts = 0
         self._continue = False
@@ -118,7 +121,7 @@ class ServerProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._phase = "head"
-        self._url = self._body = b""
+        self._url = self._body = self._host = b""
         self._headers = self._parts = 0
         self._continue = False
 
@@ -136,6 +139,8 @@ class ServerProtocol(asyncio.Protocol):
             self._refusal = "413 Content Too Large"
         elif name == b"expect" and value.lower() == b"100-continue":
             self._continue = True
+        elif name == b"host":
+            self._host = value
 
     def on_headers_complete(self) -> None:
         self._refusal = self._refusal or self._gate(self._url.decode("latin-1"))
@@ -164,7 +169,8 @@ class ServerProtocol(asyncio.Protocol):
         self._cancel_deadline()
         self._phase, self._head = "idle", 0
         method = self._parser.get_method().decode("ascii")
-        answer = self._handler(Request(method, self._url.decode("latin-1"), bytes(self._body)))
+        host = self._host.decode("latin-1")
+        answer = self._handler(Request(method, self._url.decode("latin-1"), bytes(self._body), host, self._place.local))
         stays = self._connections.prove(self._place)
         self._answers.append(_encoded(answer, head=method == "HEAD", close=not stays))
         if not (stays and self._parser.should_keep_alive()):
@@ -211,6 +217,6 @@ def _encoded(response: Response, *, head: bool = False, close: bool = False) -> 
     connection = "Connection: close\r\n" if close else ""
     top = (
         f"HTTP/1.1 {response.status}\r\nContent-Type: {response.kind}\r\n"
-        f"Content-Length: {len(response.body)}\r\n{connection}\r\n"
+        f"Content-Length: {len(response.body)}\r\n{response.headers}{connection}\r\n"
     )
     return top.encode() + (b"" if head else response.body)

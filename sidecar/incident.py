@@ -92,7 +92,7 @@ def _clock(time: int) -> str:
 
 def _sentence(note: Notification) -> str:
     where = note.where
-    place = " ".join(
+    named = " ".join(
         f"{name}={value}"
         for name, value in (
             ("k8s_ns_name", where.namespace),
@@ -105,7 +105,7 @@ def _sentence(note: Notification) -> str:
     rose = f" severity_from={note.came_from}" if note.came_from else ""
     return (
         f"{note.case} | incident={note.incident} severity={note.severity}{rose} step={note.step} "
-        f"groups={','.join(note.groups)} {place}"
+        f"groups={','.join(note.groups)} {named} | {note.summary}".rstrip(" |")
     )
 
 
@@ -114,6 +114,7 @@ def _fields(note: Notification) -> Iterator[tuple[str, str]]:
     yield "incident.severity", note.severity
     yield "incident.severity.from", note.came_from
     yield "incident.case", note.case
+    yield "incident.summary", note.summary
     yield "incident.step", str(note.step)
     yield "incident.previous", note.previous
     yield "incident.correlation", note.correlation_rule

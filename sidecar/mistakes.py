@@ -1,14 +1,15 @@
 """What the types of the settings cannot say: settings that contradict each other, or would do harm."""
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from sidecar import access
+from sidecar import access, placeholders
 from sidecar.connections import is_loopback
 
 if TYPE_CHECKING:
-    from sidecar.settings import HttpSource, Settings
+    from sidecar.settings import Admin, HttpSource, Settings
 
 
 def of(settings: "Settings") -> Iterator[str]:
@@ -43,6 +44,7 @@ def _source_mistakes(settings: "Settings") -> Iterator[str]:
     for path, port in (("http.port", http.port), ("admin.port", admin.port)):
         if not 0 <= port <= 65_535:
             yield f"{path}: expected a port number up to 65535, got {port}"
+    yield from _page_mistakes(admin)
     if http.enabled and admin.enabled and http.port and http.port == admin.port:
         yield "admin.port: is the same as http.port; alerts and administration need a port each"
     if grpc.enabled and not grpc.address.startswith("unix:") and not (grpc.ca and grpc.cert and grpc.key):
@@ -78,6 +80,16 @@ def _open_port(host: str, *, insecure: bool) -> Iterator[str]:
             f"{where}.address: without {where}.tls (cert, key and client_ca) every process of the machine can read; "
             f"use unix:///path, or say {where}.insecure: true"
         )
+
+
+def _page_mistakes(admin: "Admin") -> Iterator[str]:
+    for words, url in admin.links.items():
+        if "{" in url.partition("//")[2].partition("/")[0] or not _is_http(url):
+            yield f"admin.links.{words}: expected http:// or https:// and a host, got {url!r}"
+        yield from placeholders.mistakes(f"admin.links.{words}", url, placeholders.LINK)
+    for name in admin.names:
+        if not re.fullmatch(r"[A-Za-z0-9.-]+", name):
+            yield f"admin.names: expected a host name without port, got {name!r}"
 
 
 def _is_own(url: str, http: "HttpSource") -> bool:

@@ -48,6 +48,9 @@ REASONS = (
 `broken` is a bug of ours: the traceback is in the log.
 """
 
+GroupKind = Literal["evidence", "credentials", "marker"]
+"""What an activity group is for a reader: evidence, credentials that were touched, or a marker beside the evidence."""
+
 Join = Literal["lineage", "session", "orphan", "container"]
 """How a detection came into its context. `container` is the wide scope, chosen or fallen back to under pressure."""
 
@@ -208,7 +211,9 @@ class Notification(Struct, frozen=True, gc=False):
     """What one step of one incident tells the world: all that a sink needs, and nothing that changes later.
 
     `step` counts from 1; `came_from` is the severity of the step before, "" at the first. `groups` is in the order of
-    the correlation rule. `fields` are those of the detection that decided the step. Times are nanoseconds.
+    the correlation rule. `fields` are those of the detection that decided the step. Times are nanoseconds. `summary`
+    says in a sentence what happened; `row` names every group of the rule with its kind; the incident is open until
+    `closes`, unless more evidence comes.
     """
 
     incident: str
@@ -229,6 +234,9 @@ class Notification(Struct, frozen=True, gc=False):
     rules: tuple[str, ...]
     fields: Fields
     triage: tuple[tuple[str, str], ...]
+    summary: str = ""
+    row: tuple[tuple[str, GroupKind], ...] = ()
+    closes: int = 0
 
 
 GRPC_READER = "falco-correlator/source"

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sidecar.context import Context, Incident
-from sidecar.model import Detection, Fields, Notification
+from sidecar.model import Detection, Fields, Notification, Where
+from sidecar.placeholders import filled
 from sidecar.placement import Placed
-from sidecar.rules import PLACEHOLDER, CorrelationRule
+from sidecar.rules import CorrelationRule
+from sidecar.telling import summary
 
 SECOND = 1_000_000_000
 
@@ -18,6 +20,7 @@ def notification(placed: Placed, rule: CorrelationRule, incident: Incident, came
     case = rule.cases[incident.case]
     mask = context.fresh(window=rule.window, anchoring=rule.anchoring, sticky=rule.sticky)
     timeline = sorted(context.timeline, key=lambda detection: detection.time)
+    told = tuple((detection, rule.named(detection.groups)) for detection in timeline)
     fields = placed.alert.fields
     return Notification(
         incident=incident.id,
@@ -34,11 +37,23 @@ def notification(placed: Placed, rule: CorrelationRule, incident: Incident, came
         last=incident.last,
         count=incident.count,
         incomplete=incident.incomplete,
-        timeline=tuple((detection, rule.named(detection.groups)) for detection in timeline),
+        timeline=told,
         rules=tuple(dict.fromkeys(detection.rule for detection in timeline)),
         fields=fields,
         triage=tuple(_triage(rule, placed, fields)),
+        summary=summary(rule.written, place(where), context.name, told),
+        row=tuple((name, group.kind) for name, group in rule.written.groups.items()),
+        closes=min(incident.last + rule.quiet, incident.first + rule.longest),
     )
+
+
+def place(where: Where) -> str:
+    """The place of an incident in words, as exact as Falco told it."""
+    if where.pod:
+        return f"pod {where.namespace}/{where.pod}" if where.namespace else f"pod {where.pod}"
+    if where.container:
+        return f"container {where.container_name or where.container}"
+    return f"host {where.host}"
 
 
 def _mitre(placed: Placed) -> Iterator[str]:
@@ -48,15 +63,17 @@ def _mitre(placed: Placed) -> Iterator[str]:
 
 def _triage(rule: CorrelationRule, placed: Placed, fields: Fields) -> Iterator[tuple[str, str]]:
     """The next steps with their commands for the place where the incident is, "" where there is none."""
-    values = _values(placed, fields)
+    values = _values(rule, placed, fields)
     kind = "pod" if values["pod"] else "container" if values["container"] else "host"
     for step in rule.written.triage:
         command = getattr(step, kind) or (step.container if kind == "pod" and values["container"] else "")
-        yield step.do, PLACEHOLDER.sub(lambda found: shlex.quote(values[found[1]]), command)
+        yield step.do, filled(command, values, shlex.quote)
 
 
-def _values(placed: Placed, fields: Fields) -> dict[str, str]:
-    where = placed.container.where
+def _values(rule: CorrelationRule, placed: Placed, fields: Fields) -> dict[str, str]:
+    """The shell is what started the deciding process, unless the service itself did: then it is that process."""
+    where, path = placed.container.where, placed.detection.path
+    below = len(path) > 2 and not rule.is_service(path[1][1])
     return {
         "namespace": where.namespace or "default",
         "pod": where.pod,
@@ -66,6 +83,8 @@ def _values(placed: Placed, fields: Fields) -> dict[str, str]:
         "user": fields.user or "root",
         "pid": str(fields.pid or ""),
         "vpid": str(fields.vpid or ""),
+        "shell_pid": str((fields.ppid if below else fields.pid) or ""),
+        "shell_vpid": str((fields.pvpid if below else fields.vpid) or ""),
         "first_seconds": str(_first(placed.context) // SECOND),
     }
 

@@ -13,9 +13,10 @@ from typing import TypeVar
 
 import msgspec
 
+from sidecar.archive import Archive, in_memory
 from sidecar.delivery import Delivery
 from sidecar.incident import to_json
-from sidecar.model import Alert, Message
+from sidecar.model import Alert, Message, Notification
 from sidecar.sinks import Outgoing, delivery_key
 from sidecar.state import Decided, Position, State
 
@@ -39,6 +40,7 @@ class Outbox:
         """Told when the disk begins to fail, at most once in TOLD_AGAIN."""
         self._told: float | None = None
         self._state = state
+        self._in_memory = in_memory()
         self._deliveries = deliveries
         for delivery in deliveries:
             delivery.on_done = self._delivered
@@ -67,9 +69,12 @@ class Outbox:
             for message in messages
             for delivery in self._deliveries
         ]
-        new = self._safely(
-            lambda state: state.decide([Decided(out.key, each.sink.name, out.body) for each, out in made])
-        )
+        incidents = [message for message in messages if isinstance(message, Notification)]
+        decided = [Decided(out.key, each.sink.name, out.body) for each, out in made]
+        new = self._safely(lambda state: state.decide(decided, incidents))
+        if new is None:
+            for note in incidents:
+                self._in_memory.put(note, step=True)
         for delivery, out in made:
             if send and (new is None or out.key in new):
                 delivery.put(out)
@@ -77,6 +82,19 @@ class Outbox:
     def decided(self, sink: str) -> dict[str, int]:
         """When each notification for a sink was decided, in seconds, by its key."""
         return self._safely(lambda state: state.decided(sink)) or {}
+
+    def refresh(self, incidents: Sequence[Notification], lost: Sequence[str], now: int) -> None:
+        """Keep what became of incidents without a notification, and which hosts' Falco dropped events."""
+        if not self._safely(lambda state: state.refresh(incidents, lost, now)):
+            for note in incidents:
+                self._in_memory.put(note, step=False)
+            for host in lost:
+                self._in_memory.lost_events(host, now)
+
+    @property
+    def archive(self) -> Archive:
+        """The incidents as they are shown: of the state file; without one, and while it fails, those in memory."""
+        return self._in_memory if self._state is None or self.trouble else self._state.archive
 
     def resume(self) -> None:
         """Hand over what was decided before the last stop and is not delivered yet."""
@@ -103,6 +121,8 @@ class Outbox:
         if self.trouble:
             log.warning("the state file can be used again")
             self.trouble = ""
+            with contextlib.suppress(sqlite3.Error):  # those that it does not take stay in memory
+                self._in_memory.move_to(self._state.archive)
         return result
 
     def _failed(self, error: sqlite3.Error) -> None:

@@ -52,6 +52,8 @@ class Pipeline:
         self.reasons: Counter[str] = Counter()
         self.of_falco: Counter[str] = Counter()
         """What Falco said of itself: `drops` of events, and anything else (its metrics snapshots) as `heartbeats`."""
+        self.lost_on: set[str] = set()
+        """Hosts of open incidents whose Falco dropped events, until somebody has taken note and cleared it."""
         self.canary: Canary | None = None
         """Told of the alerts that our marker process raises."""
         self._classify = Classifier(rules)
@@ -121,8 +123,8 @@ class Pipeline:
         """Falco speaks of itself: it lives, or it dropped events."""
         dropped = envelope.rule == EVENTS_DROPPED
         self.of_falco["drops" if dropped else "heartbeats"] += 1
-        if dropped:
-            self.containers.lost_events(envelope.host)
+        if dropped and self.containers.lost_events(envelope.host):
+            self.lost_on.add(envelope.host)
 
     def refuse(self, reason: str) -> None:
         """Count an alert that could not even be opened."""

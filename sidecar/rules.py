@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from sidecar import conditions, escape, lines
+from sidecar import conditions, escape, lines, placeholders
 from sidecar.conditions import NO_CASE
 from sidecar.errors import ConfigError
-from sidecar.model import RANK, Severity
+from sidecar.model import RANK, GroupKind, Severity
 from sidecar.schema import Duration, build, lasting, read_yaml
 
 MAX_GROUPS = 12
@@ -23,13 +23,6 @@ MAX_GROUPS = 12
 
 SHIPPED = Path(__file__).parent.parent / "falco_rules"
 """The rule files that travel with this package."""
-
-PLACEHOLDERS = frozenset(
-    ("namespace", "pod", "container", "container_name", "host", "user", "pid", "vpid", "first_seconds"),
-)
-"""What `{...}` in a triage command may name; filled in from the incident, quoted for a shell."""
-
-PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_.]+")
 
@@ -44,6 +37,10 @@ class GroupSpec(Struct, forbid_unknown_fields=True):
     traits: list[Literal["interactive_shell"]] = []
     sticky: bool = False
     """Once seen it stays with the context, whatever the window."""
+    kind: GroupKind = "evidence"
+    """`credentials`: what its detections name is told as touched; `marker`: it stands beside the evidence."""
+    tell: list[str] = []
+    """What happened, as the end of a sentence; the first whose `{...}` the detection can fill is told."""
 
 
 class LineageSpec(Struct, forbid_unknown_fields=True):
@@ -269,6 +266,8 @@ def _group_mistakes(written: RuleFile) -> Iterator[str]:
             yield f"groups.{name}: a group's name is a word such as shell_technique"
         if not (group.tags or group.rules or group.stock or group.traits):
             yield f"groups.{name}: names no tags, no rules and no traits, so nothing can count for it"
+        for index, sentence in enumerate(group.tell):
+            yield from placeholders.mistakes(f"groups.{name}.tell[{index}]", sentence, placeholders.TELL)
     for tag in written.tags:
         if not _FIELD_NAME.fullmatch(tag):
             yield f"tags: {tag!r} may hold only letters, digits, `_` and `.` (Falco Talon cannot match others)"
@@ -283,10 +282,9 @@ def _unknown_groups(written: RuleFile, names: list[str], path: str) -> Iterator[
 def _triage_mistakes(written: RuleFile) -> Iterator[str]:
     for index, step in enumerate(written.triage):
         for place in ("pod", "container", "host"):
-            for name in PLACEHOLDER.findall(getattr(step, place)):
-                if name not in PLACEHOLDERS:
-                    known = ", ".join(sorted(PLACEHOLDERS))
-                    yield f"triage[{index}].{place}: unknown placeholder {{{name}}} (known: {known})"
+            yield from placeholders.mistakes(f"triage[{index}].{place}", getattr(step, place), placeholders.TRIAGE)
+        if escape.sentence(step.do) != step.do or not step.do:
+            yield f"triage[{index}].do: {escape.terminal(step.do)!r} is empty, or steers a terminal or a chat"
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -73,6 +73,21 @@ def _played(
     return pipeline, notes
 
 
+def report(result: Result) -> Iterator[str]:
+    """A result in lines; a failed one with what was expected, what came, and why."""
+    yield f"{'ok    ' if result.passed else 'FAILED'} {result.rule.id}: {result.test.name}"
+    if not result.passed:
+        yield f"       expected: {_in_words(result.expected)}"
+        yield f"       got:      {_in_words(result.got)}"
+        yield from (f"       why:      {reason}" for reason in result.why)
+        if result.place:
+            yield f"       where:    {result.place}"
+
+
+def _in_words(outcome: Outcome) -> str:
+    return "; ".join(f"{severity} {case!r}" for severity, case in outcome) or "silence"
+
+
 def _outcome(notes: Sequence[Notification]) -> Outcome:
     return tuple((note.severity, note.case) for note in notes)
 

@@ -18,9 +18,6 @@ from sidecar.schema import Duration, build, lasting, parse_yaml, read_yaml
 
 PREFIX = "FALCO_CORRELATOR_"
 
-HIDDEN = "***"
-"""In place of a secret where settings are shown."""
-
 
 class ServerTls(Struct, forbid_unknown_fields=True):
     """TLS of a port. The files are read anew when they change; open connections stay."""
@@ -173,7 +170,7 @@ class Sinks(Struct, forbid_unknown_fields=True):
 
 
 class Admin(Struct, forbid_unknown_fields=True):
-    """`/healthz`, `/readyz` and `/metrics`, on a port that never takes alerts, so it may be opened to probes."""
+    """Health, `/metrics` and the incident pages, on a port that never takes alerts, so it may be opened to probes."""
 
     enabled: bool = True
     """Whether there is such a port."""
@@ -181,6 +178,14 @@ class Admin(Struct, forbid_unknown_fields=True):
     """The address to listen on; `0.0.0.0` for probes and Prometheus."""
     port: int = 2812
     """0 lets the system choose."""
+    pages: Literal["loopback", "everyone", "nobody"] = "loopback"
+    """Who sees incidents (pages and `/api/v1`): there is no login, so by default only this machine, or with
+    `kubectl port-forward` who may do that. `everyone` needs something in front that asks who it is."""
+    names: list[str] = []
+    """Host names under which the pages are reached besides localhost and addresses; others are refused, so that no
+    web page can make a browser read incidents (DNS rebinding)."""
+    links: dict[str, str] = {}
+    """Links on an incident's page, words to URL: `Grafana: https://grafana.example/d/pod?var-pod={pod}`."""
 
 
 class CanarySettings(Struct, forbid_unknown_fields=True):
@@ -244,27 +249,6 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     if problems:
         raise ConfigError(where, problems)
     return settings
-
-
-def to_yaml(settings: Settings, *, hide: bool = False) -> str:
-    """The settings in effect, as a file that `load` takes; with `hide` as it may be shown, without secrets."""
-    import yaml  # noqa: PLC0415 - only here
-
-    data = msgspec.to_builtins(settings, enc_hook=str)
-    if hide:
-        _hide(data)
-    return yaml.safe_dump(data, sort_keys=False)
-
-
-def _hide(data: dict[str, Any]) -> None:
-    for section, key in (("http", "secret_path"), ("redaction", "key")):
-        data[section][key] = data[section][key] and HIDDEN
-    headers = data["sinks"]["webhook"]["headers"]
-    headers.update(dict.fromkeys(headers, HIDDEN))
-    for place in (data["sinks"]["falcosidekick"], data["sinks"]["webhook"], data["pass_through"]):
-        scheme, slashes, rest = place["url"].partition("://")
-        if "@" in rest.partition("/")[0]:
-            place["url"] = f"{scheme}{slashes}{HIDDEN}@{rest.partition('@')[2]}"
 
 
 def variables() -> dict[str, str]:

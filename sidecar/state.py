@@ -1,4 +1,4 @@
-"""What survives a crash: relevant alerts, decided notifications, and how far the journal was read. One SQLite file.
+"""What survives a crash: relevant alerts, decided notifications, incidents, the journal's position: one SQLite file.
 
 Memory is not stored, it is played again: contexts, open incidents and de-duplication ids follow from the relevant
 alerts of the last day, in their order, so these are all there is to keep. A relevant alert is committed before Falco
@@ -16,9 +16,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from sidecar.archive import TABLES, Archive
+from sidecar.model import Notification
+
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 
 MOST = 50_000
 """Relevant alerts kept in all; beyond it, containers with more than SHARE give their oldest."""
@@ -38,6 +41,10 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_to_do ON outbox (sink, number) WHERE done IS NULL;
 CREATE TABLE journal (path TEXT PRIMARY KEY, inode INTEGER NOT NULL, offset INTEGER NOT NULL);
 """
+
+
+_STEPS = (_TABLES, TABLES)
+"""What brings a file from one schema to the next."""
 
 
 class Decided(NamedTuple):
@@ -78,6 +85,7 @@ class State:
             os.close(self._lock)
             raise
         self._since_pruned = 0
+        self.archive = Archive(self._db)
 
     def close(self) -> None:
         """Close the file and let go of its lock."""
@@ -99,12 +107,14 @@ class State:
             last = rows[-1][0]
             yield from (row[1:] for row in rows)
 
-    def decide(self, decided: Iterable[Decided]) -> set[str]:
-        """Commit notifications durably; returns the keys that are new."""
+    def decide(self, decided: Iterable[Decided], incidents: Iterable[Notification] = ()) -> set[str]:
+        """Commit notifications, and the incidents whose steps they are, durably; returns the keys that are new."""
         now = int(self._wall())
         new = set()
         self._db.execute("PRAGMA synchronous = FULL")
         with _transaction(self._db):
+            for note in incidents:
+                self.archive.put(note, step=True)
             for key, sink, body in decided:
                 row = (key, sink, body, now)
                 done = self._db.execute("INSERT OR IGNORE INTO outbox (key, sink, body, at) VALUES (?, ?, ?, ?)", row)
@@ -112,6 +122,15 @@ class State:
                     new.add(key)
         self._db.execute("PRAGMA synchronous = NORMAL")
         return new
+
+    def refresh(self, incidents: Iterable[Notification], lost: Iterable[str], now: int) -> bool:
+        """Keep what became of incidents without a notification, and which hosts lost events."""
+        with _transaction(self._db):
+            for note in incidents:
+                self.archive.put(note, step=False)
+            for host in lost:
+                self.archive.lost_events(host, now)
+        return True
 
     def pending(self, sink: str, limit: int) -> list[Decided]:
         """What a sink has not taken yet, oldest first."""
@@ -212,9 +231,9 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
-    if version == 0:
+    if version < SCHEMA:
         with _transaction(db):
-            for statement in filter(str.strip, _TABLES.split(";")):
+            for statement in filter(str.strip, "".join(_STEPS[version:]).split(";")):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {SCHEMA}")
     (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()

@@ -25,8 +25,9 @@ from sidecar.model import REASONS, Alert, Message
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, RuleFile, compiled, load
 from sidecar.schema import build, parse_yaml
-from sidecar.settings import HttpSource, Settings, to_yaml
+from sidecar.settings import HttpSource, Settings
 from sidecar.settings import load as load_settings
+from sidecar.shown import to_yaml
 from sidecar.sinks import wire
 from sidecar.sources.grpc import take
 

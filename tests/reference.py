@@ -31,6 +31,7 @@ FIELDS = {
     "incident.severity": "`critical`, `high`, `medium` or `low`.",
     "incident.severity.from": "The severity of the step before; absent at the first.",
     "incident.case": "The row of the case table that holds; the same as `rule`.",
+    "incident.summary": "What happened, in one sentence of facts.",
     "incident.step": "Counts the notifications of the incident from 1.",
     "incident.previous": "The closed incident of the same place that this one follows.",
     "incident.correlation": "The id of the correlation rule.",

@@ -291,7 +291,7 @@ def test_a_handshake_that_never_ends_holds_a_place_and_is_cut_off(serving: Servi
 
 
 def test_shown_settings_hold_no_secret() -> None:
-    from sidecar.settings import to_yaml
+    from sidecar.shown import to_yaml
 
     settings = build(
         Settings,

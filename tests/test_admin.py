@@ -32,7 +32,14 @@ def test_it_is_alive_and_ready(serving: Serving) -> None:
 def test_it_takes_no_alerts_and_knows_no_other_path(serving: Serving) -> None:
     with serving(STDOUT) as service:
         assert asked(service, "POST", "/", STOCK[0]) == 405
-        assert asked(service, "GET", "/incidents") == 404
+        for path in (
+            "/index.html",
+            "/incidents/../metrics",
+            "/incidents/zzzz",
+            "/api/v2/incidents",
+            "//",
+        ):
+            assert asked(service, "GET", path) == 404
         assert service.service.pipeline.received == 0
 
 

@@ -136,3 +136,35 @@ def test_names_that_falco_learns_late_are_filled_in(play: Play) -> None:
     (note,) = play(spec("nginx > sh", "web_shell", fields=blank), curl("1s"))
 
     assert (note.where.namespace, note.where.pod, note.where.container_name) == ("shop", "app-7d9f", "app")
+
+
+def test_evidence_that_is_told_to_nobody_is_news_once(pipeline: Pipeline, rule: CorrelationRule) -> None:
+    pipeline.correlator.changed = {}
+    first = [spec("tini > nginx > sh", "web_shell"), spec("tini > nginx > sh > nc", "network", at="1s")]
+    (note,) = fed(pipeline, alerts(rule, first))
+    pipeline.correlator.news(10)
+    fed(pipeline, alerts(rule, [spec("tini > nginx > sh > nc#2", "network", at="2s")]))
+    (news,) = pipeline.correlator.news(10)
+
+    assert (news.incident, news.severity, news.count, news.step) == (note.incident, "medium", 3, 1)
+    assert pipeline.correlator.news(10) == []
+
+
+def test_news_are_given_in_batches(pipeline: Pipeline, rule: CorrelationRule) -> None:
+    pipeline.correlator.changed = {}
+    for name in "abc":
+        shell = spec("tini > nginx > sh", "web_shell", container=name)
+        ncs = [spec(f"tini > nginx > sh > nc#{n}", "network", at=f"{n}s", container=name) for n in (1, 2)]
+        fed(pipeline, alerts(rule, [shell, *ncs]))
+
+    last = [*pipeline.correlator.changed][-1]
+
+    assert [note.incident for note in pipeline.correlator.news(1, last[:6])] == [last]
+    assert [len(pipeline.correlator.news(1)) for _ in range(3)] == [1, 1, 0]
+
+
+def test_in_a_replay_nobody_asks_for_news_and_none_are_kept(pipeline: Pipeline, rule: CorrelationRule) -> None:
+    ncs = [spec(f"tini > nginx > sh > nc#{n}", "network", at=f"{n}s") for n in (1, 2)]
+    fed(pipeline, alerts(rule, [spec("tini > nginx > sh", "web_shell"), *ncs]))
+
+    assert pipeline.correlator.news(10) == []

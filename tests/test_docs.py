@@ -4,15 +4,18 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import DATA
+from conftest import DATA, Running
+from site_with_incidents import running
 
 from sidecar.rules import CorrelationRule
 from sidecar.schema import build
 from sidecar.settings import Settings
+from sidecar.state import State
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -28,9 +31,16 @@ def commands() -> list[str]:
     return [line for line in lines if line.startswith("falco-correlator") and " run --config" not in line]
 
 
+@pytest.fixture(scope="module")
+def service() -> Iterator[Running]:
+    with running() as serving:
+        yield serving
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", commands())
-def test_each_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
+def test_each_command_of_the_readme_runs(command: str, tmp_path: Path, service: Running) -> None:
+    State(tmp_path / "state.db", keep=3600).close()
     (tmp_path / "alerts.jsonl").write_bytes((DATA / "stock_alerts.jsonl").read_bytes())
     (tmp_path / "falco.yaml").write_text(next(b for b in blocks("yaml") if b.startswith("# falco.yaml, or")))
     (tmp_path / "my-rules").mkdir()
@@ -38,7 +48,11 @@ def test_each_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [BIN / "falco-correlator", *shlex.split(command)[1:]],
         cwd=tmp_path,
-        env={"FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true", "PATH": str(BIN)},
+        env={
+            "FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true",
+            "FALCO_CORRELATOR_URL": f"http://127.0.0.1:{service.service.admin_port}",
+            "PATH": str(BIN),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import ConfigError
-from sidecar.settings import Settings, load, to_yaml, variables
+from sidecar.settings import Settings, load, variables
+from sidecar.shown import to_yaml
 
 STDOUT = {"FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true"}
 
@@ -69,6 +70,20 @@ def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
         ("http: {port: x}", "http.port: expected int, got str"),
         ("http: {port: 70000}", "http.port: expected a port number up to 65535, got 70000"),
         ("admin: {port: 2802}", "admin.port: is the same as http.port; alerts and administration need a port each"),
+        (
+            "admin: {links: {Grafana: 'javascript:alert(1)'}}",
+            "admin.links.Grafana: expected http:// or https:// and a host",
+        ),
+        (
+            "admin: {links: {Grafana: 'https://{host}/'}}",
+            "admin.links.Grafana: expected http:// or https:// and a host",
+        ),
+        (
+            "admin: {links: {Grafana: 'https://g/{pods}'}}",
+            "admin.links.Grafana: unknown placeholder {pods}, did you mean {pod}?",
+        ),
+        ("admin: {names: ['a.example:80']}", "admin.names: expected a host name without port, got 'a.example:80'"),
+        ("admin: {pages: off}", "admin.pages: "),
         ("http: {enabled: false}", "http.enabled, grpc.enabled, journal.path: none is set, so no alert can come in"),
         ("pass_through: {mode: some}", "pass_through.mode: expected one of others, all, none, got 'some'"),
         ("pass_through: {url: falcosidekick}", "pass_through.url: expected http://host:port or https://host:port"),

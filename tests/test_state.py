@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Serving, spec
+from conftest import Serving, fed, spec
 
 from sidecar.app import Service
+from sidecar.archive import Wanted
 from sidecar.outbox import Outbox
 from sidecar.rules import CorrelationRule
 from sidecar.settings import Settings
@@ -19,6 +20,13 @@ from sidecar.story import alerts
 
 SHELL = spec("tini > nginx > sh", "web_shell")
 PYTHON = spec("tini > nginx > sh > python3", "shell_technique", at="1s")
+OF_TWO = [
+    (
+        spec("tini > nginx > sh", "web_shell", container=c),
+        spec("tini > nginx > sh > nc", "network", container=c, at="1s"),
+    )
+    for c in ("a", "b")
+]
 CAT = spec("tini > nginx > sh > cat", "credential", at="2s")
 
 
@@ -253,6 +261,27 @@ def test_when_the_disk_fails_it_goes_on_in_memory_says_so_and_recovers(
 
     assert outbox.trouble == ""
     assert len(pipeline.settle()) == 1
+
+
+def test_while_the_disk_fails_incidents_are_shown_from_memory_and_are_in_the_file_afterwards(
+    state: State, monkeypatch: pytest.MonkeyPatch, rule: CorrelationRule, rules: list[CorrelationRule]
+) -> None:
+    from sidecar.pipeline import Pipeline
+
+    outbox, pipeline = Outbox(state, []), Pipeline(rules, lambda: 0.0)
+    note, later = (fed(pipeline, alerts(rule, [shell, python])) for shell, python in OF_TWO)
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "decide", full)
+        outbox.decide(note)
+        assert [row.id for row in outbox.archive.listed(Wanted(), 0)[0]] == [note[0].incident]
+    outbox.decide(later)
+
+    assert outbox.archive is state.archive
+    assert outbox.archive.listed(Wanted(), 0)[1] == 2
 
 
 def test_the_file_and_its_lock_are_for_the_owner_only(tmp_path: Path, state: State) -> None:

@@ -1,0 +1,208 @@
+"""Incidents as they are shown: one row each, with the latest notification in full and the steps by which it rose.
+
+They are in the state file, written in the transaction that decides a notification, so a page never shows less than was
+sent; without a state file they are in memory. Both are bounded by age, number and size. An incident is open until its
+`closes` is past: that is computed when it is asked for, so no timer closes anything.
+"""
+
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from sidecar.model import RANK, Notification, Severity
+
+KEEP = 30 * 86_400
+"""Seconds an incident is kept after its last evidence."""
+
+MOST, BYTES = 20_000, 100_000_000
+"""Incidents in a state file, and the bytes of what is kept of them."""
+
+MOST_IN_MEMORY, BYTES_IN_MEMORY = 1_000, 4_000_000
+
+PRUNED_EVERY = 100
+"""Writes after which the bounds are looked at."""
+
+TABLES = """
+CREATE TABLE incidents (
+    id TEXT PRIMARY KEY, rank INTEGER NOT NULL, case_name TEXT NOT NULL, host TEXT NOT NULL, namespace TEXT NOT NULL,
+    pod TEXT NOT NULL, container TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, closes INTEGER NOT NULL,
+    count INTEGER NOT NULL, incomplete INTEGER NOT NULL, steps TEXT NOT NULL, size INTEGER NOT NULL, body BLOB NOT NULL
+);
+CREATE INDEX incidents_by_last ON incidents (last, id);
+CREATE INDEX incidents_by_rank ON incidents (rank, last, id);
+CREATE INDEX incidents_by_closes ON incidents (closes);
+"""
+
+_LIST = "id, rank, case_name, host, namespace, pod, container, first, last, closes, count, incomplete, steps"
+
+_PUT = "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+SORTS = {"last": "last", "first": "first", "severity": "rank", "count": "count"}
+
+
+class Step(Struct, frozen=True):
+    """One notification of an incident: when it became how severe, by which case."""
+
+    time: int
+    severity: Severity
+    case: str
+    came_from: str
+
+
+class Listed(Struct, frozen=True, array_like=True):
+    """What a list shows of an incident. Times are nanoseconds."""
+
+    id: str
+    severity: Severity
+    case: str
+    host: str
+    namespace: str
+    pod: str
+    container: str
+    first: int
+    last: int
+    closes: int
+    count: int
+    incomplete: bool
+    steps: tuple[Step, ...]
+
+
+class Wanted(NamedTuple):
+    """Which incidents a list is to have; empty means all. `text` is part of a place, a case or an id."""
+
+    severities: frozenset[str] = frozenset()
+    state: str = ""
+    text: str = ""
+    since: int = 0
+    sort: str = "last"
+    ascending: bool = False
+    limit: int = 50
+    offset: int = 0
+
+
+class Archive:
+    """The table of incidents in an open database. Methods raise sqlite3.Error when the disk fails."""
+
+    def __init__(self, db: sqlite3.Connection, most: int = MOST, size: int = BYTES) -> None:
+        self._db = db
+        self._most = most
+        self._size = size
+        self._since_pruned = 0
+
+    def put(self, note: Notification, *, step: bool) -> None:
+        """Keep what is known now; with `step` it is a notification, and became one more step if it is a new one.
+
+        An incident only rises: what was played again from half its alerts does not make a row less severe.
+        """
+        found = self._db.execute("SELECT rank, steps FROM incidents WHERE id = ?", (note.incident,)).fetchone()
+        rank, steps = (found[0], _steps(found[1])) if found else (0, ())
+        if step and all(known.severity != note.severity for known in steps):
+            steps = *steps, Step(note.last, note.severity, note.case, note.came_from)
+        if RANK[note.severity] >= rank:
+            self._db.execute(_PUT, _row(note, steps))
+        self._since_pruned += 1
+        if self._since_pruned >= PRUNED_EVERY:
+            self.prune(note.last)
+
+    def lost_events(self, host: str, now: int) -> None:
+        """Mark the open incidents of a host whose Falco dropped events."""
+        self._db.execute("UPDATE incidents SET incomplete = 1 WHERE host = ? AND closes > ?", (host, now))
+
+    def listed(self, wanted: Wanted, now: int) -> tuple[list[Listed], int]:
+        """One page of the incidents that are wanted, and how many there are in all."""
+        where, values = _conditions(wanted, now)
+        names = dict.fromkeys((SORTS[wanted.sort], "last", "id"))
+        order = ", ".join(f"{name} {'ASC' if wanted.ascending else 'DESC'}" for name in names)
+        (total,) = self._db.execute(f"SELECT count(*) FROM incidents WHERE {where}", values).fetchone()  # noqa: S608 - only our own words
+        rows = self._db.execute(
+            f"SELECT {_LIST} FROM incidents WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 - as above
+            (*values, wanted.limit, wanted.offset),
+        ).fetchall()
+        return [_listed(row) for row in rows], total
+
+    def matching(self, prefix: str) -> list[str]:
+        """The ids that begin so, at most ten."""
+        pattern = prefix + "g"  # ids are hexadecimal
+        rows = self._db.execute("SELECT id FROM incidents WHERE id >= ? AND id < ? LIMIT 10", (prefix, pattern))
+        return [row[0] for row in rows.fetchall()]
+
+    def find(self, incident: str) -> tuple[Notification, tuple[Step, ...]] | None:
+        """An incident in full: its latest notification and its steps."""
+        query = "SELECT body, steps, incomplete FROM incidents WHERE id = ?"
+        row = self._db.execute(query, (incident,)).fetchone()
+        if row is None:
+            return None
+        note = msgspec.json.decode(zlib.decompress(row[0]), type=Notification)
+        return msgspec.structs.replace(note, incomplete=bool(row[2])), _steps(row[1])
+
+    def move_to(self, other: "Archive") -> None:
+        """Put everything into another archive, and forget it here."""
+        rows = self._db.execute("SELECT * FROM incidents").fetchall()
+        other._db.executemany(_PUT, rows)  # noqa: SLF001 - of its own kind
+        self._db.execute("DELETE FROM incidents")
+
+    def prune(self, now: int) -> None:
+        """Forget the oldest beyond the bounds."""
+        self._since_pruned = 0
+        self._db.execute("DELETE FROM incidents WHERE last < ?", (now - KEEP * 1_000_000_000,))
+        self._db.execute(
+            "DELETE FROM incidents WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER newest AS number, "
+            "sum(size) OVER newest AS total FROM incidents WINDOW newest AS (ORDER BY last DESC, id DESC)) "
+            "WHERE number > ? OR total > ?)",
+            (self._most, self._size),
+        )
+
+
+def in_memory() -> Archive:
+    """An archive that lasts as long as the process."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.executescript(TABLES)
+    return Archive(db, MOST_IN_MEMORY, BYTES_IN_MEMORY)
+
+
+def read_only(path: Path) -> Archive:
+    """The archive in a state file that a service may be using; raises sqlite3.Error if it is none."""
+    return Archive(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, isolation_level=None))
+
+
+def _row(note: Notification, steps: Sequence[Step]) -> tuple[object, ...]:
+    where = note.where
+    body = zlib.compress(msgspec.json.encode(note), 1)
+    place = where.host, where.namespace, where.pod, where.container_name or where.container
+    times = note.first, note.last, note.closes, note.count, note.incomplete
+    told = msgspec.json.encode(steps).decode()
+    return note.incident, RANK[note.severity], note.case, *place, *times, told, len(body) + 500, body
+
+
+def _steps(text: str) -> tuple[Step, ...]:
+    return msgspec.json.decode(text, type=tuple[Step, ...])
+
+
+def _listed(row: Sequence[Any]) -> Listed:
+    severity = next(word for word, rank in RANK.items() if rank == row[1])
+    return msgspec.convert((row[0], severity, *row[2:11], bool(row[11]), _steps(row[12])), Listed)
+
+
+def _conditions(wanted: Wanted, now: int) -> tuple[str, list[object]]:
+    parts, values = ["1"], list[object]()
+    if wanted.since:
+        parts.append("last >= ?")
+        values.append(wanted.since)
+    if wanted.severities:
+        ranks = [RANK[word] for word in sorted(wanted.severities)]
+        parts.append(f"rank IN ({', '.join('?' * len(ranks))})")
+        values += ranks
+    if wanted.state:
+        parts.append("closes > ?" if wanted.state == "open" else "closes <= ?")
+        values.append(now)
+    if wanted.text:
+        place = "namespace || '/' || pod || ' ' || container || ' ' || host || ' ' || case_name || ' ' || id"
+        parts.append(f"instr(lower({place}), ?) > 0")
+        values.append(wanted.text.lower())
+    return " AND ".join(parts), values

@@ -1,0 +1,52 @@
+"""The incidents of a running service as somebody who looks wants them: in full, with what changed since the last step.
+
+An incident that rises is kept when that is decided. What happens to it in silence (repeats, more evidence) is picked up
+here every few seconds, and when somebody looks: the way of an alert pays one entry in a dictionary for it.
+"""
+
+import asyncio
+import time
+
+from sidecar.archive import Archive
+from sidecar.outbox import Outbox
+from sidecar.pipeline import Pipeline
+
+EVERY, SOON = 1.0, 0.1
+"""Seconds between two looks at what changed; the shorter pause while there is much."""
+
+BATCH = 5
+"""Changed incidents that are kept at once: a look must not hold up alerts."""
+
+
+class Incidents:
+    """Gives the archive, up to date."""
+
+    def __init__(self, pipeline: Pipeline, outbox: Outbox) -> None:
+        self._pipeline = pipeline
+        self._outbox = outbox
+        self._next: asyncio.TimerHandle | None = None
+        pipeline.correlator.changed = {}
+
+    def start(self) -> None:
+        """Begin to pick up what changes."""
+        pause = SOON if self._pipeline.correlator.changed else EVERY
+        self._next = asyncio.get_running_loop().call_later(pause, self.start)
+        self.refresh()
+
+    def stop(self) -> None:
+        """Pick up the last changes, and end."""
+        if self._next is not None:
+            self._next.cancel()
+        self.refresh()
+
+    def refresh(self, prefix: str = "") -> None:
+        """Keep what changed without a notification; of the one whose id begins so in any case."""
+        news = self._pipeline.correlator.news(BATCH, prefix)
+        lost, self._pipeline.lost_on = [*self._pipeline.lost_on], set()
+        if news or lost:
+            self._outbox.refresh(news, lost, time.time_ns())
+
+    def current(self, prefix: str = "") -> Archive:
+        """The archive, with all that is known by now of the one whose id begins so."""
+        self.refresh(prefix)
+        return self._outbox.archive

@@ -1,0 +1,40 @@
+"""`{...}` in the texts of a correlation rule and of links: checked when they are loaded, filled in when used."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+TRIAGE = frozenset(
+    (
+        *("namespace", "pod", "container", "container_name", "host", "user", "pid", "vpid", "shell_pid", "shell_vpid"),
+        "first_seconds",
+    ),
+)
+"""What a triage command may name; filled in from the incident, quoted for a shell."""
+
+TELL = frozenset(("service", "program", "command", "file", "remote"))
+"""What the sentences of an activity group may name; filled in from a detection."""
+
+LINK = frozenset(("incident", "severity", "namespace", "pod", "container", "host", "first_ms", "last_ms"))
+"""What a link of the incident page may name; filled in from the incident, quoted for a URL."""
+
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_-]+)\}")
+
+
+def mistakes(path: str, text: str, known: frozenset[str]) -> Iterator[str]:
+    """What is wrong with the placeholders of a text; `path` says where it stands in its file."""
+    for name in _PLACEHOLDER.findall(text):
+        if name not in known:
+            close = difflib.get_close_matches(name.lower(), known, 1, 0.75)
+            meant = f", did you mean {{{close[0]}}}?" if close else f" (known: {', '.join(sorted(known))})"
+            yield f"{path}: unknown placeholder {{{name}}}{meant}"
+
+
+def filled(text: str, values: Mapping[str, str], quote: Callable[[str], str] = str) -> str:
+    """The text with its placeholders replaced, each value quoted."""
+    return _PLACEHOLDER.sub(lambda found: quote(values[found[1]]), text)
+
+
+def fillable(text: str, values: Mapping[str, str]) -> bool:
+    """Whether there is a value for each placeholder."""
+    return all(values.get(name) for name in _PLACEHOLDER.findall(text))
