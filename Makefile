@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := .venv/.run
 DEV := .venv/.dev
+PEERS := .venv/peers/.bench
 
-.PHONY: run test quick check fix coverage fuzz proto e2e docs screenshots soak bench wheels image snapshots chart-tools clean
+.PHONY: run test quick check fix coverage fuzz proto e2e docs screenshots soak bench bench-docs wheels image snapshots chart-tools clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -24,6 +25,7 @@ check: $(DEV) ## Everything that CI asks for besides the tests
 	$(BIN)/falco-correlator check
 	$(BIN)/falco-correlator test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python bench/instructions.py --check
 
 fix: $(DEV) ## Let ruff mend what it can
 	$(BIN)/ruff check --fix .
@@ -63,10 +65,17 @@ screenshots: $(DEV) ## Make docs/img anew with the installed Chromium
 soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less than ten minutes
 	$(BIN)/python tests/soak.py $(if $(SHORT),--short)
 
-bench: $(DEV) ## What one alert costs
-	$(BIN)/python bench/cost.py
-	$(BIN)/python bench/flood.py
-	$(BIN)/python bench/full.py
+bench: $(DEV) $(PEERS) ## Every goal of speed, memory and scale beside what was measured; SHORT=1 takes less than 20 minutes
+	$(BIN)/python bench/run.py --peers $(dir $(PEERS))bin/python $(if $(SHORT),--short) $(foreach part,$(ONLY),--only $(part))
+
+bench-docs: $(DEV) ## Make docs/performance.md and its chart of what the last `make bench` measured
+	$(BIN)/python bench/report.py
+
+$(PEERS): $(RUN) # what we are compared with, in an environment of its own
+	$(PYTHON) -m venv $(dir $(PEERS))
+	$(dir $(PEERS))bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(dir $(PEERS))bin/python -m pip install --quiet --disable-pip-version-check --group bench
+	touch $@
 
 wheels: $(RUN) ## The wheels that the image is built of, in dist/wheels, for MACHINES (this one; or x86_64 aarch64)
 	rm -rf dist/wheels && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist/wheels .

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from cost import peak_memory
+from peers.common import peak_memory
 from test_flood import flood
 
 from sidecar.intake import LONGEST

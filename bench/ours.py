@@ -1,0 +1,42 @@
+"""The sidecar's pipeline as a peer among peers, run as `ours.py FILE`: gives the contexts that are critical."""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from peers import common
+
+from sidecar.garbage import collect_seldom
+from sidecar.model import Notification
+from sidecar.pipeline import Pipeline
+from sidecar.rules import SHIPPED, load
+
+
+def critical(pipeline: Pipeline, alerts: Iterable[bytes]) -> Iterator[str]:
+    """The contexts that become a full compromise, named as `workload.name` does."""
+    for alert in alerts:
+        for message in pipeline.feed_json(alert)[1]:
+            yield from _named(message)
+    for message in pipeline.settle():
+        yield from _named(message)
+
+
+def _named(message: object) -> Iterator[str]:
+    if isinstance(message, Notification) and message.severity == "critical":
+        yield f"{message.where.container}/{message.fields.sid}"
+
+
+def main() -> None:
+    """Load the rules, as a service has done before the first alert, then measure."""
+    pipeline = Pipeline(load([SHIPPED / "correlation"]), time.monotonic)
+    collect_seldom()
+
+    def work(path: Path) -> Iterable[str]:
+        with path.open("rb") as lines:
+            return list(critical(pipeline, lines))
+
+    common.run(work)
+
+
+if __name__ == "__main__":
+    main()
