@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 import msgspec
-from chart import bars
+from bars import bars
 from outcome import Outcome, number, summary
 from run import RESULTS, Results
 
