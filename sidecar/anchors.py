@@ -52,7 +52,7 @@ def anchored(container: Container, index: int, rule: CorrelationRule, path: list
     context = container.context(index, root)
     if context is None:
         context = _new(container, root.pid, root.name, alert, is_service=outer > 0)
-        container.contexts[index, root.pid] = context
+        container.contexts.add((index, root.pid), context)
         root.anchors = True
     else:
         context.born = min(context.born, alert.fields.start or alert.time)

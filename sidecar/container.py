@@ -5,15 +5,13 @@ folded into the container's coarse context instead of being forgotten.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 
-from cachetools import LRUCache
-from msgspec import Struct
-
-from sidecar.context import SESSIONS, Context
+from sidecar.context import SESSIONS, Context, weight
 from sidecar.lineage import HOST_INITS, INITS, Lineage, Process, Seen, is_runtime
-from sidecar.model import Alert, Fields, Where
+from sidecar.model import Fields, Where
+from sidecar.waiting import WaitingRoom
 
 CONTEXTS = 256
 """Contexts of one container."""
@@ -21,53 +19,77 @@ CONTEXTS = 256
 PROCESSES = 4096
 """Remembered processes of one container."""
 
-WAITING = 64
-"""Detections without a context that are kept, per container and group."""
+NOBODY: frozenset[int] = frozenset()
 
 COARSE = 0
 """In place of an anchor's pid: the context of the container as a whole."""
 
 
-class Waiting(Struct, gc=False):
-    """A detection that belongs to no context yet: the web shell that explains it may still arrive."""
+class Contexts(dict[tuple[int, int], Context]):
+    """The contexts of a container by (correlation rule, anchor's pid), the longest unused first.
 
-    rule: int
-    groups: int
-    alert: Alert
-
-
-class Contexts(LRUCache[tuple[int, int], Context]):
-    """The contexts of a container by (correlation rule, anchor's pid): they live as long as it does.
-
-    Under its quota the longest unused one is folded into `coarse`, the context of the whole container for its rule.
+    They live as long as the container. Under its quota the longest unused one is folded into `coarse`, the context of
+    the whole container for its rule.
     """
 
+    __slots__ = ("coarse", "folded")
+
     def __init__(self) -> None:
-        super().__init__(CONTEXTS)
+        super().__init__()
         self.coarse: dict[int, Context] = {}
         self.folded = 0
 
-    def popitem(self) -> tuple[tuple[int, int], Context]:
-        """Fold the longest unused context."""
-        key, context = super().popitem()
-        self.folded += 1
-        coarse = self.coarse.setdefault(key[0], context)
-        if coarse is not context:
-            coarse.absorb(context)
-        return key, context
+    def used(self, key: tuple[int, int]) -> Context | None:
+        """The context of a key, which is thereby the last one used."""
+        context = self.pop(key, None)
+        if context is not None:
+            self[key] = context
+        return context
+
+    def add(self, key: tuple[int, int], context: Context) -> None:
+        """Take in a new one."""
+        if len(self) >= CONTEXTS:
+            self.fold(1)
+        self[key] = context
+
+    def fold(self, count: int) -> None:
+        """Fold the `count` longest unused ones."""
+        for key in [*islice(self, count)]:
+            context = self.pop(key)
+            self.folded += 1
+            coarse = self.coarse.setdefault(key[0], context)
+            if coarse is not context:
+                coarse.absorb(context)
 
 
 class Use(NamedTuple):
-    """How much a container holds of what all share."""
+    """How much a container holds of what all share; the last two in bytes."""
 
     contexts: int = 0
     processes: int = 0
     waiting: int = 0
-    detections: int = 0
+    timelines: int = 0
 
 
 class Container:
     """All that is known of one container, or of the host itself (`id` is "" then)."""
+
+    __slots__ = (
+        "coarse",
+        "contexts",
+        "counted",
+        "epoch",
+        "first",
+        "first_name",
+        "first_tty",
+        "is_host",
+        "kept",
+        "lineage",
+        "strangers",
+        "timelines",
+        "waiting",
+        "where",
+    )
 
     def __init__(self, host: str, cid: str, ttl: float, timer: Callable[[], float]) -> None:
         self.where = Where(host, cid, "", "", "", "")
@@ -75,14 +97,14 @@ class Container:
         self.lineage = Lineage(PROCESSES, ttl, timer)
         self.contexts = Contexts()
         self.coarse = self.contexts.coarse
-        self.waiting: list[Waiting] = []
-        self.strangers: set[int] = set()
+        self.waiting = WaitingRoom()
+        self.strangers: set[int] | frozenset[int] = NOBODY
         self.first = 0
         self.first_name = ""
         self.first_tty = 0
         self.epoch = 0
-        self.detections = 0
-        """Entries of all its timelines, at the most: what folding leaves out stays counted until they are shortened."""
+        self.timelines = 0
+        """Bytes of all its timelines, at the most: what folding leaves out stays counted until they are shortened."""
         self.counted = Use()
         """What of it the budgets of all containers have counted."""
         self.kept = timer()
@@ -91,7 +113,7 @@ class Container:
     def use(self) -> Use:
         """How much it holds now."""
         contexts = len(self.contexts) + len(self.coarse)
-        return Use(contexts, len(self.lineage), len(self.waiting), self.detections)
+        return Use(contexts, len(self.lineage), self.waiting.weight, self.timelines)
 
     def of_rule(self, rule: int) -> Iterator[Context]:
         """The contexts of one correlation rule, without the coarse one."""
@@ -101,7 +123,7 @@ class Container:
         """The context that hangs on a process; when it was folded, the coarse one."""
         if not anchor.anchors:
             return None
-        return self.contexts.get((rule, anchor.pid)) or self.coarse.get(rule)
+        return self.contexts.used((rule, anchor.pid)) or self.coarse.get(rule)
 
     def is_init(self, pid: int) -> bool:
         """Whether orphans end up below this process."""
@@ -152,38 +174,24 @@ class Container:
 
     def _first_is(self, pid: int, name: str) -> None:
         if pid != self.first:
-            self.strangers.clear()  # judged without knowing where orphans end up
+            self.strangers = NOBODY  # judged without knowing where orphans end up
         self.first, self.first_name, self.epoch = pid, name, pid
 
     def estrange(self, session: int) -> None:
         """Remember a session that belongs to no context."""
         if len(self.strangers) < SESSIONS:
-            self.strangers.add(session)
+            self.strangers = {*self.strangers, session}
 
-    def wait(self, waiting: Waiting, horizon: int) -> None:
-        """Keep a detection for later; what is older than `horizon` goes first, then the oldest of its kind."""
-        if len(self.waiting) >= WAITING:
-            self.waiting = [held for held in self.waiting if held.alert.time >= horizon]
-        same = [i for i, held in enumerate(self.waiting) if held.rule == waiting.rule and held.groups == waiting.groups]
-        if len(same) >= WAITING:
-            del self.waiting[same[0]]
-        self.waiting.append(waiting)
-
-    def fold(self, count: int) -> None:
-        """Fold the `count` longest unused contexts into the coarse ones."""
-        for _ in range(min(count, len(self.contexts))):
-            self.contexts.popitem()
+    def forget_processes(self) -> None:
+        """Forget those that were not used for longest, but for those on which contexts hang."""
+        self.lineage.forget_half({pid for _, pid in self.contexts})
 
     def shorten(self) -> None:
         """Leave the middle half out of every timeline."""
-        self.detections = 0
+        self.timelines = 0
         for context in (*self.contexts.values(), *self.coarse.values()):
             context.shorten()
-            self.detections += len(context.timeline)
-
-    def wait_less(self) -> None:
-        """Give up the older half of what waits."""
-        del self.waiting[: len(self.waiting) // 2 + 1]
+            self.timelines += sum(map(weight, context.timeline))
 
 
 def _init_below_runtime(chain: list[Seen]) -> int | None:

@@ -13,8 +13,11 @@ from cachetools import TTLCache
 from sidecar.container import CONTEXTS, Container, Use
 from sidecar.model import Report
 
-QUIET, ARMED = 3_500, 7_500
+QUIET, ARMED = 3_500, 6_000
 """Containers kept without and with contexts."""
+
+SKEW = 150 * 1_000_000_000
+"""By how much (ns) clocks of hosts may differ, and alerts be late, before what waits is taken for too old."""
 
 ALARM = 0.8
 """The share of a quota at which it is reported."""
@@ -45,6 +48,12 @@ class Budget:
         """A container that holds most of it, but for a factor of two."""
         return next((container for same in reversed(self._by_size) for container in same.values()), None)
 
+    def spare(self, container: Container) -> None:
+        """Ask all others of its size before this container again: it has nothing left to give."""
+        for same in self._by_size:
+            if same.pop(id(container), None):
+                same[id(container)] = container
+
 
 class _Level(TTLCache[tuple[str, str], Container]):
     """Containers that are forgotten `ttl` seconds after they were set, or under pressure; `gone` is told of each."""
@@ -70,20 +79,22 @@ class _Level(TTLCache[tuple[str, str], Container]):
 
 
 class Containers:
-    """Containers by (host, id), each kept for `ttl` seconds after its last detection."""
+    """Containers by (host, id), each kept for `ttl` seconds after its last detection; `window` (ns) is the longest."""
 
-    def __init__(self, ttl: float, timer: Callable[[], float]) -> None:
+    def __init__(self, ttl: float, timer: Callable[[], float], window: int) -> None:
         self._quiet = _Level(QUIET, ttl, timer, self._gone)
         self._armed = _Level(ARMED, ttl, timer, self._gone)
+        self._waiters: dict[int, Container] = {}
+        self._window = window
         self._all: dict[tuple[str, str], Container] = {}
         self._ttl = ttl
         self._timer = timer
         self._reported: TTLCache[str, bool] = TTLCache(1000, 3600, timer)
         self.budgets = {
-            "contexts": Budget(10_000, lambda c: c.fold(len(c.contexts) // 2 + 1)),
-            "processes": Budget(60_000, lambda c: c.lineage.forget_half()),
-            "waiting": Budget(10_000, lambda c: c.wait_less()),
-            "detections": Budget(30_000, lambda c: c.shorten()),
+            "contexts": Budget(8_000, lambda c: c.contexts.fold(len(c.contexts) // 2 + 1)),
+            "processes": Budget(130_000, lambda c: c.forget_processes()),
+            "waiting_bytes": Budget(12_000_000, lambda c: c.waiting.forget_half()),
+            "timeline_bytes": Budget(10_000_000, lambda c: c.shorten()),
         }
         """What all containers together may hold; a service with all of it full stays within 128 MiB (bench/full.py)."""
 
@@ -133,6 +144,8 @@ class Containers:
         self._count(container, now)
         if now.contexts and not before.contexts:
             self._arm(container)
+        if now.waiting > before.waiting:
+            self._sweep(container, time - self._window - SKEW)
         for budget in self.budgets.values():
             if budget.used > budget.room:
                 self._shed(budget)
@@ -144,8 +157,21 @@ class Containers:
                 budget.count(container, before, after)
         container.counted = now
 
+    def _sweep(self, container: Container, horizon: int) -> None:
+        """When more than half of the room is used, two others in turn forget what waits there in vain."""
+        self._waiters[id(container)] = container
+        budget = self.budgets["waiting_bytes"]
+        for _ in range(2 if budget.used > budget.room // 2 else 0):
+            waiter = self._waiters.pop(next(iter(self._waiters)))
+            waiter.waiting.forget_before(horizon)
+            if waiter is not container:
+                self._count(waiter, waiter.use)
+            if waiter.waiting:
+                self._waiters[id(waiter)] = waiter
+
     def _gone(self, container: Container) -> None:
         self._count(container, Use())
+        self._waiters.pop(id(container), None)
         del self._all[container.where.host, container.where.container]
 
     def _shed(self, budget: Budget) -> None:
@@ -157,6 +183,9 @@ class Containers:
             budget.shrink(giver)
             self._count(giver, giver.use)
             budget.shrunk += used - budget.used
+            if budget.used == used:
+                budget.spare(giver)
+                return
 
     def _pressure(self, container: Container, time: int) -> list[Report]:
         found = []

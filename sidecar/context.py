@@ -1,6 +1,7 @@
 """An execution context: the place within which detections are related, its evidence, and its open incident."""
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.model import Detection, Span
 
@@ -9,6 +10,18 @@ DETECTIONS = 64
 
 SESSIONS = 256
 """Session ids remembered per context, and of strangers per container."""
+
+
+CUT = 80
+"""Characters of a text that are left when memory is short."""
+
+BARE = 700
+"""Bytes of a detection in a timeline without its texts."""
+
+
+def weight(detection: Detection) -> int:
+    """What a detection in a timeline takes, in bytes."""
+    return BARE + len(detection.cmdline) + len(detection.detail)
 
 
 class Incident(Struct):
@@ -50,8 +63,8 @@ class Context(Struct):
     """How far anchoring evidence counts as fresh: it slides with every detection of the lineage."""
     incident: Incident | None = None
 
-    def add(self, detection: Detection, *, window: int, anchoring: int) -> bool:
-        """Take in one detection; says whether the timeline got longer."""
+    def add(self, detection: Detection, *, window: int, anchoring: int) -> int:
+        """Take in one detection; returns by how many bytes the timeline grew."""
         time = detection.time
         mask, bit = detection.groups, 0
         while mask >> bit:
@@ -65,14 +78,20 @@ class Context(Struct):
         if mask & anchoring or time - self.alive <= window:
             self.alive = max(self.alive, time)
         self.newest = max(self.newest, time)
-        if has_room := self._room_for(mask):
-            self.timeline.append(detection)
-        return has_room
+        if not self._room_for(mask):
+            return 0
+        self.timeline.append(detection)
+        return weight(detection)
 
     def shorten(self) -> None:
-        """Leave the middle half out of the timeline: how it began and where it stands tell most."""
+        """Leave the middle half out of the timeline: how it began and where it stands tell most. Then cut its texts."""
         quarter = max(len(self.timeline) // 4, 1)
-        del self.timeline[quarter : len(self.timeline) - quarter]
+        if len(self.timeline) > 2 * quarter:
+            del self.timeline[quarter : len(self.timeline) - quarter]
+        else:
+            self.timeline = [
+                replace(each, cmdline=each.cmdline[:CUT], detail=each.detail[:CUT]) for each in self.timeline
+            ]
 
     def fresh(self, *, window: int, anchoring: int, sticky: int) -> int:
         """The mask of groups that count at the newest evidence."""

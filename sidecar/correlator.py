@@ -63,7 +63,7 @@ class Correlator:
 
     def _add(self, placed: Placed) -> None:
         rule, context, detection = self._rules[placed.rule], placed.context, placed.detection
-        placed.container.detections += context.add(detection, window=rule.window, anchoring=rule.anchoring)
+        placed.container.timelines += context.add(detection, window=rule.window, anchoring=rule.anchoring)
         incident = context.incident
         if incident is not None and _is_over(incident, detection.time, rule):
             incident = None

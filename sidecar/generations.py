@@ -16,6 +16,8 @@ V = TypeVar("V")
 class Generations(Generic[K, V]):
     """Keeps the `room` / 2 entries used last, and at most `room`, `ttl` / 2 to `ttl` seconds after their last use."""
 
+    __slots__ = ("_half", "_half_life", "_old", "_timer", "_turned", "_young")
+
     def __init__(self, room: int, ttl: float, timer: Callable[[], float]) -> None:
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
@@ -56,10 +58,11 @@ class Generations(Generic[K, V]):
             if late > 2 * self._half_life:
                 self._old = {}
 
-    def forget_half(self) -> None:
-        """Forget the old generation, or if there is none the young one."""
-        self._old = {}
+    def forget_half(self) -> dict[K, V]:
+        """Forget the old generation; the young one becomes the old. Returns what was forgotten."""
+        forgotten = self._old
         self._turn()
+        return forgotten
 
     def _turn(self) -> None:
         self._old, self._young = self._young, {}

@@ -10,8 +10,11 @@ from sidecar.decode import TEXTS
 from sidecar.model import Alert, Fields
 from sidecar.redact import Redactor
 
-LONGEST = 1024
+LONGEST = 512
 """Characters of a command line or a file name: sinks and pages show 500."""
+
+LONGEST_TAGS = 2048
+"""Characters of all tags together."""
 
 LONGEST_NAME = 256
 """Characters of every other text: names of hosts, processes, containers, images and rules."""
@@ -30,7 +33,7 @@ def kept(alert: Alert, redact: Redactor) -> Alert:
         text = getattr(fields, name)
         if text:
             setattr(fields, name, redact(text))
-    if max(len(alert.host), len(alert.rule)) > LONGEST_NAME or sum(map(len, alert.tags)) > LONGEST:
+    if max(len(alert.host), len(alert.rule)) > LONGEST_NAME or sum(map(len, alert.tags)) > LONGEST_TAGS:
         tags = tuple(tag[:LONGEST_NAME] for tag in alert.tags[:32])
         return Alert(alert.time, alert.host[:LONGEST_NAME], alert.rule[:LONGEST_NAME], tags, fields)
     return alert
@@ -40,4 +43,5 @@ def _cut(fields: Fields) -> None:
     for name in TEXTS:
         text = getattr(fields, name)
         if text is not None:
-            setattr(fields, name, text[: LONGEST if name in _LONG else LONGEST_NAME])
+            longest = LONGEST if name in _LONG else LONGEST_NAME
+            setattr(fields, name, text[: longest if text.isascii() else longest // 2])

@@ -4,7 +4,8 @@ An alert names its process and up to six ancestors. When a process is orphaned t
 later alerts show that one; here the first parent seen is kept, so ancestry that was visible once stays known.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from sys import intern
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -112,6 +113,8 @@ def is_runtime(name: str) -> bool:
 class Lineage:
     """The remembered processes of one container (or of the host): at most `quota`, for up to `ttl` seconds."""
 
+    __slots__ = ("_processes",)
+
     def __init__(self, quota: int, ttl: float, timer: Callable[[], float]) -> None:
         self._processes: Generations[int, Process] = Generations(quota, ttl, timer)
 
@@ -135,14 +138,18 @@ class Lineage:
             if known is None or _is_reused(known, seen, parent, is_init):
                 if known is not None:
                     replaced.append(seen.pid)
-                self._processes[seen.pid] = Process(seen.pid, seen.name, seen.start, parent, time, time, below)
+                name, below = intern(seen.name), intern(below)  # thousands bear the same few names
+                self._processes[seen.pid] = Process(seen.pid, name, seen.start, parent, time, time, below)
             else:
                 news |= known.update(seen, parent, below, time)
         return news, replaced
 
-    def forget_half(self) -> None:
-        """Forget the processes that were not used for longest."""
-        self._processes.forget_half()
+    def forget_half(self, but: Container[int] = ()) -> None:
+        """Forget the processes that were not used for longest, `but` for some pids."""
+        forgotten = self._processes.forget_half() or self._processes.forget_half()
+        for process in forgotten.values():
+            if process.pid in but:
+                self._processes[process.pid] = process
 
     def path(self, pid: int) -> list[Process]:
         """A process and its ancestors, nearest first, as far as remembered."""

@@ -159,8 +159,8 @@ class Alert(Struct, frozen=True, gc=False):
 class Detection(Struct, frozen=True, gc=False):
     """An alert that a correlation rule cares about, placed in an execution context.
 
-    `groups` is a bit mask over the correlation rule's groups; `path` names the processes from the detection's own up
-    to the context's anchor; `detail` is the file or the connection that the alert was about.
+    `groups` is a bit mask over the correlation rule's groups; `path` names the processes from the detection's own,
+    which is always there, up to the context's anchor; `detail` is the file or the connection that the alert was about.
     """
 
     time: int

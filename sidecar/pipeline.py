@@ -45,7 +45,7 @@ class Pipeline:
     ) -> None:
         ttl = max(rule.quiet + rule.window for rule in rules) / 1e9
         self.rules = rules
-        self.containers = Containers(ttl, timer)
+        self.containers = Containers(ttl, timer, max(rule.window for rule in rules))
         self.correlator = Correlator(rules)
         self.received = 0
         self.detections = 0

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sidecar.anchors import anchored, coarse
-from sidecar.container import Container, Waiting
+from sidecar.container import Container
 from sidecar.containers import Containers
 from sidecar.context import SESSIONS, Context
 from sidecar.lineage import Process, ancestry
@@ -84,7 +84,7 @@ class Placement:
             joined = join(container, index, rule, path, alert)
         if joined is None:
             if mask:
-                container.wait(Waiting(index, mask, alert), alert.time - rule.window)
+                container.waiting.add(index, mask, alert, alert.time - rule.window)
             return [], False
         context, how = joined
         session = alert.fields.sid or 0
@@ -107,8 +107,8 @@ class Placement:
         placed: list[Placed] = []
         news = True
         while news:
-            news, waiting, container.waiting = False, container.waiting, []
-            for held in waiting:
+            news = False
+            for held in container.waiting.emptied():
                 found, more = self._place_one(container, held.rule, held.groups, held.alert)
                 placed += found
                 news |= more
@@ -131,7 +131,7 @@ def _detection(alert: Alert, mask: int, how: Join, path: list[Process], context:
         alert.rule,
         mask,
         how,
-        tuple((process.pid, process.name) for process in path[: upto + 1]),
+        tuple((process.pid, process.name) for process in path[: upto + 1]) or ((fields.pid or 0, fields.name or ""),),
         (fields.cmdline or fields.name or "")[:512],
         detail[:512],
     )

@@ -39,8 +39,10 @@ def summary(rule: RuleFile, place: str, service: str, told: Told) -> str:
     for detection, groups in told:
         for name in groups:
             said = clauses.get(name)
-            clause = _clause(rule.groups[name].tell, service, detection) if said is not None else ""
-            if said is not None and clause and clause not in said and len(said) < MOST:
+            if said is None or len(said) >= MOST:
+                continue
+            clause = _clause(rule.groups[name].tell, service, detection)
+            if clause and clause not in said:
                 said.append(clause)
     anchors = rule.anchor.groups if rule.anchor else []
     first = next((clauses[name][0] for name in anchors if clauses.get(name)), "")

@@ -12,7 +12,8 @@ from cachetools import TTLCache
 from conftest import fed, spec
 
 from sidecar.containers import QUIET
-from sidecar.model import Report
+from sidecar.explain import why
+from sidecar.model import Notification, Report
 from sidecar.pipeline import Pipeline
 from sidecar.rules import CorrelationRule
 from sidecar.story import BEGIN, alerts
@@ -107,8 +108,8 @@ def test_budgets_count_exactly_what_the_containers_hold(pipeline: Pipeline) -> N
     assert used == {
         "contexts": 0,
         "processes": sum(len(container.lineage) for container in pipeline.containers),
-        "waiting": sum(len(container.waiting) for container in pipeline.containers),
-        "detections": 0,
+        "waiting_bytes": sum(container.waiting.weight for container in pipeline.containers),
+        "timeline_bytes": 0,
     }
 
 
@@ -156,3 +157,60 @@ def test_new_containers_push_out_only_such_as_hold_no_web_shell(pipeline: Pipeli
 
     assert [note.severity for note in fed(pipeline, [network])] == ["medium"]
     assert pipeline.containers.evicted == 100
+
+
+def test_full_budgets_are_kept_to_whatever_fills_them(pipeline: Pipeline) -> None:
+    budgets = pipeline.containers.budgets
+    for name, room in (("contexts", 300), ("processes", 1500), ("waiting_bytes", 90_000), ("timeline_bytes", 500_000)):
+        budgets[name].room = room
+    notes = []
+    for number in range(6000):
+        body = flood(number, f"{number % 200:012x}")
+        notes += pipeline.feed_json(body if number % 3 else body.replace(b"web_shell", b"network"))[1]
+
+    assert not pipeline.reasons
+    assert all(why(note) for note in notes if isinstance(note, Notification))
+    assert {name: budget.used <= budget.room * 1.1 for name, budget in budgets.items()} == dict.fromkeys(budgets, True)
+    assert all(budget.shrunk > 0 for budget in budgets.values())
+
+
+def test_what_waits_in_vain_makes_room_before_what_may_still_count(pipeline: Pipeline, rule: CorrelationRule) -> None:
+    budget = pipeline.containers.budgets["waiting_bytes"]
+    budget.room = 90_000
+    for number in range(60):
+        fed(pipeline, alerts(rule, [spec("tini > agent > curl", "network", container=f"old-{number}")]))
+    _, network, credential = victim(rule)
+    fed(pipeline, [network.replace(b"2026", b"2027"), credential.replace(b"2026", b"2027")])
+    for number in range(40):
+        late = alerts(rule, [spec("tini > agent > curl", "network", at="2m", container=f"new-{number}")])
+        fed(pipeline, (body.replace(b"2026", b"2027") for body in late))
+    shell = victim(rule)[0].replace(b"2026", b"2027")
+
+    assert [note.severity for note in fed(pipeline, [shell])] == ["critical"]
+    assert budget.shrunk == 0
+
+
+def test_processes_on_which_contexts_hang_are_forgotten_last(pipeline: Pipeline, rule: CorrelationRule) -> None:
+    shell, network, credential = victim(rule)
+    fed(pipeline, [shell])
+    for container in pipeline.containers:
+        container.forget_processes()
+        container.forget_processes()
+
+    assert [note.severity for note in fed(pipeline, [network, credential])] == ["medium", "critical"]
+
+
+def test_a_context_lives_as_long_as_its_container_is_alive(rule: CorrelationRule) -> None:
+    now = [0.0]
+    pipeline = Pipeline([rule], lambda: now[0])
+    story = [spec(SHELL, "web_shell")]
+    story += [spec(f"{SHELL} > id", "web_shell", at=f"{minutes}m") for minutes in range(10, 121, 10)]
+    story.append(spec(f"{SHELL} > cat", "credential", at="121m"))
+    notes = []
+    for body in alerts(rule, story):
+        notes += fed(pipeline, [body])
+        now[0] += 600
+
+    assert [note.case for note in notes] == ["Web Shell with Credential Theft"]
+    (container,) = pipeline.containers
+    assert len(container.contexts) == 1
