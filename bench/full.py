@@ -17,7 +17,7 @@ from test_flood import flood
 
 from sidecar.containers import ARMED, QUIET
 from sidecar.garbage import collect_seldom
-from sidecar.intake import LONGEST
+from sidecar.model import LONGEST
 from sidecar.pipeline import Pipeline
 from sidecar.rules import SHIPPED, load
 

@@ -1,19 +1,21 @@
 """Bytes that Falco sent become an alert in normal form, or an AlertError with the reason.
 
-Two stages, since nineteen of twenty alerts are nobody's evidence: the envelope (rule, tags, time) is decoded for all,
-the output fields, kept as raw bytes until then, only for those that a correlation rule names.
+Two stages, since nineteen of twenty alerts are nobody's evidence: the envelope (rule, tags, time) is decoded first, the
+output fields, kept as raw bytes until then, only for those that a correlation rule names. An alert whose rule and tags
+are known (`sidecar.endings`) needs one. No text leaves here longer than memory, disk and sinks can bear.
 """
 
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol, get_args
+from typing import Annotated, Any, Protocol, get_args
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from sidecar.errors import AlertError
-from sidecar.model import FALCO_PRIORITIES, Alert, Fields
+from sidecar.model import FALCO_PRIORITIES, LONGEST, LONGEST_NAME, Alert, Fields
 
 MAX_BYTES = 4 * 1024 * 1024
 """Falco cuts arguments at 4 KiB, so a real alert stays far below this."""
@@ -21,6 +23,7 @@ MAX_BYTES = 4 * 1024 * 1024
 LONGEST_LABEL = 2048
 """Bytes of tags as they came, blanks and all, that may stand for them."""
 
+_LONG = frozenset(("cmdline", "exepath", "file"))
 _ABSENT = ("", "<NA>")
 _ABSENT_JSON = (b'""', b'"<NA>"', b"null")
 _EMPTY = (b"", b"{}", b"null")
@@ -104,10 +107,26 @@ KEYS = frozenset(_NAMES.values())
 """Falco's names of the output fields that are used."""
 
 _Undecoded = msgspec.defstruct("_Undecoded", [(name, Raw, Raw(b"null")) for name in _NAMES], rename=_NAMES, gc=False)
+_Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
+_Short = msgspec.defstruct(
+    "_Short", [(name, _Name | None, None) for name in TEXTS], bases=(Fields,), rename=_NAMES, gc=False
+)
+"""Fields whose texts may stay as they are; the decoder looks at their lengths at no cost."""
+
+
+class _Alert(Struct, gc=False, rename={"host": "hostname", "stamp": "time"}):
+    """What is left to read of an alert whose rule and tags are known."""
+
+    output_fields: _Short  # type: ignore[valid-type]
+    stamp: str
+    host: _Name = ""
+
 
 _envelope = msgspec.json.Decoder(JsonEnvelope)
 _tags = msgspec.json.Decoder(tuple[str, ...] | None)
-_typed = msgspec.json.Decoder(Fields, strict=False)
+_alert = msgspec.json.Decoder(_Alert, strict=False)
+_short = msgspec.json.Decoder(_Short, strict=False)
+_long = msgspec.json.Decoder(Fields, strict=False)
 _undecoded = msgspec.json.Decoder(_Undecoded)
 
 
@@ -126,6 +145,23 @@ def envelope(body: bytes) -> JsonEnvelope:
         raise AlertError(_reason(body, error)) from None
 
 
+def alert(body: bytes, rule: str, tags: tuple[str, ...]) -> tuple[Alert, str] | None:
+    """Decode in one pass an alert whose rule and tags are known; the second is its time as it came.
+
+    None means that it must be looked at more closely: it holds absent values, long texts, or mistakes.
+
+    Raises:
+        AlertError: `bad_time`.
+    """
+    if b'"<NA>"' in body or b'""' in body:
+        return None
+    try:
+        found = _alert.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return Alert(nanoseconds(found.stamp), found.host, rule, tags, found.output_fields), found.stamp
+
+
 def mended(body: bytes) -> bytes:
     """The same alert with every byte that is not UTF-8 replaced, as Falco >= 0.44 does it itself."""
     return body.decode("utf-8", "replace").encode()
@@ -135,7 +171,11 @@ def from_strings(strings: dict[str, str]) -> Fields:
     """The fields of an alert that came as text only (gRPC: numbers are "12", absent is "<NA>" or "")."""
     present = {key: value for key, value in strings.items() if key in KEYS and value not in _ABSENT}
     try:
-        return msgspec.convert(present, Fields, strict=False)
+        return msgspec.convert(present, _Short, strict=False)
+    except msgspec.ValidationError:
+        pass
+    try:
+        return _cut(msgspec.convert(present, Fields, strict=False))
     except msgspec.ValidationError:
         raise AlertError("wrong_type") from None
 
@@ -143,6 +183,8 @@ def from_strings(strings: dict[str, str]) -> Fields:
 def nanoseconds(stamp: str) -> int:
     """RFC 3339 with any number of decimals to integer nanoseconds; datetime alone would cut them at microseconds."""
     try:
+        if len(stamp) == 30 and stamp[19] == "." and stamp[20:29].isdecimal() and stamp[29] == "Z":  # Falco's own
+            return _seconds(stamp[:19] + "Z") * 1_000_000_000 + int(stamp[20:29])
         whole, _, rest = stamp.partition(".")
         digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
         seconds = _seconds(whole + rest[len(digits) :])
@@ -162,7 +204,10 @@ def _seconds(stamp: str) -> int:
 
 def _fields(raw: bytes) -> Fields:
     try:
-        return _typed.decode(raw) if b'"<NA>"' not in raw and b'""' not in raw else _present(raw)
+        if b'"<NA>"' not in raw and b'""' not in raw:
+            with suppress(msgspec.ValidationError):
+                return _short.decode(raw)
+        return _present(raw)
     except RecursionError:
         raise AlertError("too_deep") from None
     except msgspec.ValidationError:
@@ -174,18 +219,28 @@ def _fields(raw: bytes) -> Fields:
 def _present(raw: bytes) -> Fields:
     """Decode fields of which some are there but absent. What nobody uses is skipped, however large, and never built."""
     try:
-        fields = _typed.decode(raw)
-    except msgspec.ValidationError:  # a number, perhaps, that is "" or "<NA>"
+        fields = _short.decode(raw)
+    except msgspec.ValidationError:  # a number, perhaps, that is "" or "<NA>"; or a long text
         given = msgspec.structs.astuple(_undecoded.decode(raw))
         pairs = [
             b'"' + name.encode() + b'":' + value
             for name, value in zip(_NAMES.values(), map(bytes, given), strict=True)
             if value not in _ABSENT_JSON
         ]
-        return _typed.decode(b"{" + b",".join(pairs) + b"}")
+        return _cut(_long.decode(b"{" + b",".join(pairs) + b"}"))
     for name in TEXTS:
         if getattr(fields, name) in _ABSENT:
             setattr(fields, name, None)
+    return fields
+
+
+def _cut(fields: Fields) -> Fields:
+    """Every text at its greatest length; where it is not ASCII at half of it, since it takes more."""
+    for name in TEXTS:
+        text = getattr(fields, name)
+        if text is not None:
+            longest = LONGEST if name in _LONG else LONGEST_NAME
+            setattr(fields, name, text[: longest if text.isascii() else longest // 2])
     return fields
 
 

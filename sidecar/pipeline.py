@@ -12,6 +12,7 @@ from sidecar.classify import NOTHING, Classifier, Overlap, Verdict
 from sidecar.containers import Containers
 from sidecar.correlator import Correlator
 from sidecar.decode import Envelope
+from sidecar.endings import Endings, Known, ending
 from sidecar.errors import AlertError
 from sidecar.generations import Generations
 from sidecar.intake import kept
@@ -58,6 +59,7 @@ class Pipeline:
         """Told of the alerts that our marker process raises."""
         self._classify = Classifier(rules)
         self._overlap = Overlap(timer)
+        self._endings = Endings()
         self._placement = Placement(rules, self.containers)
         self._ids: Generations[bytes, bool] = Generations(REMEMBERED_IDS, ttl, timer)
         self._wall = wall
@@ -66,14 +68,39 @@ class Pipeline:
 
     def feed_json(self, body: bytes) -> tuple[Verdict, list[Message]]:
         """Take one JSON alert. Never raises: what is wrong with it is counted in `reasons`."""
+        known = self._endings.get(ending(body))
+        if known is None:
+            return self._feed_unknown(body)
+        if known.verdict.relevant:
+            return self._feed_known(body, known)
+        if self.correlator.unsettled:
+            return self._feed_unknown(body)
+        self.received += 1
+        return NOTHING, []
+
+    def _feed_known(self, body: bytes, known: Known) -> tuple[Verdict, list[Message]]:
         try:
-            return self.feed(decode.envelope(body))
+            read = decode.alert(body, known.rule, known.tags)
+        except AlertError:
+            read = None
+        if read is None:
+            return self._feed_unknown(body)
+        alert, stamp = read
+        self.received += 1
+        return known.verdict, self._take(alert, known.verdict, stamp)
+
+    def _feed_unknown(self, body: bytes) -> tuple[Verdict, list[Message]]:
+        try:
+            envelope = decode.envelope(body)
+            verdict, due = self.feed(envelope)
         except AlertError as error:
             self.refuse(error.reason)
             return NOTHING, []
         except UnicodeDecodeError:
             self.reasons["bad_utf8"] += 1
-            return self.feed_json(decode.mended(body))
+            return self._feed_unknown(decode.mended(body))
+        self._endings.remember(body, envelope, verdict)
+        return verdict, due
 
     def feed(self, envelope: Envelope) -> tuple[Verdict, list[Message]]:
         """Take one alert whose outside is decoded; returns what it means to us and the notifications that are due.
@@ -86,7 +113,7 @@ class Pipeline:
             envelope.check()
             verdict = self._classify(envelope)
             if verdict.relevant:
-                alert = self._relevant(envelope)
+                alert = envelope.alert()
             elif verdict is not NOTHING:
                 self._note(envelope, verdict)
         except AlertError as error:
@@ -97,10 +124,20 @@ class Pipeline:
         if oddities := envelope.oddities():
             verdict = self._odd(verdict, oddities)
         if alert is not None:
-            return verdict, self._correlate(alert, verdict, envelope.stamp)
-        if self.correlator.unsettled:
-            return verdict, [*self.correlator.settle((envelope.host, envelope.stamp))]
-        return verdict, []
+            return verdict, self._take(alert, verdict, envelope.stamp)
+        return verdict, self._settled_by(envelope.host, envelope.stamp)
+
+    def _take(self, alert: Alert, verdict: Verdict, stamp: object) -> list[Message]:
+        """Take a relevant alert; `stamp` is its time as its transport writes it."""
+        try:
+            alert = self._fresh(alert)
+        except AlertError as error:
+            self.reasons[error.reason] += 1
+            return self._settled_by(alert.host, stamp)
+        return self._correlate(alert, verdict, stamp)
+
+    def _settled_by(self, host: str, stamp: object) -> list[Message]:
+        return [*self.correlator.settle((host, stamp))] if self.correlator.unsettled else []
 
     def restore(self, name: bytes, alert: Alert) -> list[Message]:
         """Play again an alert that was remembered under `name` before a restart."""
@@ -135,8 +172,8 @@ class Pipeline:
         """The notifications that wait for their event to be complete; call it when no alert came for a moment."""
         return [*self.correlator.settle()]
 
-    def _relevant(self, envelope: Envelope) -> Alert:
-        alert = envelope.alert()
+    def _fresh(self, alert: Alert) -> Alert:
+        """The alert as it is kept; AlertError if it is known already, or names no process."""
         if not alert.fields.pid:
             raise AlertError("no_process")
         name = _event_id(alert)

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from secrets_corpus import SECRETS
 
 from sidecar.decode import envelope
-from sidecar.intake import LONGEST, LONGEST_NAME, kept
+from sidecar.intake import kept
+from sidecar.model import LONGEST, LONGEST_NAME
 from sidecar.logs import JsonFormatter
 from sidecar.pipeline import Pipeline
 from sidecar.redact import Redactor
