@@ -32,6 +32,7 @@ def coarse(container: Container, index: int, alert: Alert) -> Context:
     context = container.coarse.get(index)
     if context is None:
         context = container.coarse[index] = _new(container, COARSE, "", alert, is_service=False)
+        container.contexts.changed = True
     return context
 
 
@@ -45,23 +46,26 @@ def anchored(container: Container, index: int, rule: CorrelationRule, path: list
     if not path:
         return coarse(container, index, alert)
     container.note_top(path)
-    at = _service_root(container, rule, path)
-    known = [i for i, process in enumerate(path) if process.anchors and (index, process.pid) in container.contexts]
-    outer = max([*known, at])
+    contexts = container.contexts
+    known = [i for i, process in enumerate(path) if process.anchors and (index, process.pid) in contexts]
+    outer = max(_service_root(container, rule, path), *known, 0)
     root = path[outer]
     context = container.context(index, root)
     if context is None:
         context = _new(container, root.pid, root.name, alert, is_service=outer > 0)
-        container.contexts.add((index, root.pid), context)
+        contexts.add((index, root.pid), context)
         root.anchors = True
-    else:
-        context.born = min(context.born, alert.fields.start or alert.time)
+    elif (born := alert.fields.start or alert.time) < context.born:
+        context.born = born
+        contexts.changed = True
     for i in known:
         if i != outer:
-            context.absorb(container.contexts.pop((index, path[i].pid)))
+            context.absorb(contexts.pop((index, path[i].pid)))
+            contexts.changed = True
     path[0].anchors_shell = True
     for process in path[1:outer]:
-        process.above_shell = True
+        if not process.above_shell:
+            process.above_shell = contexts.changed = True
     return context
 
 

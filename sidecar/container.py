@@ -32,12 +32,14 @@ class Contexts(dict[tuple[int, int], Context]):
     the whole container for its rule.
     """
 
-    __slots__ = ("coarse", "folded")
+    __slots__ = ("changed", "coarse", "folded")
 
     def __init__(self) -> None:
         super().__init__()
         self.coarse: dict[int, Context] = {}
         self.folded = 0
+        self.changed = False
+        """Something happened that may give a place to detections that wait."""
 
     def used(self, key: tuple[int, int]) -> Context | None:
         """The context of a key, which is thereby the last one used."""
@@ -51,9 +53,11 @@ class Contexts(dict[tuple[int, int], Context]):
         if len(self) >= CONTEXTS:
             self.fold(1)
         self[key] = context
+        self.changed = True
 
     def fold(self, count: int) -> None:
         """Fold the `count` longest unused ones."""
+        self.changed = True
         for key in [*islice(self, count)]:
             context = self.pop(key)
             self.folded += 1
@@ -62,13 +66,10 @@ class Contexts(dict[tuple[int, int], Context]):
                 coarse.absorb(context)
 
 
-class Use(NamedTuple):
-    """How much a container holds of what all share; the last two in bytes."""
+Use = tuple[int, int, int, int]
+"""How much a container holds of what all share: contexts, processes, and bytes of waiting detections and timelines."""
 
-    contexts: int = 0
-    processes: int = 0
-    waiting: int = 0
-    timelines: int = 0
+NOTHING: Use = (0, 0, 0, 0)
 
 
 class Container:
@@ -105,15 +106,14 @@ class Container:
         self.epoch = 0
         self.timelines = 0
         """Bytes of all its timelines, at the most: what folding leaves out stays counted until they are shortened."""
-        self.counted = Use()
+        self.counted = NOTHING
         """What of it the budgets of all containers have counted."""
         self.kept = timer()
 
     @property
     def use(self) -> Use:
         """How much it holds now."""
-        contexts = len(self.contexts) + len(self.coarse)
-        return Use(contexts, len(self.lineage), self.waiting.weight, self.timelines)
+        return len(self.contexts) + len(self.coarse), len(self.lineage), self.waiting.weight, self.timelines
 
     def of_rule(self, rule: int) -> Iterator[Context]:
         """The contexts of one correlation rule, without the coarse one."""
@@ -155,11 +155,11 @@ class Container:
         at = 0 if fields.vpid == 1 else 1 if fields.pvpid == 1 and len(chain) > 1 else _init_below_runtime(chain)
         if at is None:
             return
+        pid, name, _ = chain[at]
         above = chain[at + 1 :]
-        nested = any(seen.pid == self.first for seen in above)
-        if not nested and (not self.first or (above and is_runtime(above[0].name))):
-            self._first_is(chain[at].pid, chain[at].name)
-        if at == 0 and self.first == chain[0].pid:
+        if not self.first or (above and is_runtime(above[0][1]) and all(seen[0] != self.first for seen in above)):
+            self._first_is(pid, name)
+        if at == 0 and self.first == pid:
             self.first_tty = fields.tty or 0
 
     def note_top(self, path: Sequence[Process]) -> None:
@@ -175,6 +175,7 @@ class Container:
     def _first_is(self, pid: int, name: str) -> None:
         if pid != self.first:
             self.strangers = NOBODY  # judged without knowing where orphans end up
+            self.contexts.changed = True
         self.first, self.first_name, self.epoch = pid, name, pid
 
     def estrange(self, session: int) -> None:
@@ -184,7 +185,7 @@ class Container:
 
     def forget_processes(self) -> None:
         """Forget those that were not used for longest, but for those on which contexts hang."""
-        self.lineage.forget_half({pid for _, pid in self.contexts})
+        self.lineage.forget_unused({pid for _, pid in self.contexts})
 
     def shorten(self) -> None:
         """Leave the middle half out of every timeline."""
@@ -195,9 +196,11 @@ class Container:
 
 
 def _init_below_runtime(chain: list[Seen]) -> int | None:
-    for index, (below, process) in enumerate(pairwise(chain)):
-        if is_runtime(process.name) and below.name in INITS:
-            return index
+    below = ""
+    for index, (_, name, _) in enumerate(chain):
+        if below in INITS and is_runtime(name):
+            return index - 1
+        below = name
     return None
 
 

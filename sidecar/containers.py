@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from cachetools import TTLCache
 
-from sidecar.container import CONTEXTS, Container, Use
+from sidecar.container import CONTEXTS, NOTHING, Container, Use
 from sidecar.model import Report
 
 QUIET, ARMED = 3_500, 6_000
@@ -142,9 +142,9 @@ class Containers:
         if now == before:
             return []
         self._count(container, now)
-        if now.contexts and not before.contexts:
+        if now[0] and not before[0]:
             self._arm(container)
-        if now.waiting > before.waiting:
+        if now[2] > before[2]:
             self._sweep(container, time - self._window - SKEW)
         for budget in self.budgets.values():
             if budget.used > budget.room:
@@ -170,7 +170,7 @@ class Containers:
                 self._waiters[id(waiter)] = waiter
 
     def _gone(self, container: Container) -> None:
-        self._count(container, Use())
+        self._count(container, NOTHING)
         self._waiters.pop(id(container), None)
         del self._all[container.where.host, container.where.container]
 

@@ -107,11 +107,11 @@ KEYS = frozenset(_NAMES.values())
 """Falco's names of the output fields that are used."""
 
 _Undecoded = msgspec.defstruct("_Undecoded", [(name, Raw, Raw(b"null")) for name in _NAMES], rename=_NAMES, gc=False)
-_Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
+_Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
 _Short = msgspec.defstruct(
     "_Short", [(name, _Name | None, None) for name in TEXTS], bases=(Fields,), rename=_NAMES, gc=False
 )
-"""Fields whose texts may stay as they are; the decoder looks at their lengths at no cost."""
+"""Fields whose texts are neither empty nor too long; the decoder looks at that at no cost."""
 
 
 class _Alert(Struct, gc=False, rename={"host": "hostname", "stamp": "time"}):
@@ -153,7 +153,7 @@ def alert(body: bytes, rule: str, tags: tuple[str, ...]) -> tuple[Alert, str] | 
     Raises:
         AlertError: `bad_time`.
     """
-    if b'"<NA>"' in body or b'""' in body:
+    if b"<" in body and b'"<NA>"' in body:
         return None
     try:
         found = _alert.decode(body)
@@ -204,7 +204,7 @@ def _seconds(stamp: str) -> int:
 
 def _fields(raw: bytes) -> Fields:
     try:
-        if b'"<NA>"' not in raw and b'""' not in raw:
+        if b'"<NA>"' not in raw:
             with suppress(msgspec.ValidationError):
                 return _short.decode(raw)
         return _present(raw)

@@ -5,8 +5,8 @@ later alerts show that one; here the first parent seen is kept, so ancestry that
 """
 
 from collections.abc import Callable, Container
+from operator import attrgetter
 from sys import intern
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -43,15 +43,8 @@ INITS = frozenset(("tini", "dumb-init", "docker-init", "catatonit", "pause", "in
 """First processes that start one child at the beginning and afterwards only inherit orphans."""
 
 
-class Seen(NamedTuple):
-    """One process as one alert showed it: host pid, name ("" unknown), start time in ns (0 unknown)."""
-
-    pid: int
-    name: str
-    start: int
-
-
-NOBODY = Seen(0, "", 0)
+Seen = tuple[int, str, int]
+"""One process as one alert showed it: host pid, name ("" unknown), start time in ns (0 unknown)."""
 
 
 class Process(Struct, gc=False):
@@ -73,15 +66,18 @@ class Process(Struct, gc=False):
     above_shell: bool = False
     """Such a process was started below it."""
 
-    def update(self, seen: Seen, parent: int, below: str, time: int) -> bool:
+    def update(self, name: str, start: int, parent: int, below: str, time: int) -> bool:
         """Take in another sight of the same process; says whether it told anything new of where it belongs."""
-        news = bool(seen.start and not self.start)
+        news = False
         if parent and (not self.parent or time < self.linked):
-            news |= parent != self.parent
+            news = parent != self.parent
             self.parent, self.linked, self.below = parent, time, below
-        self.start = self.start or seen.start
+        if start and not self.start:
+            self.start, news = start, True
         if time >= self.seen:
-            self.name, self.seen = seen.name or self.name, time
+            self.seen = time
+            if name:
+                self.name = name
         return news
 
 
@@ -89,20 +85,18 @@ def ancestry(fields: Fields) -> list[Seen]:
     """The process of an alert and its visible ancestors, the process first; [] if Falco did not name the process."""
     if not fields.pid:
         return []
-    chain = [Seen(fields.pid, fields.name or "", fields.start or 0)]
+    chain = [(fields.pid, fields.name or "", fields.start or 0)]
     if fields.ppid:
-        chain.append(Seen(fields.ppid, fields.aname1 or fields.pname or "", fields.parent_start or 0))
-        for pid, name in (
-            (fields.apid2, fields.aname2),
-            (fields.apid3, fields.aname3),
-            (fields.apid4, fields.aname4),
-            (fields.apid5, fields.aname5),
-            (fields.apid6, fields.aname6),
-        ):
+        chain.append((fields.ppid, fields.aname1 or fields.pname or "", fields.parent_start or 0))
+        for pid, name in zip(_apids(fields), _anames(fields), strict=True):
             if not pid:
                 break
-            chain.append(Seen(pid, name or "", 0))
+            chain.append((pid, name or "", 0))
     return chain
+
+
+_apids = attrgetter("apid2", "apid3", "apid4", "apid5", "apid6")
+_anames = attrgetter("aname2", "aname3", "aname4", "aname5", "aname6")
 
 
 def is_runtime(name: str) -> bool:
@@ -110,67 +104,65 @@ def is_runtime(name: str) -> bool:
     return name in _RUNTIME_NAMES or name.startswith("runc:")
 
 
-class Lineage:
-    """The remembered processes of one container (or of the host): at most `quota`, for up to `ttl` seconds."""
+class Lineage(Generations[int, Process]):
+    """The remembered processes of one container (or of the host), by pid."""
 
-    __slots__ = ("_processes",)
-
-    def __init__(self, quota: int, ttl: float, timer: Callable[[], float]) -> None:
-        self._processes: Generations[int, Process] = Generations(quota, ttl, timer)
-
-    def __len__(self) -> int:
-        return len(self._processes)
+    __slots__ = ()
 
     def __getitem__(self, pid: int) -> Process | None:
-        return self._processes.get(pid)
+        return self.get(pid)
 
-    def learn(self, chain: list[Seen], time: int, is_init: Callable[[int], bool]) -> tuple[bool, list[int]]:
+    def learn(self, chain: list[Seen], time: int, is_init: Callable[[int], bool]) -> tuple[bool, bool, list[int]]:
         """Remember a chain seen at `time`.
 
         Returns:
-            Whether more is known now of processes that were known before, and the pids that now belong to another one.
+            Whether its process is new, whether more is known now of processes that were known before, and the pids
+            that belong to another process now.
         """
-        news, replaced = False, []
-        self._processes.age()
-        for index, seen in enumerate(chain):
-            parent, below, _ = chain[index + 1] if index + 1 < len(chain) else NOBODY
-            known = self._processes.get(seen.pid)
-            if known is None or _is_reused(known, seen, parent, is_init):
-                if known is not None:
-                    replaced.append(seen.pid)
-                name, below = intern(seen.name), intern(below)  # thousands bear the same few names
-                self._processes[seen.pid] = Process(seen.pid, name, seen.start, parent, time, time, below)
+        fresh, news, replaced = False, False, list[int]()
+        self.age()
+        parent, below = 0, ""
+        for pid, name, start in reversed(chain):
+            known = self._young.get(pid) or self.get(pid)
+            reused = start and known is not None and _is_reused(known, name, start, parent, is_init)
+            fresh = known is None or reused
+            if known is None or reused:
+                name, below = intern(name), intern(below)  # thousands bear the same few names
+                self[pid] = Process(pid, name, start, parent, time, time, below)
+                if reused:
+                    replaced.append(pid)
             else:
-                news |= known.update(seen, parent, below, time)
-        return news, replaced
+                news |= known.update(name, start, parent, below, time)
+            parent, below = pid, name
+        return fresh, news, replaced
 
-    def forget_half(self, but: Container[int] = ()) -> None:
+    def forget_unused(self, but: Container[int] = ()) -> None:
         """Forget the processes that were not used for longest, `but` for some pids."""
-        forgotten = self._processes.forget_half() or self._processes.forget_half()
+        forgotten = self.forget_half() or self.forget_half()
         for process in forgotten.values():
             if process.pid in but:
-                self._processes[process.pid] = process
+                self[process.pid] = process
 
     def path(self, pid: int) -> list[Process]:
         """A process and its ancestors, nearest first, as far as remembered."""
         path: list[Process] = []
-        process = self._processes.get(pid)
+        process = self._young.get(pid) or self.get(pid)
         while process is not None and len(path) < DEEPEST:
             path.append(process)
-            process = self._processes.get(process.parent)
+            above = process.parent
+            process = (self._young.get(above) or self.get(above)) if above else None
         if len(path) < DEEPEST:
             return path
         return list({process.pid: process for process in path}.values())
 
 
-def _is_reused(known: Process, seen: Seen, parent: int, is_init: Callable[[int], bool]) -> bool:
+def _is_reused(known: Process, name: str, start: int, parent: int, is_init: Callable[[int], bool]) -> bool:
     """Whether the pid now names another process.
 
     A start time that moved is not enough: Falco reads it anew from /proc when it restarts. Another name under another
     living parent is.
     """
-    moved = known.start and seen.start and seen.start != known.start and seen.start > known.seen
-    if not moved:
+    if not known.start or start == known.start or start <= known.seen:
         return False
     other_parent = bool(parent) and bool(known.parent) and parent != known.parent and not is_init(parent)
-    return other_parent or (bool(seen.name) and seen.name != known.name)
+    return other_parent or (bool(name) and name != known.name)

@@ -6,6 +6,7 @@ from sidecar.context import Context
 from sidecar.lineage import VISIBLE, Process, is_runtime
 from sidecar.model import Alert, Join
 from sidecar.rules import CorrelationRule
+from sidecar.waiting import deed
 
 _EXECS = frozenset(("execve", "execveat"))
 
@@ -91,13 +92,8 @@ def _is_above(container: Container, orphan: Process, context: Context) -> bool:
 
 def _is_habit(container: Container, alert: Alert, orphan: Process) -> bool:
     """Whether the first process had the same thing done before: a health check in the entry script, not an orphan."""
-    return any(
-        held.alert.rule == alert.rule
-        and held.alert.fields.cmdline == alert.fields.cmdline
-        and held.alert.time < (orphan.start or alert.time)
-        and held.alert.fields.pid != alert.fields.pid
-        for held in container.waiting
-    )
+    done, before, pid = deed(alert), orphan.start or alert.time, alert.fields.pid
+    return any(held.deed == done and held.time < before and held.pid != pid for held in container.waiting)
 
 
 def _is_outside(container: Container, path: list[Process]) -> bool:

@@ -43,6 +43,7 @@ class Placement:
 
     def __init__(self, rules: Sequence[CorrelationRule], containers: Containers) -> None:
         self._rules = rules
+        self._all = tuple((index, 0) for index in range(len(rules)))
         self._containers = containers
 
     def place(self, alert: Alert, groups: Sequence[tuple[int, int]]) -> tuple[list[Placed], list[Report]]:
@@ -60,40 +61,46 @@ class Placement:
         container.note_place(fields)
         chain = ancestry(fields)
         container.note_first(fields, chain)
-        explains, replaced = container.lineage.learn(chain, alert.time, container.is_init)
+        fresh, explains, replaced = container.lineage.learn(chain, alert.time, container.is_init)
         for pid in replaced:
             self._retire(container, pid)
+        path = container.lineage.path(fields.pid or 0)
+        first_shell = not (fresh or path[0].anchors_shell)
         placed: list[Placed] = []
-        for index, mask in groups or [(index, 0) for index in range(len(self._rules))]:
-            found, news = self._place_one(container, index, mask | self._traits(container, index, alert), alert)
-            placed += found
-            explains |= news
-        return placed + (self._reconsider(container) if explains and container.waiting else [])
+        for index, mask in groups or self._all:
+            mask |= self._traits(container, index, alert)
+            if mask & self._rules[index].anchoring and first_shell:
+                explains = True
+            placed += self._place_one(container, index, mask, alert, path)
+        if container.waiting and (explains or container.contexts.changed):
+            placed += self._reconsider(container)
+        container.contexts.changed = False
+        return placed
 
-    def _place_one(self, container: Container, index: int, mask: int, alert: Alert) -> tuple[list[Placed], bool]:
-        """Place one alert for one rule; says also whether it gave news that may explain waiting detections."""
+    def _place_one(
+        self, container: Container, index: int, mask: int, alert: Alert, path: list[Process]
+    ) -> Sequence[Placed]:
+        """Place one alert for one rule."""
         rule = self._rules[index]
-        path = container.lineage.path(alert.fields.pid or 0)
-        news = bool(mask & rule.anchoring)
         joined: tuple[Context, Join] | None
         if rule.wide and not container.is_host:
             joined = coarse(container, index, alert), "container"
-        elif news:
+        elif mask & rule.anchoring:
             joined = anchored(container, index, rule, path, alert), "lineage"
         else:
             joined = join(container, index, rule, path, alert)
         if joined is None:
             if mask:
                 container.waiting.add(index, mask, alert, alert.time - rule.window)
-            return [], False
+            return ()
         context, how = joined
         session = alert.fields.sid or 0
         if session > 0 and session not in context.sessions and len(context.sessions) < SESSIONS:
             context.sessions.add(session)
-            news = True
+            container.contexts.changed = True
         if not mask:
-            return [], news
-        return [Placed(index, container, context, _detection(alert, mask, how, path, context), alert)], news
+            return ()
+        return (Placed(index, container, context, _detection(alert, mask, how, path, context), alert),)
 
     def _traits(self, container: Container, index: int, alert: Alert) -> int:
         mask = 0
@@ -105,13 +112,12 @@ class Placement:
     def _reconsider(self, container: Container) -> list[Placed]:
         """Try the waiting detections again, until none of them finds a place any more."""
         placed: list[Placed] = []
-        news = True
-        while news:
-            news = False
+        container.contexts.changed = True
+        while container.contexts.changed:
+            container.contexts.changed = False
             for held in container.waiting.emptied():
-                found, more = self._place_one(container, held.rule, held.groups, held.alert)
-                placed += found
-                news |= more
+                path = container.lineage.path(held.pid)
+                placed += self._place_one(container, held.rule, held.groups, held.alert, path)
         return placed
 
     def _retire(self, container: Container, pid: int) -> None:

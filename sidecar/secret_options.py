@@ -51,6 +51,12 @@ _ONLY_WITH = {"docker": "login", "podman": "login", "helm": "login"}
 _WORD = re.compile(r"\S+")
 
 
+def may_hold_passwords(text: str) -> bool:
+    """Whether one of the programs is named at all: a quick look before `passwords`."""
+    words = text.replace("/", " ").replace('"', " ").replace("'", " ").split()
+    return not PROGRAMS.keys().isdisjoint(words)
+
+
 def passwords(text: str) -> Iterator[tuple[int, int]]:
     """Where the passwords of the programs of a command line stand: begin and end of each."""
     program, expected = None, ""
