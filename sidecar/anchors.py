@@ -50,7 +50,7 @@ def anchored(container: Container, index: int, rule: CorrelationRule, path: list
     known = [i for i, process in enumerate(path) if process.anchors and (index, process.pid) in contexts]
     outer = max(_service_root(container, rule, path), *known, 0)
     root = path[outer]
-    context = container.context(index, root)
+    context = container.context(index, root) if root.anchors else None
     if context is None:
         context = _new(container, root.pid, root.name, alert, is_service=outer > 0)
         contexts.add((index, root.pid), context)

@@ -109,21 +109,27 @@ class Overlap:
 
     def __init__(self, timer: Callable[[], float]) -> None:
         self._hosts: Generations[str, bool] = Generations(HOSTS, TTL, timer)
-        self._event: tuple[object, ...] = ()
-        self._ours = self._stock = False
+        self._ours: Alert | None = None
+        self._stock: Alert | None = None
 
     def counting(self, verdict: Verdict, alert: Alert) -> tuple[tuple[int, int], ...]:
         """The groups that an alert counts for on its host."""
-        event = (alert.host, alert.time, alert.fields.pid)
-        if event != self._event:
-            self._event, self._ours, self._stock = event, False, False
-        self._ours |= verdict.building_block and bool(verdict.groups)
-        self._stock |= bool(verdict.stock)
-        if self._ours and self._stock:
+        if verdict.building_block and verdict.groups:
+            self._ours = alert
+            if self._stock is not None and _is_same_event(self._stock, alert):
+                self._hosts[alert.host] = True
+        if not verdict.stock:
+            return verdict.groups
+        self._stock = alert
+        if self._ours is not None and _is_same_event(self._ours, alert):
             self._hosts[alert.host] = True
-        if not verdict.stock or self._hosts.get(alert.host):
+        if self._hosts.get(alert.host):
             return verdict.groups
         merged = dict(verdict.groups)
         for index, mask in verdict.stock:
             merged[index] = merged.get(index, 0) | mask
         return tuple(merged.items())
+
+
+def _is_same_event(one: Alert, other: Alert) -> bool:
+    return one.time == other.time and one.host == other.host and one.fields.pid == other.fields.pid

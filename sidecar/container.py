@@ -6,10 +6,9 @@ folded into the container's coarse context instead of being forgotten.
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
-from typing import NamedTuple
 
 from sidecar.context import SESSIONS, Context, weight
-from sidecar.lineage import HOST_INITS, INITS, Lineage, Process, Seen, is_runtime
+from sidecar.lineage import HOST_INITS, INITS, Lineage, Process, ancestry, is_runtime
 from sidecar.model import Fields, Where
 from sidecar.waiting import WaitingRoom
 
@@ -76,12 +75,12 @@ class Container:
     """All that is known of one container, or of the host itself (`id` is "" then)."""
 
     __slots__ = (
+        "_first_name",
         "coarse",
         "contexts",
         "counted",
         "epoch",
         "first",
-        "first_name",
         "first_tty",
         "is_host",
         "kept",
@@ -101,7 +100,7 @@ class Container:
         self.waiting = WaitingRoom()
         self.strangers: set[int] | frozenset[int] = NOBODY
         self.first = 0
-        self.first_name = ""
+        self._first_name = ""
         self.first_tty = 0
         self.epoch = 0
         self.timelines = 0
@@ -120,9 +119,7 @@ class Container:
         return (context for (index, _), context in self.contexts.items() if index == rule)
 
     def context(self, rule: int, anchor: Process) -> Context | None:
-        """The context that hangs on a process; when it was folded, the coarse one."""
-        if not anchor.anchors:
-            return None
+        """The context that hangs on an anchor; when it was folded, the coarse one."""
         return self.contexts.used((rule, anchor.pid)) or self.coarse.get(rule)
 
     def is_init(self, pid: int) -> bool:
@@ -145,17 +142,18 @@ class Container:
                 known.pod or fields.pod or "",
             )
 
-    def note_first(self, fields: Fields, chain: list[Seen]) -> None:
+    def note_first(self, fields: Fields) -> None:
         """Learn which process is the container's first: the one with pid 1 inside it.
 
         A nested PID namespace (`unshare --pid`) has a pid 1 too, but the container's own processes stand above it.
         """
-        if self.is_host or not chain:
+        if self.is_host:
             return
+        chain = ancestry(fields)
         at = 0 if fields.vpid == 1 else 1 if fields.pvpid == 1 and len(chain) > 1 else _init_below_runtime(chain)
         if at is None:
             return
-        pid, name, _ = chain[at]
+        pid, name = chain[at]
         above = chain[at + 1 :]
         if not self.first or (above and is_runtime(above[0][1]) and all(seen[0] != self.first for seen in above)):
             self._first_is(pid, name)
@@ -172,11 +170,17 @@ class Container:
                 self.epoch = 0
                 return
 
+    @property
+    def first_name(self) -> str:
+        """The name of the first process, "" while it is unknown: an entry script becomes a service."""
+        known = self.lineage[self.first]
+        return known.name if known is not None else self._first_name
+
     def _first_is(self, pid: int, name: str) -> None:
         if pid != self.first:
             self.strangers = NOBODY  # judged without knowing where orphans end up
             self.contexts.changed = True
-        self.first, self.first_name, self.epoch = pid, name, pid
+        self.first, self._first_name, self.epoch = pid, name, pid
 
     def estrange(self, session: int) -> None:
         """Remember a session that belongs to no context."""
@@ -195,9 +199,9 @@ class Container:
             self.timelines += sum(map(weight, context.timeline))
 
 
-def _init_below_runtime(chain: list[Seen]) -> int | None:
+def _init_below_runtime(chain: list[tuple[int, str]]) -> int | None:
     below = ""
-    for index, (_, name, _) in enumerate(chain):
+    for index, (_, name) in enumerate(chain):
         if below in INITS and is_runtime(name):
             return index - 1
         below = name

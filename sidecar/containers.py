@@ -6,7 +6,7 @@ processes, waiting detections and the middle of timelines are dropped, and count
 one alert must never wait for thousands of others.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from cachetools import TTLCache
 
@@ -39,10 +39,11 @@ class Budget:
     def count(self, container: Container, before: int, after: int) -> None:
         """Take note that a container holds `after` and no longer `before`."""
         self.used += after - before
-        if before.bit_length() != after.bit_length():
-            self._by_size[before.bit_length()].pop(id(container), None)
+        was, now = before.bit_length(), after.bit_length()
+        if was != now:
+            self._by_size[was].pop(id(container), None)
             if after:
-                self._by_size[after.bit_length()][id(container)] = container
+                self._by_size[now][id(container)] = container
 
     def largest(self) -> Container | None:
         """A container that holds most of it, but for a factor of two."""
@@ -97,6 +98,7 @@ class Containers:
             "timeline_bytes": Budget(10_000_000, lambda c: c.shorten()),
         }
         """What all containers together may hold; a service with all of it full stays within 128 MiB (bench/full.py)."""
+        self._budgets = tuple(self.budgets.values())
 
     def __len__(self) -> int:
         return len(self._all)
@@ -118,6 +120,7 @@ class Containers:
         level = self._armed if key in self._armed else self._quiet
         found = level.get(key) or Container(host, cid, self._ttl, self._timer)
         found.kept = now
+        found.lineage.age()
         level[key] = self._all[key] = found
         return found
 
@@ -132,7 +135,7 @@ class Containers:
                         marked += 1
         return marked
 
-    def changed(self, container: Container, time: int) -> list[Report]:
+    def changed(self, container: Container, time: int) -> Sequence[Report]:
         """Take note of what a container holds now; where all hold too much, the largest give.
 
         Returns:
@@ -140,26 +143,34 @@ class Containers:
         """
         before, now = container.counted, container.use
         if now == before:
-            return []
-        self._count(container, now)
-        if now[0] and not before[0]:
+            return ()
+        is_tight = self._count(container, now)
+        contexts, _, waiting, _ = now
+        if contexts and not before[0]:
             self._arm(container)
-        if now[2] > before[2]:
+        if waiting > before[2]:
             self._sweep(container, time - self._window - SKEW)
-        for budget in self.budgets.values():
+        if not is_tight and contexts < ALARM * CONTEXTS:
+            return ()
+        for budget in self._budgets:
             if budget.used > budget.room:
                 self._shed(budget)
         return self._pressure(container, time)
 
-    def _count(self, container: Container, now: Use) -> None:
-        for before, after, budget in zip(container.counted, now, self.budgets.values(), strict=True):
+    def _count(self, container: Container, now: Use) -> bool:
+        """Count what a container holds now; says whether so much is used that it is worth a look."""
+        is_tight = False
+        for before, after, budget in zip(container.counted, now, self._budgets, strict=True):
             if before != after:
                 budget.count(container, before, after)
+                is_tight = is_tight or budget.used >= ALARM * budget.room
         container.counted = now
+        return is_tight
 
     def _sweep(self, container: Container, horizon: int) -> None:
         """When more than half of the room is used, two others in turn forget what waits there in vain."""
-        self._waiters[id(container)] = container
+        if id(container) not in self._waiters:
+            self._waiters[id(container)] = container
         budget = self.budgets["waiting_bytes"]
         for _ in range(2 if budget.used > budget.room // 2 else 0):
             waiter = self._waiters.pop(next(iter(self._waiters)))

@@ -1,5 +1,7 @@
 """An execution context: the place within which detections are related, its evidence, and its open incident."""
 
+from functools import lru_cache
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -42,6 +44,16 @@ class Incident(Struct):
     incomplete: bool = False
     """Falco dropped events while it was open: evidence may be missing."""
 
+    def widen(self, time: int, case: int) -> None:
+        """Take in one more piece of evidence, and the case that holds with it (-1 none)."""
+        self.count += 1
+        if time > self.last:
+            self.last = time
+        elif time < self.first:
+            self.first = time
+        if 0 <= case < self.case:
+            self.case = case
+
 
 class Context(Struct):
     """One execution context of one correlation rule: its anchor process and the evidence of its members.
@@ -63,22 +75,21 @@ class Context(Struct):
     """How far anchoring evidence counts as fresh: it slides with every detection of the lineage."""
     incident: Incident | None = None
 
-    def add(self, detection: Detection, *, window: int, anchoring: int) -> int:
+    def add(self, detection: Detection, window: int, anchoring: int) -> int:
         """Take in one detection; returns by how many bytes the timeline grew."""
-        time = detection.time
-        mask, bit = detection.groups, 0
-        while mask >> bit:
-            if mask >> bit & 1:
-                span = self.spans.get(bit)
-                if span is None:
-                    self.spans[bit] = Span(time, time)
-                else:
-                    span.widen(time)
-            bit += 1
-        if mask & anchoring or time - self.alive <= window:
-            self.alive = max(self.alive, time)
+        time, mask, has_room = detection.time, detection.groups, False
+        for bit in bits(mask):
+            span = self.spans.get(bit)
+            if span is None:
+                self.spans[bit] = Span(time, time)
+                has_room = True
+            else:
+                span.widen(time)
+                has_room = has_room or span.count <= DETECTIONS
+        if time > self.alive and (mask & anchoring or time - self.alive <= window):
+            self.alive = time
         self.newest = max(self.newest, time)
-        if not self._room_for(mask):
+        if not has_room:
             return 0
         self.timeline.append(detection)
         return weight(detection)
@@ -93,13 +104,13 @@ class Context(Struct):
                 replace(each, cmdline=each.cmdline[:CUT], detail=each.detail[:CUT]) for each in self.timeline
             ]
 
-    def fresh(self, *, window: int, anchoring: int, sticky: int) -> int:
+    def fresh(self, window: int, anchoring: int, sticky: int) -> int:
         """The mask of groups that count at the newest evidence."""
-        mask = 0
+        mask, horizon = 0, self.newest - window
         for bit, span in self.spans.items():
-            last = self.alive if anchoring >> bit & 1 else span.last
-            if sticky >> bit & 1 or self.newest - last <= window:
-                mask |= 1 << bit
+            group = 1 << bit
+            if sticky & group or (self.alive if anchoring & group else span.last) >= horizon:
+                mask |= group
         return mask
 
     def absorb(self, other: "Context") -> None:
@@ -117,5 +128,8 @@ class Context(Struct):
         self.newest = max(self.newest, other.newest)
         self.incident = self.incident or other.incident
 
-    def _room_for(self, mask: int) -> bool:
-        return any(mask >> bit & 1 and span.count <= DETECTIONS for bit, span in self.spans.items())
+
+@lru_cache(maxsize=4096)
+def bits(mask: int) -> tuple[int, ...]:
+    """The numbers of the bits that are set."""
+    return tuple(bit for bit in range(mask.bit_length()) if mask >> bit & 1)

@@ -33,7 +33,7 @@ class Correlator:
 
     def take(self, placed: Iterable[Placed], event: tuple[object, ...]) -> list[Notification]:
         """Add detections; `event` identifies the kernel event that brought them. Returns what is due now."""
-        due = self.settle(event)
+        due = self.settle(event) if self.unsettled else []
         for one in placed:
             self._add(one)
         self._event = event
@@ -62,23 +62,19 @@ class Correlator:
         return found
 
     def _add(self, placed: Placed) -> None:
-        rule, context, detection = self._rules[placed.rule], placed.context, placed.detection
-        placed.container.timelines += context.add(detection, window=rule.window, anchoring=rule.anchoring)
+        rule, context, time = self._rules[placed.rule], placed.context, placed.detection.time
+        placed.container.timelines += context.add(placed.detection, rule.window, rule.anchoring)
+        case = rule.case(context.fresh(rule.window, rule.anchoring, rule.sticky))
         incident = context.incident
-        if incident is not None and _is_over(incident, detection.time, rule):
-            incident = None
-        case = rule.case(context.fresh(window=rule.window, anchoring=rule.anchoring, sticky=rule.sticky))
-        if incident is not None:
-            incident.count += 1
-            incident.first = min(incident.first, detection.time)
-            incident.last = max(incident.last, detection.time)
-            if 0 <= case < incident.case:
-                incident.case = case
+        if incident is None or time - incident.last > rule.quiet or time - incident.first > rule.longest:
+            if case < 0:
+                return
+            incident = context.incident = self._opened(placed, case)
+        else:
+            incident.widen(time, case)
             if self.changed is not None and len(self.changed) < CHANGED:
                 self.changed[incident.id] = placed
-        elif case >= 0:
-            incident = context.incident = self._opened(placed, case)
-        if incident is not None and rule.cases[incident.case].rank > incident.rank:
+        if rule.cases[incident.case].rank > incident.rank:
             self.unsettled[incident.id] = placed
 
     def _opened(self, placed: Placed, case: int) -> Incident:
@@ -99,10 +95,6 @@ class Correlator:
         incident.rank = case.rank
         incident.step += 1
         return notification(placed, rule, incident, came_from)
-
-
-def _is_over(incident: Incident, time: int, rule: CorrelationRule) -> bool:
-    return time - incident.last > rule.quiet or time - incident.first > rule.longest
 
 
 def _id(placed: Placed, rule: CorrelationRule, previous: str) -> str:

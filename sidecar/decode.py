@@ -108,7 +108,7 @@ KEYS = frozenset(_NAMES.values())
 
 _Undecoded = msgspec.defstruct("_Undecoded", [(name, Raw, Raw(b"null")) for name in _NAMES], rename=_NAMES, gc=False)
 _Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
-_Short = msgspec.defstruct(
+_Short: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
     "_Short", [(name, _Name | None, None) for name in TEXTS], bases=(Fields,), rename=_NAMES, gc=False
 )
 """Fields whose texts are neither empty nor too long; the decoder looks at that at no cost."""

@@ -50,6 +50,13 @@ class Generations(Generic[K, V]):
                 self._turn()
         self._young[key] = value
 
+    def add(self, key: K, value: V) -> bool:
+        """Take in a key; says whether it was unknown."""
+        if key in self._young or key in self._old:
+            return False
+        self[key] = value
+        return True
+
     def age(self) -> None:
         """Forget what is too old; call it now and then, before `get`."""
         late = self._timer() - self._turned

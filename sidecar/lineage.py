@@ -4,9 +4,11 @@ An alert names its process and up to six ancestors. When a process is orphaned t
 later alerts show that one; here the first parent seen is kept, so ancestry that was visible once stays known.
 """
 
-from collections.abc import Callable, Container
-from operator import attrgetter
+from collections.abc import Callable, Container, Sequence
+from itertools import takewhile
+from operator import attrgetter, itemgetter
 from sys import intern
+from typing import Any
 
 from msgspec import Struct
 
@@ -43,10 +45,6 @@ INITS = frozenset(("tini", "dumb-init", "docker-init", "catatonit", "pause", "in
 """First processes that start one child at the beginning and afterwards only inherit orphans."""
 
 
-Seen = tuple[int, str, int]
-"""One process as one alert showed it: host pid, name ("" unknown), start time in ns (0 unknown)."""
-
-
 class Process(Struct, gc=False):
     """A remembered process. `parent` is the first it had, 0 unknown; `seen` the newest event time (ns)."""
 
@@ -65,13 +63,15 @@ class Process(Struct, gc=False):
     """It gave an anchoring detection: what runs below it is not the service any more."""
     above_shell: bool = False
     """Such a process was started below it."""
+    shown: int = 0
+    """Stands for its own ancestors, as an alert of a child showed them last."""
 
-    def update(self, name: str, start: int, parent: int, below: str, time: int) -> bool:
+    def update(self, name: str | None, start: int | None, parent: int | None, below: str | None, time: int) -> bool:
         """Take in another sight of the same process; says whether it told anything new of where it belongs."""
         news = False
         if parent and (not self.parent or time < self.linked):
             news = parent != self.parent
-            self.parent, self.linked, self.below = parent, time, below
+            self.parent, self.linked, self.below = parent, time, below or ""
         if start and not self.start:
             self.start, news = start, True
         if time >= self.seen:
@@ -81,22 +81,42 @@ class Process(Struct, gc=False):
         return news
 
 
-def ancestry(fields: Fields) -> list[Seen]:
-    """The process of an alert and its visible ancestors, the process first; [] if Falco did not name the process."""
-    if not fields.pid:
-        return []
-    chain = [(fields.pid, fields.name or "", fields.start or 0)]
-    if fields.ppid:
-        chain.append((fields.ppid, fields.aname1 or fields.pname or "", fields.parent_start or 0))
-        for pid, name in zip(_apids(fields), _anames(fields), strict=True):
-            if not pid:
-                break
-            chain.append((pid, name or "", 0))
-    return chain
+Sight = tuple[int, str | None, int | None, int | None, str | None]
+"""A process as one alert showed it: pid, name, start time (ns), the parent's pid and name."""
+
+SAME, MORE, FRESH, REPLACED = range(4)
+"""What a sight told: nothing new, more of where the process belongs, that it exists, that its pid was another's."""
 
 
-_apids = attrgetter("apid2", "apid3", "apid4", "apid5", "apid6")
-_anames = attrgetter("aname2", "aname3", "aname4", "aname5", "aname6")
+Learned = tuple[list[Process], bool, bool, bool, Sequence[int]]
+"""What an alert told.
+
+Its process and the ancestors as far as remembered, nearest first; whether the ancestors were known as it showed them;
+whether the process was not known; whether more is known now of some that were; pids that belong to another process now.
+"""
+
+
+def ancestry(fields: Fields) -> list[tuple[int, str]]:
+    """Pid and name of the process of an alert and of its visible ancestors, the process first."""
+    above = shown_above(fields)
+    chain = zip((fields.pid, *above[:6]), (fields.name, *above[6:12]), strict=True)
+    return [(pid, name or "") for pid, name in takewhile(itemgetter(0), chain)]
+
+
+def shown_above(fields: Fields) -> tuple[Any, ...]:
+    """What an alert shows of its process's ancestors: six pids, six names, and the start of the first."""
+    shown: tuple[Any, ...] = _ancestors(fields)
+    if shown[6] is None and fields.pname:
+        return *shown[:6], fields.pname, *shown[7:]
+    return shown
+
+
+_ancestors = attrgetter(
+    *("ppid", "apid2", "apid3", "apid4", "apid5", "apid6"),
+    *("aname1", "aname2", "aname3", "aname4", "aname5", "aname6"),
+    "parent_start",
+)
+_UNKNOWN = (None,) * 5
 
 
 def is_runtime(name: str) -> bool:
@@ -112,29 +132,41 @@ class Lineage(Generations[int, Process]):
     def __getitem__(self, pid: int) -> Process | None:
         return self.get(pid)
 
-    def learn(self, chain: list[Seen], time: int, is_init: Callable[[int], bool]) -> tuple[bool, bool, list[int]]:
-        """Remember a chain seen at `time`.
+    def learn(self, fields: Fields, time: int, is_init: Callable[[int], bool]) -> Learned:
+        """Remember the process and the ancestors that an alert showed at `time`.
 
-        Returns:
-            Whether its process is new, whether more is known now of processes that were known before, and the pids
-            that belong to another process now.
+        Most show the ancestors that a sibling has shown: those need no second look.
         """
-        fresh, news, replaced = False, False, list[int]()
-        self.age()
-        parent, below = 0, ""
-        for pid, name, start in reversed(chain):
-            known = self._young.get(pid) or self.get(pid)
-            reused = start and known is not None and _is_reused(known, name, start, parent, is_init)
-            fresh = known is None or reused
-            if known is None or reused:
-                name, below = intern(name), intern(below)  # thousands bear the same few names
-                self[pid] = Process(pid, name, start, parent, time, time, below)
-                if reused:
-                    replaced.append(pid)
-            else:
-                news |= known.update(name, start, parent, below, time)
-            parent, below = pid, name
-        return fresh, news, replaced
+        above, ppid, news, replaced = shown_above(fields), fields.ppid or 0, False, list[int]()
+        told, parent = hash(above), self.get(ppid)
+        familiar = parent is not None and parent.shown == told and time >= parent.seen
+        if not familiar:
+            news, replaced = self._meet_ancestors(above, time, is_init)
+            parent = self.get(ppid)
+        if parent is not None:
+            parent.shown, parent.seen = told, max(parent.seen, time)
+        pid = fields.pid or 0
+        own = self._meet((pid, fields.name, fields.start, ppid, above[6]), time, is_init)
+        if own == REPLACED:
+            replaced.append(pid)
+        return self.path(pid), familiar, own >= FRESH, news or own == MORE, replaced
+
+    def _meet_ancestors(
+        self, above: tuple[Any, ...], time: int, is_init: Callable[[int], bool]
+    ) -> tuple[bool, list[int]]:
+        pids, names = above[:6], above[6:12]
+        sights = zip(pids, names, above[12:] + _UNKNOWN, (*pids[1:], 0), (*names[1:], ""), strict=True)
+        met = {sight[0]: self._meet(sight, time, is_init) for sight in takewhile(itemgetter(0), sights)}
+        return MORE in met.values(), [pid for pid, told in met.items() if told == REPLACED]
+
+    def _meet(self, sight: Sight, time: int, is_init: Callable[[int], bool]) -> int:
+        pid, name, start, parent, below = sight
+        known = self.get(pid)
+        if known is not None and not (start and _is_reused(known, name, start, parent, is_init)):
+            return MORE if known.update(name, start, parent, below, time) else SAME
+        # thousands bear the same few names
+        self[pid] = Process(pid, intern(name or ""), start or 0, parent or 0, time, time, intern(below or ""))
+        return FRESH if known is None else REPLACED
 
     def forget_unused(self, but: Container[int] = ()) -> None:
         """Forget the processes that were not used for longest, `but` for some pids."""
@@ -146,7 +178,7 @@ class Lineage(Generations[int, Process]):
     def path(self, pid: int) -> list[Process]:
         """A process and its ancestors, nearest first, as far as remembered."""
         path: list[Process] = []
-        process = self._young.get(pid) or self.get(pid)
+        process = self.get(pid)
         while process is not None and len(path) < DEEPEST:
             path.append(process)
             above = process.parent
@@ -156,7 +188,9 @@ class Lineage(Generations[int, Process]):
         return list({process.pid: process for process in path}.values())
 
 
-def _is_reused(known: Process, name: str, start: int, parent: int, is_init: Callable[[int], bool]) -> bool:
+def _is_reused(
+    known: Process, name: str | None, start: int, parent: int | None, is_init: Callable[[int], bool]
+) -> bool:
     """Whether the pid now names another process.
 
     A start time that moved is not enough: Falco reads it anew from /proc when it restarts. Another name under another
@@ -164,5 +198,5 @@ def _is_reused(known: Process, name: str, start: int, parent: int, is_init: Call
     """
     if not known.start or start == known.start or start <= known.seen:
         return False
-    other_parent = bool(parent) and bool(known.parent) and parent != known.parent and not is_init(parent)
+    other_parent = bool(parent) and bool(known.parent) and parent != known.parent and not is_init(parent or 0)
     return other_parent or (bool(name) and name != known.name)

@@ -17,7 +17,7 @@ def join(
     """The context that a detection belongs to and how, or None."""
     if path and (container.contexts or container.coarse):
         for at in range(len(path) - 1, -1, -1):
-            context = container.context(index, path[at])
+            context = container.context(index, path[at]) if path[at].anchors else None
             if context is not None:
                 return None if _is_service_itself(rule, path[: at + 1], context, alert) else (context, "lineage")
         orphaned = _orphaned(container, index, path, alert)

@@ -62,6 +62,7 @@ LONGEST = 512
 LONGEST_NAME = 256
 """Characters of every other text: names of hosts, processes, containers, images and rules."""
 
+
 class Fields(
     Struct,
     gc=False,
@@ -195,8 +196,10 @@ class Span(Struct, gc=False):
 
     def widen(self, time: int) -> None:
         """Take in one more sighting."""
-        self.first = min(self.first, time)
-        self.last = max(self.last, time)
+        if time > self.last:
+            self.last = time
+        elif time < self.first:
+            self.first = time
         self.count += 1
 
 

@@ -18,7 +18,7 @@ def notification(placed: Placed, rule: CorrelationRule, incident: Incident, came
     """Freeze what is known of an incident at this step."""
     context, where = placed.context, placed.container.where
     case = rule.cases[incident.case]
-    mask = context.fresh(window=rule.window, anchoring=rule.anchoring, sticky=rule.sticky)
+    mask = context.fresh(rule.window, rule.anchoring, rule.sticky)
     timeline = sorted(context.timeline, key=lambda detection: detection.time)
     told = tuple((detection, rule.named(detection.groups)) for detection in timeline)
     fields = placed.alert.fields

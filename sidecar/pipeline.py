@@ -178,9 +178,8 @@ class Pipeline:
             raise AlertError("no_process")
         name = _event_id(alert)
         self._ids.age()
-        if name in self._ids:
+        if not self._ids.add(name, True):
             raise AlertError("duplicate")
-        self._ids[name] = True
         alert = kept(alert, self._redact)
         if self._wall is not None and alert.time > self._wall() + TOLERATED_FUTURE:
             self.reasons["future_time"] += 1

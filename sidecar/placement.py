@@ -15,20 +15,21 @@ Detections that belong nowhere wait in their container: the web shell that expla
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from sidecar.anchors import anchored, coarse
 from sidecar.container import Container
 from sidecar.containers import Containers
 from sidecar.context import SESSIONS, Context
-from sidecar.lineage import Process, ancestry
+from sidecar.lineage import Process
 from sidecar.membership import join
 from sidecar.model import Alert, Detection, Join, Report
 from sidecar.rules import CorrelationRule
 from sidecar.traits import TRAITS
 
 
-class Placed(NamedTuple):
+class Placed(Struct, frozen=True):
     """A detection and the context that it joined."""
 
     rule: int
@@ -44,9 +45,10 @@ class Placement:
     def __init__(self, rules: Sequence[CorrelationRule], containers: Containers) -> None:
         self._rules = rules
         self._all = tuple((index, 0) for index in range(len(rules)))
+        self._traits = tuple(tuple((TRAITS[trait], bits) for trait, bits in rule.trait_bits) for rule in rules)
         self._containers = containers
 
-    def place(self, alert: Alert, groups: Sequence[tuple[int, int]]) -> tuple[list[Placed], list[Report]]:
+    def place(self, alert: Alert, groups: Sequence[tuple[int, int]]) -> tuple[Sequence[Placed], Sequence[Report]]:
         """Every detection that found its context now: this alert's, and waiting ones that it explains.
 
         `groups` pairs correlation rules (by index) with the mask of groups; empty for alerts that only teach lineage.
@@ -56,22 +58,23 @@ class Placement:
         placed = self._placed(container, alert, groups)
         return placed, self._containers.changed(container, alert.time)
 
-    def _placed(self, container: Container, alert: Alert, groups: Sequence[tuple[int, int]]) -> list[Placed]:
+    def _placed(self, container: Container, alert: Alert, groups: Sequence[tuple[int, int]]) -> Sequence[Placed]:
         fields = alert.fields
         container.note_place(fields)
-        chain = ancestry(fields)
-        container.note_first(fields, chain)
-        fresh, explains, replaced = container.lineage.learn(chain, alert.time, container.is_init)
+        path, familiar, fresh, explains, replaced = container.lineage.learn(fields, alert.time, container.is_init)
+        if not familiar or fields.vpid == 1 or not container.epoch:
+            container.note_first(fields)
         for pid in replaced:
             self._retire(container, pid)
-        path = container.lineage.path(fields.pid or 0)
-        first_shell = not (fresh or path[0].anchors_shell)
         placed: list[Placed] = []
         for index, mask in groups or self._all:
-            mask |= self._traits(container, index, alert)
-            if mask & self._rules[index].anchoring and first_shell:
-                explains = True
-            placed += self._place_one(container, index, mask, alert, path)
+            rule = self._rules[index]
+            for shows, bits in self._traits[index]:
+                if shows(fields, container.first_tty):
+                    mask |= bits  # noqa: PLW2901 - what the fields say counts as if a Falco rule had said it
+            explains = explains or bool(mask & rule.anchoring and not (fresh or path[0].anchors_shell))
+            if (found := self._place_one(container, index, mask, alert, path)) is not None:
+                placed.append(found)
         if container.waiting and (explains or container.contexts.changed):
             placed += self._reconsider(container)
         container.contexts.changed = False
@@ -79,7 +82,7 @@ class Placement:
 
     def _place_one(
         self, container: Container, index: int, mask: int, alert: Alert, path: list[Process]
-    ) -> Sequence[Placed]:
+    ) -> Placed | None:
         """Place one alert for one rule."""
         rule = self._rules[index]
         joined: tuple[Context, Join] | None
@@ -92,22 +95,13 @@ class Placement:
         if joined is None:
             if mask:
                 container.waiting.add(index, mask, alert, alert.time - rule.window)
-            return ()
+            return None
         context, how = joined
         session = alert.fields.sid or 0
         if session > 0 and session not in context.sessions and len(context.sessions) < SESSIONS:
             context.sessions.add(session)
             container.contexts.changed = True
-        if not mask:
-            return ()
-        return (Placed(index, container, context, _detection(alert, mask, how, path, context), alert),)
-
-    def _traits(self, container: Container, index: int, alert: Alert) -> int:
-        mask = 0
-        for trait, bits in self._rules[index].trait_bits:
-            if TRAITS[trait](alert.fields, container.first_tty):
-                mask |= bits
-        return mask
+        return Placed(index, container, context, _detection(alert, mask, how, path, context), alert) if mask else None
 
     def _reconsider(self, container: Container) -> list[Placed]:
         """Try the waiting detections again, until none of them finds a place any more."""
@@ -117,7 +111,8 @@ class Placement:
             container.contexts.changed = False
             for held in container.waiting.emptied():
                 path = container.lineage.path(held.pid)
-                placed += self._place_one(container, held.rule, held.groups, held.alert, path)
+                if (found := self._place_one(container, held.rule, held.groups, held.alert, path)) is not None:
+                    placed.append(found)
         return placed
 
     def _retire(self, container: Container, pid: int) -> None:
@@ -129,15 +124,18 @@ class Placement:
 
 
 def _detection(alert: Alert, mask: int, how: Join, path: list[Process], context: Context) -> Detection:
-    upto = next((i for i, process in enumerate(path) if process.pid == context.anchor), len(path) - 1)
-    fields = alert.fields
+    fields, named = alert.fields, []
+    for process in path:
+        named.append((process.pid, process.name))
+        if process.pid == context.anchor:
+            break
     detail = f"{fields.remote_ip}:{fields.remote_port}" if fields.remote_ip else fields.file or ""
     return Detection(
         alert.time,
         alert.rule,
         mask,
         how,
-        tuple((process.pid, process.name) for process in path[: upto + 1]) or ((fields.pid or 0, fields.name or ""),),
+        tuple(named) or ((fields.pid or 0, fields.name or ""),),
         (fields.cmdline or fields.name or "")[:512],
         detail[:512],
     )

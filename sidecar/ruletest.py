@@ -122,7 +122,7 @@ def _all(container: Container, index: int) -> list[Context]:
 
 
 def _fresh(rule: CorrelationRule, context: Context) -> int:
-    return context.fresh(window=rule.window, anchoring=rule.anchoring, sticky=rule.sticky)
+    return context.fresh(rule.window, rule.anchoring, rule.sticky)
 
 
 def _seen(rule: CorrelationRule, container: Container, context: Context) -> str:

@@ -15,8 +15,7 @@ def interactive_shell(fields: Fields, first_tty: int) -> bool:
     `first_tty` is the terminal of the container's first process (0 none): in a container that was given a terminal
     every process has that one, and it says nothing.
     """
-    name = fields.name or ""
-    if name not in SHELLS and (fields.exepath or "").rpartition("/")[2] not in SHELLS:
+    if fields.name not in SHELLS and (not fields.exepath or fields.exepath.rpartition("/")[2] not in SHELLS):
         return False
     return (fields.tty or 0) not in (0, first_tty) or has_interactive_flag(fields.cmdline or "")
 

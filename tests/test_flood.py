@@ -161,7 +161,7 @@ def test_new_containers_push_out_only_such_as_hold_no_web_shell(pipeline: Pipeli
 
 def test_full_budgets_are_kept_to_whatever_fills_them(pipeline: Pipeline) -> None:
     budgets = pipeline.containers.budgets
-    for name, room in (("contexts", 300), ("processes", 1500), ("waiting_bytes", 90_000), ("timeline_bytes", 500_000)):
+    for name, room in (("contexts", 300), ("processes", 1500), ("waiting_bytes", 40_000), ("timeline_bytes", 500_000)):
         budgets[name].room = room
     notes = []
     for number in range(6000):

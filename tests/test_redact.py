@@ -18,8 +18,8 @@ from secrets_corpus import SECRETS
 
 from sidecar.decode import envelope
 from sidecar.intake import kept
-from sidecar.model import LONGEST, LONGEST_NAME
 from sidecar.logs import JsonFormatter
+from sidecar.model import LONGEST, LONGEST_NAME
 from sidecar.pipeline import Pipeline
 from sidecar.redact import Redactor
 from sidecar.rules import CorrelationRule
