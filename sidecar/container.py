@@ -63,6 +63,7 @@ class Contexts(dict[tuple[int, int], Context]):
             coarse = self.coarse.setdefault(key[0], context)
             if coarse is not context:
                 coarse.absorb(context)
+            coarse.sessions.clear()  # whoever belongs nowhere else joins it, whatever the session
 
 
 Use = tuple[int, int, int, int]

@@ -93,9 +93,9 @@ class Containers:
         self._reported: TTLCache[str, bool] = TTLCache(1000, 3600, timer)
         self.budgets = {
             "contexts": Budget(8_000, lambda c: c.contexts.fold(len(c.contexts) // 2 + 1)),
-            "processes": Budget(130_000, lambda c: c.forget_processes()),
-            "waiting_bytes": Budget(12_000_000, lambda c: c.waiting.forget_half()),
-            "timeline_bytes": Budget(10_000_000, lambda c: c.shorten()),
+            "processes": Budget(70_000, lambda c: c.forget_processes()),
+            "waiting_bytes": Budget(6_000_000, lambda c: c.waiting.forget_half()),
+            "timeline_bytes": Budget(7_500_000, lambda c: c.shorten()),
         }
         """What all containers together may hold; a service with all of it full stays within 128 MiB (bench/full.py)."""
         self._budgets = tuple(self.budgets.values())

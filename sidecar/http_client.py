@@ -29,16 +29,17 @@ class Client:
         self._head = (
             f"POST {target} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
             f"User-Agent: falco-correlator\r\nContent-Type: application/json\r\n{extra}"
-        )
+        ).encode()
         self._connection: _ClientProtocol | None = None
 
     async def post(self, body: bytes, headers: str = "") -> int:
         """Send one body; `headers` are further header lines, each ending in CRLF. Returns the answer's status."""
+        connection = self._connection
         try:
-            async with asyncio.timeout(self._timeout):
-                connection = await self._connected()
-                head = f"{self._head}{headers}Content-Length: {len(body)}\r\n\r\n"
-                return await connection.exchange(head.encode() + body)
+            if connection is None or connection.closed:
+                connection = self._connection = await self._connected()
+            request = b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, headers.encode(), len(body), body)
+            return await connection.exchange(request)
         except BaseException:
             self.close()
             raise
@@ -50,16 +51,22 @@ class Client:
             self._connection = None
 
     async def _connected(self) -> "_ClientProtocol":
-        if self._connection is None or self._connection.closed:
-            loop = asyncio.get_running_loop()
-            _, self._connection = await loop.create_connection(_ClientProtocol, self._host, self._port, ssl=self._tls)
-        return self._connection
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._timeout):
+            _, made = await loop.create_connection(
+                lambda: _ClientProtocol(loop, self._timeout), self._host, self._port, ssl=self._tls
+            )
+        return made
 
 
 class _ClientProtocol(asyncio.Protocol):
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+        self._loop = loop
+        self._timeout = timeout
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[int] | None = None
+        self._due = 0.0
+        self._watching: asyncio.TimerHandle | None = None
         self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -69,6 +76,10 @@ class _ClientProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._fail(exc or ConnectionResetError("the connection was closed before an answer came"))
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        del self._parser  # it holds our methods: a cycle, and cycles are collected seldom
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -79,17 +90,28 @@ class _ClientProtocol(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
-        keep = self._parser.should_keep_alive()
+        if not self._parser.should_keep_alive() and status >= 200:
+            self.close()
         if status >= 200 and self._answer is not None and not self._answer.done():
             self._answer.set_result(status)
-        self._parser = httptools.HttpResponseParser(self)
-        if not keep:
-            self.close()
 
-    async def exchange(self, data: bytes) -> int:
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(data)
+    async def exchange(self, request: bytes) -> int:
+        """Send a request and wait for the status; raises TimeoutError when it takes too long."""
+        self._answer = self._loop.create_future()
+        self._due = self._loop.time() + self._timeout
+        if self._watching is None:  # one timer for many requests
+            self._watching = self._loop.call_at(self._due, self._watch)
+        self._transport.write(request)
         return await self._answer
+
+    def _watch(self) -> None:
+        self._watching = None
+        if self._answer is None or self._answer.done():
+            return
+        if self._loop.time() >= self._due:
+            self._fail(TimeoutError("no answer in time"))
+        else:
+            self._watching = self._loop.call_at(self._due, self._watch)
 
     def close(self) -> None:
         self.closed = True

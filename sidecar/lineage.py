@@ -145,6 +145,7 @@ class Lineage(Generations[int, Process]):
             parent = self.get(ppid)
         if parent is not None:
             parent.shown, parent.seen = told, max(parent.seen, time)
+            ppid = parent.pid  # the same number, but one object for all its children
         pid = fields.pid or 0
         own = self._meet((pid, fields.name, fields.start, ppid, above[6]), time, is_init)
         if own == REPLACED:

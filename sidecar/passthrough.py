@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 HUNG_UP = 599
 """In place of a status: the receiver closes the connection whenever it gets this alert."""
 
-PATIENCE = 4
-"""Tries before that is believed."""
+PATIENCE = 3
+"""More tries before that is believed."""
 
 
 class PassThroughQueue(WorkQueue[bytes]):
@@ -34,6 +34,15 @@ class PassThroughQueue(WorkQueue[bytes]):
 
     async def carry(self, item: bytes) -> str:
         """Try until there is an answer."""
+        try:
+            status = await self._client.post(item)
+        except OSError as error:
+            status = await self._again(item, error)
+        return "sent" if 200 <= status < 300 else "rejected"
+
+    async def _again(self, item: bytes, error: OSError) -> int:
+        self.counts["failed"] += 1
+        log.warning("pass-through is waiting for its receiver", extra={"error": str(error)})
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(OSError),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=5.0),
@@ -42,18 +51,15 @@ class PassThroughQueue(WorkQueue[bytes]):
             retry_error_callback=lambda _: HUNG_UP,
         )
         status: int = await retrying(self._client.post, item)
-        return "sent" if 200 <= status < 300 else "rejected"
+        return status
 
     async def stop(self, grace: float) -> None:
         """Forward what is queued for up to `grace` seconds, then end."""
         await super().stop(grace)
         self._client.close()
 
-    def _failed(self, state: tenacity.RetryCallState) -> None:
+    def _failed(self, _: tenacity.RetryCallState) -> None:
         self.counts["failed"] += 1
-        if state.attempt_number == 1:
-            error = state.outcome.exception() if state.outcome else None
-            log.warning("pass-through is waiting for its receiver", extra={"error": str(error)})
 
 
 def pass_through(settings: Settings) -> PassThroughQueue | None:

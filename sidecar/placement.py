@@ -110,10 +110,17 @@ class Placement:
         while container.contexts.changed:
             container.contexts.changed = False
             for held in container.waiting.emptied():
-                path = container.lineage.path(held.pid)
+                path = container.lineage.path(held.pid) or self._learned_again(container, held.alert)
                 if (found := self._place_one(container, held.rule, held.groups, held.alert, path)) is not None:
                     placed.append(found)
         return placed
+
+    def _learned_again(self, container: Container, alert: Alert) -> list[Process]:
+        """The path of a process that was forgotten while its detection waited: the alert still knows its ancestors."""
+        path, *_, replaced = container.lineage.learn(alert.fields, alert.time, container.is_init)
+        for pid in replaced:
+            self._retire(container, pid)
+        return path
 
     def _retire(self, container: Container, pid: int) -> None:
         """The anchor's pid belongs to another process now: its context stays, but nothing descends from it any more."""

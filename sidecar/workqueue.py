@@ -89,7 +89,12 @@ class WorkQueue(ABC, Generic[T]):
         while True:
             while self._items:
                 item = self._items[0]
-                self.counts[await self._carried(item)] += 1
+                try:
+                    outcome = await self.carry(item)
+                except Exception:  # a bug must cost one item, not the queue
+                    log.exception("an item could not be carried", extra={"queue": self.name})
+                    outcome = "broken"
+                self.counts[outcome] += 1
                 if self._items and self._items[0] is item:
                     self._pop()
             self._drained.set()
@@ -99,10 +104,3 @@ class WorkQueue(ABC, Generic[T]):
     def _pop(self) -> None:
         self._weight -= self.weigh(self._items.popleft())
         self._since.popleft()
-
-    async def _carried(self, item: T) -> str:
-        try:
-            return await self.carry(item)
-        except Exception:  # a bug must cost one item, not the queue
-            log.exception("an item could not be carried", extra={"queue": self.name})
-            return "broken"
