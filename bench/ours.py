@@ -33,7 +33,7 @@ def main() -> None:
 
     def work(path: Path) -> Iterable[str]:
         with path.open("rb") as lines:
-            return list(critical(pipeline, lines))
+            return list(critical(pipeline, map(bytes.rstrip, lines)))
 
     common.run(work)
 

@@ -10,13 +10,11 @@ from typing import NamedTuple
 from sidecar.classify import NOTHING, Verdict
 from sidecar.decode import Envelope
 from sidecar.errors import AlertError
-from sidecar.model import LONGEST_NAME
 
 REMEMBERED, LONGEST = 1024, 1024
 """Endings that are remembered, and bytes of one. A Falco has a few hundred rules."""
 
-_BEGIN, _TIME = b',"priority":"', b',"time":"'
-_LAST = len(b',"time":"2026-11-24T03:07:40.535012431+00:00"}\n')
+_BEGIN, _END, _STAMP = b',"priority":"', b',"time":"', len('2026-11-24T03:07:40.535012431Z"}')
 
 
 class Known(NamedTuple):
@@ -27,36 +25,35 @@ class Known(NamedTuple):
     tags: tuple[str, ...]
 
 
-def ending(body: bytes) -> bytes:
-    """What stands between the output fields of an alert and its time; b"" if it is not written as Falco writes it."""
-    begin, end = body.rfind(_BEGIN), body.rfind(_TIME)
-    if (
-        1 < begin < end <= begin + LONGEST
-        and len(body) - end <= _LAST
-        and body.count(b'"', end) == 4  # the time is the last key
-        and body.endswith((b'"}', b'"}\n'))
-        and body[begin - 1] == 0x7D  # } of the output fields, which hold something
-        and body[begin - 2] != 0x7B
-    ):
-        return body[begin:end]
-    return b""
+ORDINARY = Known(NOTHING, "", ())
+"""The alert is nobody's evidence, and nothing is odd about it."""
 
 
-class Endings(dict[bytes, Known]):
+class Endings:
     """Endings that were seen, with what they told."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Known] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def look(self, body: bytes) -> Known | None:
+        """What an alert means, if its end tells it."""
+        known = self._known.get(body[body.rfind(_BEGIN) - 2 : -_STAMP])
+        return known if known is not None and body.count(b'"', -_STAMP) == 1 else None  # the time is the last key
 
     def remember(self, body: bytes, envelope: Envelope, verdict: Verdict) -> None:
         """Take note of what an alert turned out to be, if all alike are nothing else."""
-        end = ending(body)
-        if end and (verdict is NOTHING or verdict.relevant) and _is_plain(envelope):
-            if len(self) >= REMEMBERED:
-                self.clear()
-            self[end] = Known(verdict, envelope.rule, envelope.tags)
-
-
-def _is_plain(envelope: Envelope) -> bool:
-    try:
-        envelope.check()
-    except AlertError:
-        return False
-    return not envelope.oddities() and len(envelope.rule) <= LONGEST_NAME
+        end = body[body.rfind(_BEGIN) - 2 : -_STAMP]
+        fits = len(end) <= LONGEST and end.endswith(_END) and end[1:2] == b"}" and end[:1] != b"{"
+        if not fits or not (verdict is NOTHING or verdict.relevant) or envelope.oddities():
+            return
+        try:
+            envelope.check()
+            known = Known(verdict, envelope.rule, envelope.tags)
+        except AlertError:
+            return
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[end] = known if verdict.relevant else ORDINARY

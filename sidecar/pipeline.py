@@ -12,7 +12,7 @@ from sidecar.classify import NOTHING, Classifier, Overlap, Verdict
 from sidecar.containers import Containers
 from sidecar.correlator import Correlator
 from sidecar.decode import Envelope
-from sidecar.endings import Endings, Known, ending
+from sidecar.endings import ORDINARY, Endings, Known
 from sidecar.errors import AlertError
 from sidecar.generations import Generations
 from sidecar.intake import kept
@@ -68,15 +68,13 @@ class Pipeline:
 
     def feed_json(self, body: bytes) -> tuple[Verdict, list[Message]]:
         """Take one JSON alert. Never raises: what is wrong with it is counted in `reasons`."""
-        known = self._endings.get(ending(body))
-        if known is None:
+        known = self._endings.look(body)
+        if known is ORDINARY and not self.correlator.unsettled:
+            self.received += 1
+            return NOTHING, []
+        if known is None or known is ORDINARY:
             return self._feed_unknown(body)
-        if known.verdict.relevant:
-            return self._feed_known(body, known)
-        if self.correlator.unsettled:
-            return self._feed_unknown(body)
-        self.received += 1
-        return NOTHING, []
+        return self._feed_known(body, known)
 
     def _feed_known(self, body: bytes, known: Known) -> tuple[Verdict, list[Message]]:
         try:

@@ -214,3 +214,13 @@ def test_a_context_lives_as_long_as_its_container_is_alive(rule: CorrelationRule
     assert [note.case for note in notes] == ["Web Shell with Credential Theft"]
     (container,) = pipeline.containers
     assert len(container.contexts) == 1
+
+
+def test_what_waits_is_placed_although_its_process_was_forgotten(pipeline: Pipeline, rule: CorrelationRule) -> None:
+    shell, network, credential = victim(rule)
+    fed(pipeline, [network, credential])
+    for container in pipeline.containers:
+        container.forget_processes()
+        container.forget_processes()
+
+    assert [note.severity for note in fed(pipeline, [shell])] == ["critical"]
