@@ -24,7 +24,7 @@ LONGEST_LABEL = 2048
 """Bytes of tags as they came, blanks and all, that may stand for them."""
 
 _LONG = frozenset(("cmdline", "exepath", "file"))
-_ABSENT = ("", "<NA>")
+_ABSENT = frozenset(("", "<NA>"))
 _ABSENT_JSON = (b'""', b'"<NA>"', b"null")
 _EMPTY = (b"", b"{}", b"null")
 
@@ -168,8 +168,10 @@ def mended(body: bytes) -> bytes:
 
 
 def from_strings(strings: dict[str, str]) -> Fields:
-    """The fields of an alert that came as text only (gRPC: numbers are "12", absent is "<NA>" or "")."""
-    present = {key: value for key, value in strings.items() if key in KEYS and value not in _ABSENT}
+    """Our fields of an alert that came as text only (gRPC: numbers are "12", absent is "<NA>" or "")."""
+    present = strings
+    if not _ABSENT.isdisjoint(strings.values()):
+        present = {key: value for key, value in strings.items() if value not in _ABSENT}
     try:
         return msgspec.convert(present, _Short, strict=False)
     except msgspec.ValidationError:

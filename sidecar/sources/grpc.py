@@ -9,7 +9,7 @@ makes Falco hang. Messages are parsed here, not by grpcio: one bad message must 
 import logging
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 
 import grpc
@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 BATCH = 256
 """Alerts handed over at once."""
 
+KINDS = 1024
+"""Rules whose output fields are remembered."""
+
+_sent_by: dict[tuple[str, int], tuple[str, ...]] = {}
 _INTERNAL = 2
 _OPTIONS = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
@@ -41,28 +45,25 @@ _OPTIONS = (
 class GrpcEnvelope:
     """One `falco.outputs.response`: everything in it is text, absent is "<NA>" or ""."""
 
+    __slots__ = ("_replaced", "_response", "host", "label", "rule")
+
     def __init__(self, message: bytes) -> None:
         try:
             self._response = outputs_pb2.response.FromString(message)
         except DecodeError:
             raise AlertError("not_json") from None
         self._replaced = False
+        self.rule = self._text(self._response.rule)
+        self.host = self._text(self._response.hostname)
+        self.label: Hashable = (self.rule, *self._response.tags)
 
-    @cached_property
-    def rule(self) -> str:
-        return self._text(self._response.rule)
-
-    @cached_property
+    @property
     def tags(self) -> tuple[str, ...]:
-        return tuple(self._text(tag) for tag in self._response.tags)
-
-    @cached_property
-    def host(self) -> str:
-        return self._text(self._response.hostname)
-
-    @cached_property
-    def label(self) -> Hashable:
-        return self.rule, self.tags
+        raw = tuple(self._response.tags)
+        try:
+            return _decoded(raw)
+        except UnicodeDecodeError:
+            return tuple(map(self._text, raw))
 
     @property
     def stamp(self) -> object:
@@ -86,9 +87,25 @@ class GrpcEnvelope:
         time = self._nanoseconds()
         if time <= 0:
             raise AlertError("bad_time")
+        return Alert(time, self.host, self.rule, self.tags, from_strings(self._strings()))
+
+    def _strings(self) -> dict[str, str]:
+        """Our output fields. A rule brings the same ones each time, so they are looked for only once."""
         sent = self._response.output_fields
-        strings = {key: self._text(sent[key]) for key in KEYS if key in sent}
-        return Alert(time, self.host, self.rule, self.tags, from_strings(strings))
+        kind = (self.rule, len(sent))
+        keys = _sent_by.get(kind, ())
+        values = [sent[key] for key in keys]  # b"" where it is not sent, which Falco never sends
+        if not keys or b"" in values:
+            keys = tuple(key for key in KEYS if key in sent)
+            values = [sent[key] for key in keys]
+            if len(_sent_by) >= KINDS:
+                _sent_by.clear()
+            _sent_by[kind] = keys
+        try:
+            texts = [value.decode() for value in values]
+        except UnicodeDecodeError:
+            texts = [self._text(value) for value in values]
+        return dict(zip(keys, texts, strict=True))
 
     def _nanoseconds(self) -> int:
         try:
@@ -102,6 +119,11 @@ class GrpcEnvelope:
         except UnicodeDecodeError:
             self._replaced = True
             return data.decode("utf-8", "replace")
+
+
+@lru_cache(maxsize=KINDS)
+def _decoded(tags: tuple[bytes, ...]) -> tuple[str, ...]:
+    return tuple(tag.decode() for tag in tags)
 
 
 class GrpcPoller:
