@@ -60,8 +60,7 @@ def anchored(container: Container, index: int, rule: CorrelationRule, path: list
         contexts.changed = True
     for i in known:
         if i != outer:
-            context.absorb(contexts.pop((index, path[i].pid)))
-            contexts.changed = True
+            contexts.join(context, (index, path[i].pid))
     path[0].anchors_shell = True
     for process in path[1:outer]:
         if not process.above_shell:

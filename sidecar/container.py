@@ -7,7 +7,7 @@ folded into the container's coarse context instead of being forgotten.
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
 
-from sidecar.context import SESSIONS, Context, weight
+from sidecar.context import SESSIONS, Context
 from sidecar.lineage import HOST_INITS, INITS, Lineage, Process, ancestry, is_runtime
 from sidecar.model import Fields, Where
 from sidecar.waiting import WaitingRoom
@@ -54,6 +54,14 @@ class Contexts(dict[tuple[int, int], Context]):
         self[key] = context
         self.changed = True
 
+    def join(self, context: Context, key: tuple[int, int]) -> None:
+        """Let a context take over the one of a key, which turned out to lie inside it."""
+        narrower = self.pop(key)
+        context.absorb(narrower)
+        if len(context.sessions) < SESSIONS:
+            context.sessions |= narrower.sessions
+        self.changed = True
+
     def fold(self, count: int) -> None:
         """Fold the `count` longest unused ones."""
         self.changed = True
@@ -86,6 +94,7 @@ class Container:
         "is_host",
         "kept",
         "lineage",
+        "silent_until",
         "strangers",
         "timelines",
         "waiting",
@@ -109,6 +118,8 @@ class Container:
         self.counted = NOTHING
         """What of it the budgets of all containers have counted."""
         self.kept = timer()
+        self.silent_until = 0.0
+        """When it may be reported again that its quota is nearly used up."""
 
     @property
     def use(self) -> Use:
@@ -194,10 +205,7 @@ class Container:
 
     def shorten(self) -> None:
         """Leave the middle half out of every timeline."""
-        self.timelines = 0
-        for context in (*self.contexts.values(), *self.coarse.values()):
-            context.shorten()
-            self.timelines += sum(map(weight, context.timeline))
+        self.timelines = sum([context.shorten() for context in (*self.contexts.values(), *self.coarse.values())])
 
 
 def _init_below_runtime(chain: list[tuple[int, str]]) -> int | None:

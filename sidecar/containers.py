@@ -22,6 +22,9 @@ SKEW = 150 * 1_000_000_000
 ALARM = 0.8
 """The share of a quota at which it is reported."""
 
+SILENCE = 3600.0
+"""Seconds between two reports of the same quota."""
+
 GIVERS = 64
 """Containers that give for one alert at the most; what is still too much then is the next alert's."""
 
@@ -33,6 +36,8 @@ class Budget:
         self.room = room
         self.used = 0
         self.shrunk = 0
+        self.silent_until = 0.0
+        """When it may be reported again that this is nearly used up."""
         self.shrink = shrink
         self._by_size: list[dict[int, Container]] = [{} for _ in range(room.bit_length() + 1)]
 
@@ -90,7 +95,6 @@ class Containers:
         self._all: dict[tuple[str, str], Container] = {}
         self._ttl = ttl
         self._timer = timer
-        self._reported: TTLCache[str, bool] = TTLCache(1000, 3600, timer)
         self.budgets = {
             "contexts": Budget(8_000, lambda c: c.contexts.fold(len(c.contexts) // 2 + 1)),
             "processes": Budget(70_000, lambda c: c.forget_processes()),
@@ -199,12 +203,14 @@ class Containers:
                 return
 
     def _pressure(self, container: Container, time: int) -> list[Report]:
-        found = []
+        found, now = [], self._timer()
         share = len(container.contexts) / CONTEXTS
-        if share >= ALARM and self._is_new(f"{container.where.host}/{container.where.container}"):
+        if share >= ALARM and now >= container.silent_until:
+            container.silent_until = now + SILENCE
             found.append(_report(container, time, f"{len(container.contexts)} contexts in one container", share))
         for name, budget in self.budgets.items():
-            if budget.used / budget.room >= ALARM and self._is_new(name):
+            if budget.used >= ALARM * budget.room and now >= budget.silent_until:
+                budget.silent_until = now + SILENCE
                 found.append(_report(container, time, f"{budget.used} {name} in all", budget.used / budget.room))
         return found
 
@@ -212,12 +218,6 @@ class Containers:
         key = (container.where.host, container.where.container)
         self._quiet.pop(key, None)
         self._armed[key] = container
-
-    def _is_new(self, name: str) -> bool:
-        new = name not in self._reported
-        if new:
-            self._reported[name] = True
-        return new
 
 
 def _report(container: Container, time: int, what: str, share: float) -> Report:

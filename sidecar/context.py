@@ -94,15 +94,20 @@ class Context(Struct):
         self.timeline.append(detection)
         return weight(detection)
 
-    def shorten(self) -> None:
-        """Leave the middle half out of the timeline: how it began and where it stands tell most. Then cut its texts."""
+    def shorten(self) -> int:
+        """Leave the middle half out of the timeline: how it began and where it stands tell most. Then cut its texts.
+
+        Returns:
+            What it takes then, in bytes.
+        """
         quarter = max(len(self.timeline) // 4, 1)
         if len(self.timeline) > 2 * quarter:
             del self.timeline[quarter : len(self.timeline) - quarter]
-        else:
+        elif any(len(each.cmdline) > CUT or len(each.detail) > CUT for each in self.timeline):
             self.timeline = [
                 replace(each, cmdline=each.cmdline[:CUT], detail=each.detail[:CUT]) for each in self.timeline
             ]
+        return sum([weight(each) for each in self.timeline])
 
     def fresh(self, window: int, anchoring: int, sticky: int) -> int:
         """The mask of groups that count at the newest evidence."""
@@ -121,8 +126,6 @@ class Context(Struct):
                 mine.first, mine.last = min(mine.first, span.first), max(mine.last, span.last)
                 mine.count += span.count
         self.timeline += other.timeline[: max(DETECTIONS * 4 - len(self.timeline), 0)]
-        if len(self.sessions) < SESSIONS:
-            self.sessions |= other.sessions
         self.born = min(self.born, other.born)
         self.alive = max(self.alive, other.alive)
         self.newest = max(self.newest, other.newest)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sidecar.classify import NOTHING, Verdict
 from sidecar.decode import Envelope
 from sidecar.errors import AlertError
+from sidecar.model import LONGEST_NAME
 
 REMEMBERED, LONGEST = 1024, 1024
 """Endings that are remembered, and bytes of one. A Falco has a few hundred rules."""
@@ -47,6 +48,7 @@ class Endings:
         """Take note of what an alert turned out to be, if all alike are nothing else."""
         end = body[body.rfind(_BEGIN) - 2 : -_STAMP]
         fits = len(end) <= LONGEST and end.endswith(_END) and end[1:2] == b"}" and end[:1] != b"{"
+        fits = fits and len(envelope.rule) <= LONGEST_NAME
         if not fits or not (verdict is NOTHING or verdict.relevant) or envelope.oddities():
             return
         try:

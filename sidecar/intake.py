@@ -4,21 +4,26 @@ It stands right behind classification, so that padding hides no detection, and b
 none of them ever holds a secret or a text without end. (The texts of the output fields are cut by decoding already.)
 """
 
-from sidecar.model import LONGEST_NAME, Alert
+from msgspec.structs import replace
+
+from sidecar.model import LONGEST_NAME, Alert, Fields
 from sidecar.redact import Redactor
 
 LONGEST_TAGS = 2048
 """Characters of all tags together."""
 
 
-def kept(alert: Alert, redact: Redactor) -> Alert:
-    """The alert as it may be kept; its fields are changed in place."""
-    fields = alert.fields
+def cut(alert: Alert) -> Alert:
+    """The alert with its host, rule and tags at their greatest lengths."""
+    if max(len(alert.host), len(alert.rule)) <= LONGEST_NAME and sum(map(len, alert.tags)) <= LONGEST_TAGS:
+        return alert
+    tags = tuple(tag[:LONGEST_NAME] for tag in alert.tags[:32])
+    return replace(alert, host=alert.host[:LONGEST_NAME], rule=alert.rule[:LONGEST_NAME], tags=tags)
+
+
+def mask(fields: Fields, redact: Redactor) -> None:
+    """Mask the secrets in the texts that may hold some, in place."""
     if fields.cmdline:
         fields.cmdline = redact(fields.cmdline)
     if fields.file:
         fields.file = redact(fields.file)
-    if max(len(alert.host), len(alert.rule)) > LONGEST_NAME or sum(map(len, alert.tags)) > LONGEST_TAGS:
-        tags = tuple(tag[:LONGEST_NAME] for tag in alert.tags[:32])
-        return Alert(alert.time, alert.host[:LONGEST_NAME], alert.rule[:LONGEST_NAME], tags, fields)
-    return alert

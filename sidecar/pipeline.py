@@ -15,7 +15,7 @@ from sidecar.decode import Envelope
 from sidecar.endings import ORDINARY, Endings, Known
 from sidecar.errors import AlertError
 from sidecar.generations import Generations
-from sidecar.intake import kept
+from sidecar.intake import cut, mask
 from sidecar.model import Alert, Message
 from sidecar.placement import Placement
 from sidecar.redact import Redactor
@@ -111,7 +111,7 @@ class Pipeline:
             envelope.check()
             verdict = self._classify(envelope)
             if verdict.relevant:
-                alert = envelope.alert()
+                alert = cut(envelope.alert())
             elif verdict is not NOTHING:
                 self._note(envelope, verdict)
         except AlertError as error:
@@ -175,10 +175,9 @@ class Pipeline:
         if not alert.fields.pid:
             raise AlertError("no_process")
         name = _event_id(alert)
-        self._ids.age()
         if not self._ids.add(name, True):
             raise AlertError("duplicate")
-        alert = kept(alert, self._redact)
+        mask(alert.fields, self._redact)
         if self._wall is not None and alert.time > self._wall() + TOLERATED_FUTURE:
             self.reasons["future_time"] += 1
             alert = replace(alert, time=self._wall())
@@ -189,8 +188,10 @@ class Pipeline:
     def _correlate(self, alert: Alert, verdict: Verdict, stamp: object) -> list[Message]:
         groups = self._overlap.counting(verdict, alert)
         self.detections += bool(groups)
-        placed, reports = self._placement.place(alert, groups)
-        return [*self.correlator.take(placed, (alert.host, stamp, alert.fields.pid)), *reports]
+        placed, due = self._placement.place(alert, groups)
+        if placed or self.correlator.unsettled:
+            return [*self.correlator.take(placed, (alert.host, stamp, alert.fields.pid)), *due]
+        return [*due]
 
 
 def _event_id(alert: Alert) -> bytes:

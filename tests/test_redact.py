@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from secrets_corpus import SECRETS
 
 from sidecar.decode import envelope
-from sidecar.intake import kept
+from sidecar.intake import mask
 from sidecar.logs import JsonFormatter
 from sidecar.model import LONGEST, LONGEST_NAME
 from sidecar.pipeline import Pipeline
@@ -134,7 +134,8 @@ def test_what_is_kept_of_a_text_has_an_end_and_padding_hides_no_detection(pipeli
     alert = json.loads(STOCK[3])
     alert["output_fields"].update({"proc.cmdline": "bash -i " + "x" * 1_000_000, "user.name": "u" * 5_000})
     body = json.dumps(alert).encode()
-    fields = kept(envelope(body).alert(), redact).fields
+    fields = envelope(body).alert().fields
+    mask(fields, redact)
     pipeline.feed_json(body)
 
     assert (len(fields.cmdline or ""), len(fields.user or "")) == (LONGEST, LONGEST_NAME)
