@@ -60,7 +60,7 @@ def outcomes(plan: Plan) -> Iterator[Outcome]:
 def in_instructions() -> Iterator[Outcome]:
     """The judged rows: instructions repeat where times do not."""
     why = instructions.unable()
-    counted = {} if why else {name: instructions.per_alert(name) for name in works()}
+    counted = {} if why else {name: instructions.per_alert(name, 0.02) for name in works()}
     told = why or ", ".join(f"{name} {count:,.0f}" for name, count in counted.items()) + " instructions an alert"
     for other, limit in (("msgspec", 1.5), ("json.loads", 0.3)):
         measured = counted["pipeline"] / counted[other] if counted else None
@@ -69,8 +69,8 @@ def in_instructions() -> Iterator[Outcome]:
         yield Outcome(PART, what, measured, limit=limit, told=told, runs={k: [v] for k, v in counted.items()})
 
 
-if __name__ == "__main__":  # under callgrind: NAME COUNT
+if __name__ == "__main__":  # under callgrind: NAME COUNT SHARE
     work = works()[sys.argv[1]]
-    given = workload.generate(instructions.MOST, 0.02).alerts
+    given = workload.generate(instructions.MOST, float(sys.argv[3])).alerts
     for alert in given[: int(sys.argv[2])]:
         work(alert)

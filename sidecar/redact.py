@@ -49,7 +49,8 @@ class Redactor:
         for hints, rules in _BY_HINTS:
             if _holds(low, hints):
                 for rule in rules:
-                    text = rule.pattern.sub(self._replace, text)
+                    if not rule.needs or _holds(text, rule.needs):
+                        text = rule.pattern.sub(self._replace, text)
         if may_hold_passwords(text):
             text = self._of_programs(text)
         return text

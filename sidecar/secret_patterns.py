@@ -117,14 +117,15 @@ REFERENCE = re.compile(
 
 
 class Rule(NamedTuple):
-    """Looked for only where one of `hints` stands in the lower-case text; masks the groups dq, sq and s."""
+    """Looked for only where one of `hints`, and one of `needs`, stands in the lower-case text; masks dq, sq and s."""
 
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
+    needs: str = ""
 
 
-def _rule(hints: str, pattern: str) -> Rule:
-    return Rule(tuple(hints.split()), re.compile(pattern, re.IGNORECASE | re.DOTALL | re.ASCII))
+def _rule(hints: str, pattern: str, needs: str = "") -> Rule:
+    return Rule(tuple(hints.split()), re.compile(pattern, re.IGNORECASE | re.DOTALL | re.ASCII), needs)
 
 
 _KEYS = "pass pwd secret token key auth sig cred cookie session"
@@ -136,17 +137,17 @@ RULES = (
     _rule(
         "authorization", r"authorization[\"']?\s?[:=]\s?[\"']?(?:[A-Za-z-]{3,20}\s)?(?P<s>[A-Za-z0-9._~+/=-]{8,4096})"
     ),
-    _rule("://", r"(?<=://)[^\s/?#@:'\"]{0,128}:(?P<s>[^\s/?#'\"]{1,256})@"),
-    _rule("://", r"(?<=://)(?P<s>[A-Za-z0-9_-]{20,128})@"),
+    _rule("://", r"(?<=://)[^\s/?#@:'\"]{0,128}:(?P<s>[^\s/?#'\"]{1,256})@", needs="@"),
+    _rule("://", r"(?<=://)(?P<s>[A-Za-z0-9_-]{20,128})@", needs="@"),
     _rule("@", r"(?<![^\s'\"=])[\w.-]{1,64}:(?P<s>[^\s:@/'\"]{3,128})@(?!sha256:)[\w.-]{2}"),
     _rule("aws_", r"aws_(?:secret_access_key|session_token)\s{1,4}(?P<s>[^\s-]\S{8,4096})"),
     _rule(
         "hooks. webhook",
         r"(?:hooks\.slack\.com/\w{1,20}|/api/webhooks|webhook\.office\.com/\w{1,20})/(?P<s>[^\s'\"]{8,512})",
     ),
-    _rule(_KEYS, r"(?<=[?&])" + _NAME + r"=(?P<s>[^\s&#'\"]{1,4096})"),
-    _rule(_KEYS, r"(?<![\w.?&-])" + _NAME + r"(?:=|[\"']\s?[:=]\s{0,2}|:\s{1,2})" + _VALUE),
-    _rule(_KEYS, r"(?<!\S)(?=-)" + _NAME + r"\s{1,4}(?!-)" + _VALUE),
+    _rule(_KEYS, r"(?<=[?&])" + _NAME + r"=(?P<s>[^\s&#'\"]{1,4096})", needs="="),
+    _rule(_KEYS, r"(?<![\w.?&-])" + _NAME + r"(?:=|[\"']\s?[:=]\s{0,2}|:\s{1,2})" + _VALUE, needs="=:"),
+    _rule(_KEYS, r"(?<!\S)(?=-)" + _NAME + r"\s{1,4}(?!-)" + _VALUE, needs="-"),
     _rule("x-", r"(?<![\w.-])x-" + _NAME + r":(?P<s>[^\s'\"]{4,4096})"),
     _rule("sudo", r"(?:echo|<<<)\s{1,4}[\"']?(?P<s>[^\s\"'|]{1,256})[\"']?\s{0,4}\|\s{0,4}sudo\s{1,4}-\w{0,8}S"),
     _rule(
