@@ -91,6 +91,7 @@ class Container:
         "epoch",
         "first",
         "first_tty",
+        "is_armed",
         "is_host",
         "kept",
         "lineage",
@@ -104,6 +105,8 @@ class Container:
     def __init__(self, host: str, cid: str, ttl: float, timer: Callable[[], float]) -> None:
         self.where = Where(host, cid, "", "", "", "")
         self.is_host = not cid
+        self.is_armed = False
+        """It was seen to hold a context."""
         self.lineage = Lineage(PROCESSES, ttl, timer)
         self.contexts = Contexts()
         self.coarse = self.contexts.coarse

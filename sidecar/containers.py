@@ -7,6 +7,8 @@ one alert must never wait for thousands of others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 
 from cachetools import TTLCache
 
@@ -62,26 +64,57 @@ class Budget:
 
 
 class _Level(TTLCache[tuple[str, str], Container]):
-    """Containers that are forgotten `ttl` seconds after they were set, or under pressure; `gone` is told of each."""
+    """Containers that are forgotten `ttl` seconds after they were set, or under pressure; `gone` is told of each.
+
+    What a burst brought together ends together: only some go at a time, since no alert must wait for thousands.
+    """
 
     def __init__(self, room: int, ttl: float, timer: Callable[[], float], gone: Callable[[Container], None]) -> None:
         super().__init__(room, ttl, timer)
         self._gone = gone
+        self._in_order: dict[tuple[str, str], float] = {}
+        """When each was set, the earliest first."""
         self.evicted = 0
 
+    def __setitem__(self, key: tuple[str, str], container: Container) -> None:
+        super().__setitem__(key, container)
+        self._in_order.pop(key, None)
+        self._in_order[key] = self.timer()
+
     def expire(self, time: float | None = None) -> list[tuple[tuple[str, str], Container]]:
-        """Forget those whose time is over."""
-        expired = [*super().expire(time)]
-        for _, container in expired:
-            self._gone(container)
+        """Forget some of those whose time is over."""
+        now = self.timer() if time is None else time
+        first = [*islice(self._in_order.values(), GIVERS)]
+        if first and first[0] + self.ttl <= now:
+            now = min(now, first[-1] + self.ttl)
+        expired = [*super().expire(now)]
+        for key, container in expired:
+            self._ended(key, container)
         return expired
 
     def popitem(self) -> tuple[tuple[str, str], Container]:
-        """Forget the longest unused one: there is no room."""
+        """Forget one whose time is over, else the longest unused: there is no room."""
+        for key, container in self.expire():
+            return key, container
         key, container = super().popitem()
-        self._gone(container)
+        self._ended(key, container)
         self.evicted += 1
         return key, container
+
+    def forget(self, key: tuple[str, str], container: Container) -> None:
+        """Forget one, whether its time is over or not."""
+        self.leave(key)
+        self._gone(container)
+
+    def leave(self, key: tuple[str, str]) -> None:
+        """Hold one no longer, which lives on elsewhere."""
+        with suppress(KeyError):  # raised when its time is over, though it is gone all the same
+            del self[key]
+        self._in_order.pop(key, None)
+
+    def _ended(self, key: tuple[str, str], container: Container) -> None:
+        del self._in_order[key]
+        self._gone(container)
 
 
 class Containers:
@@ -121,12 +154,17 @@ class Containers:
         found = self._all.get(key)
         if found is not None and now - found.kept <= self._ttl / 16:
             return found
-        level = self._armed if key in self._armed else self._quiet
-        found = level.get(key) or Container(host, cid, self._ttl, self._timer)
+        if found is not None and now - found.kept >= self._ttl:
+            self._level_of(found).forget(key, found)
+            found = None
+        found = found or Container(host, cid, self._ttl, self._timer)
         found.kept = now
         found.lineage.age()
-        level[key] = self._all[key] = found
+        self._level_of(found)[key] = self._all[key] = found
         return found
+
+    def _level_of(self, container: Container) -> _Level:
+        return self._armed if container.is_armed else self._quiet
 
     def lost_events(self, host: str) -> int:
         """Mark the open incidents of a host whose Falco dropped events; returns how many."""
@@ -150,7 +188,7 @@ class Containers:
             return ()
         is_tight = self._count(container, now)
         contexts, _, waiting, _ = now
-        if contexts and not before[0]:
+        if contexts and not container.is_armed:
             self._arm(container)
         if waiting > before[2]:
             self._sweep(container, time - self._window - SKEW)
@@ -216,7 +254,8 @@ class Containers:
 
     def _arm(self, container: Container) -> None:
         key = (container.where.host, container.where.container)
-        self._quiet.pop(key, None)
+        self._quiet.leave(key)
+        container.is_armed = True
         self._armed[key] = container
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from cachetools import TTLCache
-from conftest import fed, spec
+from conftest import Clock, fed, spec
 
-from sidecar.containers import QUIET
+from sidecar.containers import GIVERS, QUIET
 from sidecar.explain import why
 from sidecar.model import Notification, Report
 from sidecar.pipeline import Pipeline
@@ -224,3 +224,35 @@ def test_what_waits_is_placed_although_its_process_was_forgotten(pipeline: Pipel
         container.forget_processes()
 
     assert [note.severity for note in fed(pipeline, [shell])] == ["critical"]
+
+
+def test_what_a_burst_brought_ends_in_small_steps_and_leaves_nothing(pipeline: Pipeline, clock: Clock) -> None:
+    for number in range(2000):
+        clock.now += 0.001
+        body = flood(number, f"{number:012x}")
+        pipeline.feed_json(body if number % 2 else body.replace(b"web_shell", b"network"))
+    clock.now += 10_000
+    held = len(pipeline.containers)
+    steps = 0
+    while len(pipeline.containers) > 64 and steps < 200:
+        steps += 1
+        pipeline.feed_json(flood(3000 + steps, f"new-{steps}"))
+        assert held - len(pipeline.containers) <= 2 * GIVERS
+        held = len(pipeline.containers)
+
+    assert steps < 200
+    assert pipeline.containers.evicted == 0
+    assert pipeline.containers.budgets["contexts"].used == sum(
+        len(container.contexts) + len(container.coarse) for container in pipeline.containers
+    )
+
+
+def test_a_container_whose_time_is_over_begins_anew(pipeline: Pipeline, clock: Clock, rule: CorrelationRule) -> None:
+    shell, network, credential = victim(rule)
+    fed(pipeline, [shell])
+    for number in range(100):
+        pipeline.feed_json(flood(number, f"{number:012x}"))
+    clock.now += 10_000
+
+    assert fed(pipeline, [network, credential]) == []
+    assert all(container.where.container for container in pipeline.containers)
