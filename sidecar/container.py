@@ -204,7 +204,7 @@ class Container:
 
     def forget_processes(self) -> None:
         """Forget those that were not used for longest, but for those on which contexts hang."""
-        self.lineage.forget_unused({pid for _, pid in self.contexts})
+        self.lineage.forget_unused([pid for _, pid in self.contexts])
 
     def shorten(self) -> None:
         """Leave the middle half out of every timeline."""

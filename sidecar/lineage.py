@@ -4,7 +4,7 @@ An alert names its process and up to six ancestors. When a process is orphaned t
 later alerts show that one; here the first parent seen is kept, so ancestry that was visible once stays known.
 """
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from operator import attrgetter, itemgetter
 from sys import intern
@@ -169,12 +169,12 @@ class Lineage(Generations[int, Process]):
         self[pid] = Process(pid, intern(name or ""), start or 0, parent or 0, time, time, intern(below or ""))
         return FRESH if known is None else REPLACED
 
-    def forget_unused(self, but: Container[int] = ()) -> None:
+    def forget_unused(self, but: Iterable[int] = ()) -> None:
         """Forget the processes that were not used for longest, `but` for some pids."""
         forgotten = self.forget_half() or self.forget_half()
-        for process in forgotten.values():
-            if process.pid in but:
-                self[process.pid] = process
+        for pid in but:
+            if pid in forgotten:
+                self[pid] = forgotten[pid]
 
     def path(self, pid: int) -> list[Process]:
         """A process and its ancestors, nearest first, as far as remembered."""
