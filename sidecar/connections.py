@@ -7,10 +7,13 @@ place to stay: that of a connection that has been silent for a while (libcurl se
 gone, nothing is lost), or if there is none it is closed behind its answer.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ STRANGERS = ("403", "404", "tls")
 class Place:
     """One connection: its peer, when it last brought a welcome request, what it holds, and how to end it."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: "asyncio.Transport") -> None:
         self.peer = peer_of(transport)
         self.local = is_loopback(self.peer)
         self.last = 0.0
@@ -65,7 +68,7 @@ class Connections:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._kept)
 
-    def admit(self, transport: asyncio.Transport) -> Place:
+    def admit(self, transport: "asyncio.Transport") -> Place:
         """A place in the waiting room for a new connection."""
         place = Place(transport)
         if len(self._waiting) >= WAITING:
@@ -136,7 +139,7 @@ class Connections:
         place.end()
 
 
-def peer_of(transport: asyncio.BaseTransport) -> str:
+def peer_of(transport: "asyncio.BaseTransport") -> str:
     """The address of the other side, "" where it has none (a unix socket)."""
     name = transport.get_extra_info("peername")
     return str(name[0]) if isinstance(name, tuple) else ""
