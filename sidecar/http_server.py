@@ -1,9 +1,10 @@
 """HTTP/1.1 as Falco speaks it, the serving side, on asyncio with llhttp (httptools) as the parser.
 
-A framework costs more CPU per alert than everything else here together (measured: 48 us for a bare uvicorn, 20 for
-this); and what Falco needs is little: keep-alive, one answer in one write, an early 100 for large bodies. Everything
-that a peer can make long, many or slow has a limit here, since all connections share one thread. Where a connection
-repeats its request with another body, as Falco's does, the head is not parsed again (`repeats.py`).
+A framework costs more CPU per alert than everything else here together (measured: 15 us for a bare uvicorn, 8 for
+this, and 7 for a loop of epoll, recv and send in C: the kernel's part); and what Falco needs is little: keep-alive, one
+answer in one write, an early 100 for large bodies. Everything that a peer can make long, many or slow has a limit here,
+since all connections share one thread. Where a connection repeats its request with another body, as Falco's does, the
+head is not parsed again (`repeats.py`).
 """
 
 import asyncio
