@@ -1,4 +1,4 @@
-"""`python -m sidecar` is `falco-correlator`; the supervisor starts its workers so."""
+"""`python -m sidecar` is `falco-correlator`."""
 
 from sidecar.cli import main
 

@@ -4,8 +4,6 @@ A forged alert can open a false incident or cover a true one, and Falco cannot s
 than loopback the service does not start without one of these, or without being told that this is meant.
 """
 
-import hmac
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +11,8 @@ from typing import TYPE_CHECKING
 from sidecar.connections import is_loopback
 
 if TYPE_CHECKING:
+    import ssl
+
     from sidecar.settings import HttpSource, ServerTls
 
 SHORTEST = 16
@@ -59,8 +59,10 @@ def _weak(path: str, where: str) -> Iterator[str]:
         yield f"{where}: expected / and at least {SHORTEST - 1} letters and digits behind it, for example of `uuidgen`"
 
 
-def server_context(cert: str, key: str, client_ca: str) -> ssl.SSLContext:
+def server_context(cert: str, key: str, client_ca: str) -> "ssl.SSLContext":
     """TLS for a server; with `client_ca` only for clients that it certified. Raises OSError (ssl.SSLError is one)."""
+    import ssl  # noqa: PLC0415 - only where TLS is configured, see openssl.py
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert, key)
@@ -95,9 +97,12 @@ class SecretPath:
     """
 
     def __init__(self, http: "HttpSource") -> None:
+        from hmac import compare_digest  # noqa: PLC0415 - it loads OpenSSL, see openssl.py; settings are not to
+
+        self._same = compare_digest
         self._path = (_read(http.secret_path_file) if http.secret_path_file else http.secret_path).encode()
 
     def __call__(self, target: str) -> str:
         """The status that refuses a request for this target, or ""."""
         path = target.partition("?")[0].encode("latin-1")
-        return "" if not self._path or hmac.compare_digest(path, self._path) else "404 Not Found"
+        return "" if not self._path or self._same(path, self._path) else "404 Not Found"

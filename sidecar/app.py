@@ -197,7 +197,8 @@ class Service:
         verdict, due = self._fed(body)
         if self.pass_through is not None and self._goes_on(verdict):
             self.pass_through.put(body)
-        self._notify(due)
+        if due or self.pipeline.correlator.unsettled:
+            self._notify(due)
 
     def _fed(self, body: bytes) -> tuple[Verdict, list[Message]]:
         try:

@@ -72,9 +72,9 @@ def main() -> None:
 @_clean
 def run(config: Path | None, *, print_config: bool) -> None:
     """Run the service: take Falco's alerts, forward incidents."""
-    from sidecar import settings as settings_module  # noqa: PLC0415
+    from sidecar import sockets, worker  # noqa: PLC0415
 
-    settings = settings_module.load(config, _environment())
+    settings = worker.settings_of(config)
     if print_config:
         from sidecar.shown import to_yaml  # noqa: PLC0415
 
@@ -82,14 +82,12 @@ def run(config: Path | None, *, print_config: bool) -> None:
         return
     rules = _rules([Path(path) for path in settings.rules])
     try:
-        from sidecar import sockets  # noqa: PLC0415
-
         listening = sockets.inherited() or _opened(settings)
     except OSError as error:
         _port_taken(error, "change http.port or admin.port, or sinks.grpc.address")
     if settings.supervisor and sockets.INHERITED not in os.environ:
-        sockets.hand_over(listening, sys.argv[1:])
-    _serve(settings, rules, listening)
+        sockets.hand_over(listening, [str(config)] if config else [])
+    worker.serve(settings, rules, listening)
 
 
 @main.command(epilog=EPILOG)
@@ -147,12 +145,11 @@ def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str, *, expl
 @_clean
 def check(files: tuple[Path, ...], config: Path | None, rules: tuple[Path, ...]) -> None:
     """Check rule FILES or folders, and with --config the settings: every mistake at once, with file, line and path."""
-    from sidecar import ruletest  # noqa: PLC0415
-    from sidecar import settings as settings_module  # noqa: PLC0415
+    from sidecar import ruletest, worker  # noqa: PLC0415
 
     paths = [*files, *rules]
     if config:
-        settings = settings_module.load(config, _environment())
+        settings = worker.settings_of(config)
         paths += [Path(path) for path in settings.rules]
         click.echo(f"{config}: ok")
     for rule in _rules(paths):
@@ -261,34 +258,9 @@ def _opened(settings: "Settings") -> "dict[str, socket.socket]":
 
 
 def _rules(paths: list[Path]) -> "list[CorrelationRule]":
-    from sidecar.rules import SHIPPED, load  # noqa: PLC0415
+    from sidecar import worker  # noqa: PLC0415
 
-    shipped = Path("shipped")
-    return load([SHIPPED / "correlation" if path == shipped else path for path in paths or [shipped]])
-
-
-def _environment() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("FALCO_CORRELATOR_CONFIG", "FALCO_CORRELATOR_SOCKETS", "FALCO_CORRELATOR_URL")
-    }
-
-
-def _serve(settings: "Settings", rules: "list[CorrelationRule]", listening: "dict[str, socket.socket]") -> None:
-    import asyncio  # noqa: PLC0415
-
-    from sidecar import app, lifetime, logs  # noqa: PLC0415
-    from sidecar.sinks.choice import make_sinks  # noqa: PLC0415
-    from sidecar.state import StateError  # noqa: PLC0415
-
-    logs.setup(settings.log_level)
-    try:
-        state = app.make_state(settings)
-    except StateError as error:
-        click.echo(f"state.path: {error}", err=True)
-        sys.exit(PROBLEM)
-    asyncio.run(lifetime.serve(app.Service(settings, rules, make_sinks(settings), state, listening)))
+    return worker.rules_of(paths)
 
 
 def _port_taken(error: OSError, remedy: str) -> NoReturn:

@@ -7,10 +7,13 @@ place to stay: that of a connection that has been silent for a while (libcurl se
 gone, nothing is lost), or if there is none it is closed behind its answer.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +33,14 @@ SMALL, HELD = 64 * 1024, 16 * 1024 * 1024
 REFUSALS = ("400", "403", "404", "405", "408", "413", "415", "431", "503", "tls")
 """Why a request or a connection was refused: statuses, and a failed TLS handshake. A fixed set: metric labels."""
 
+STRANGERS = ("403", "404", "tls")
+"""Refusals of senders who could not show that they may speak."""
+
 
 class Place:
     """One connection: its peer, when it last brought a welcome request, what it holds, and how to end it."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: "asyncio.Transport") -> None:
         self.peer = peer_of(transport)
         self.local = is_loopback(self.peer)
         self.last = 0.0
@@ -45,11 +51,12 @@ class Place:
 class Connections:
     """The places of one port: at most `most` to stay, `per_peer` of each peer. `clock` is in seconds.
 
-    `pushed_out` counts connections that had to make room, `refused` what was refused, by reason.
+    `pushed_out` counts connections that had to make room, `refused` what was refused, by reason, and `strangers` those
+    refusals that are in STRANGERS.
     """
 
     def __init__(self, most: int, per_peer: int, clock: Callable[[], float]) -> None:
-        self.pushed_out = 0
+        self.pushed_out = self.strangers = 0
         self.refused = dict.fromkeys(REFUSALS, 0)
         self._most = most
         self._per_peer = per_peer
@@ -61,7 +68,7 @@ class Connections:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._kept)
 
-    def admit(self, transport: asyncio.Transport) -> Place:
+    def admit(self, transport: "asyncio.Transport") -> Place:
         """A place in the waiting room for a new connection."""
         place = Place(transport)
         if len(self._waiting) >= WAITING:
@@ -71,7 +78,8 @@ class Connections:
 
     def prove(self, place: Place) -> bool:
         """The connection brought a welcome request; says whether it may stay open after the answer."""
-        self.hold(place, 0)
+        if place.held:
+            self.hold(place, 0)
         if place not in self._kept:
             if not all(self._made_room(rivals) for rivals in self._too_many(place)):
                 return False
@@ -101,6 +109,7 @@ class Connections:
     def refuse(self, why: str) -> None:
         """Count a refusal; the first of its kind, the tenth, the hundredth ... are told in the log."""
         self.refused[why] += 1
+        self.strangers += why in STRANGERS
         count = self.refused[why]
         if str(count).strip("0") == "1":
             log.warning("a sender was refused", extra={"why": why, "count": count})
@@ -130,7 +139,7 @@ class Connections:
         place.end()
 
 
-def peer_of(transport: asyncio.BaseTransport) -> str:
+def peer_of(transport: "asyncio.BaseTransport") -> str:
     """The address of the other side, "" where it has none (a unix socket)."""
     name = transport.get_extra_info("peername")
     return str(name[0]) if isinstance(name, tuple) else ""

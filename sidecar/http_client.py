@@ -5,10 +5,13 @@ rest of the service.
 """
 
 import asyncio
-import ssl
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httptools
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Client:
@@ -20,7 +23,7 @@ class Client:
 
     def __init__(self, url: str, *, timeout: float, headers: dict[str, str] | None = None) -> None:
         parts = urlsplit(url)
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = _tls() if parts.scheme == "https" else None
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
         self._timeout = timeout
@@ -57,6 +60,12 @@ class Client:
                 lambda: _ClientProtocol(loop, self._timeout), self._host, self._port, ssl=self._tls
             )
         return made
+
+
+def _tls() -> "ssl.SSLContext":
+    import ssl  # noqa: PLC0415 - only where TLS is configured, see openssl.py
+
+    return ssl.create_default_context()
 
 
 class _ClientProtocol(asyncio.Protocol):

@@ -30,11 +30,11 @@ def inherited() -> dict[str, socket.socket]:
 
 
 def hand_over(sockets: dict[str, socket.socket], arguments: list[str]) -> NoReturn:
-    """Become the parent process, whose workers run this command with `arguments` and inherit the sockets."""
+    """Become the parent process; `worker.py` with these arguments is what it starts, and the sockets are inherited."""
     for each in sockets.values():
         each.set_inheritable(True)
     os.environ[INHERITED] = ",".join(f"{name}={each.fileno()}" for name, each in sockets.items())
-    worker = [sys.executable, "-m", "sidecar", *arguments]
+    worker = [sys.executable, "-m", "sidecar.worker", *arguments]
     os.execv(sys.executable, [sys.executable, "-m", "sidecar.supervisor", *worker])  # noqa: S606 - no shell is wanted
 
 

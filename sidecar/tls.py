@@ -6,14 +6,16 @@ begins behind the limits on connections, or else handshakes that never end would
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sidecar.access import server_context
 from sidecar.connections import Connections, Place
 from sidecar.http_server import ServerProtocol
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ class Certificates:
         self._stamp = self._stamped()
         self._context = self._read()
 
-    def current(self) -> ssl.SSLContext:
+    def current(self) -> "ssl.SSLContext":
         """The newest good context: one that is half written, or wrong, is not taken, and told in the log."""
         try:
             stamp = self._stamped()
@@ -44,7 +46,7 @@ class Certificates:
         stats = [Path(file).stat() for file in self._files if file]
         return tuple((each.st_mtime_ns, each.st_ino, each.st_size) for each in stats)
 
-    def _read(self) -> ssl.SSLContext:
+    def _read(self) -> "ssl.SSLContext":
         return server_context(*self._files)
 
 

@@ -113,15 +113,18 @@ def http(data: bytes) -> None:
 async def _spoken(data: bytes) -> None:
     pipeline, accepted = _fresh(), 0
 
-    def answer(request: Request) -> Response:
+    def heard(body: bytes) -> None:
         nonlocal accepted
         accepted += 1
-        pipeline.feed_json(request.body)
+        pipeline.feed_json(body)
+
+    def answer(request: Request) -> Response:
+        heard(request.body)
         return OK
 
     connections, transport = Connections(8, 8, time.monotonic), Transport()
     gate = SecretPath(HttpSource(secret_path=KNOWN if data[:1] == b"\x01" else ""))
-    protocol = ServerProtocol(answer, Limits(MAX_BYTES, 5, 10), connections, gate)
+    protocol = ServerProtocol(answer, Limits(MAX_BYTES, 5, 10), connections, gate, again=heard)
     protocol.connection_made(transport)
     size = (data[0] if data else 0) % 64 * 64 or len(data) or 1
     for start in range(1, max(len(data), 2), size):

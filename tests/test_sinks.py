@@ -112,6 +112,17 @@ def test_the_file_is_appended_to_and_may_be_rotated_away(notes: list[Notificatio
     assert notes[1].case == json.loads(path.read_text())["rule"]
 
 
+def test_a_line_that_was_cut_short_spoils_no_other(notes: list[Notification], tmp_path: Path) -> None:
+    path = tmp_path / "incidents.jsonl"
+    path.write_bytes(b'{"rule":"Full Web App')
+    asyncio.run(FileSink(str(path)).send(outgoing(notes[0])))
+    asyncio.run(FileSink(str(path)).send(outgoing(notes[1])))
+    torn, *whole = path.read_text().splitlines()
+
+    assert torn == '{"rule":"Full Web App'
+    assert [json.loads(line)["rule"] for line in whole] == [note.case for note in notes[:2]]
+
+
 def test_a_file_that_cannot_be_written_is_a_sink_error(notes: list[Notification], tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="No such file or directory"):
         asyncio.run(FileSink(str(tmp_path / "missing" / "x")).send(outgoing(notes[0])))

@@ -1,6 +1,10 @@
-"""Incidents appended to a file, one JSON line each. It is opened for each, so rotation by rename just works."""
+"""Incidents appended to a file, one JSON line each. It is opened for each, so rotation by rename just works.
+
+A line that a crash or a full disk cut short is ended first, so that it spoils no other.
+"""
 
 import os
+from contextlib import suppress
 
 from sidecar.errors import SinkError
 from sidecar.sinks import Outgoing
@@ -16,12 +20,24 @@ class FileSink:
 
     async def send(self, out: Outgoing) -> None:
         """Raises SinkError if the line could not be written."""
+        line = (b"\n" if _is_torn(self._path) else b"") + out.body + b"\n"
         try:
-            with open(self._path, "ab", buffering=0) as file:  # noqa: ASYNC230, PTH123 - a line now and then
-                file.write(out.body + b"\n")
+            with open(self._path, "ab") as file:  # noqa: ASYNC230, PTH123 - a line now and then
+                file.write(line)
+                file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise SinkError(f"file: {self._path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _is_torn(path: str) -> bool:
+    """Whether a file's last line has no end."""
+    if not os.path.isfile(path):  # noqa: PTH113 - a pipe has nothing to look at
+        return False
+    with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - as above
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+    return False

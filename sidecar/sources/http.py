@@ -9,6 +9,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from time import perf_counter
 
 from sidecar.access import SecretPath
 from sidecar.connections import BACKLOG, Connections
@@ -19,9 +20,6 @@ from sidecar.settings import HttpSource
 from sidecar.tls import Certificates, TlsDoor
 
 NOT_ALLOWED = Response("405 Method Not Allowed", b"POST Falco's alerts here (falco.yaml: http_output.url)\n")
-
-STRANGERS = ("tls", "403", "404")
-"""Refusals of senders who could not show that they may speak."""
 
 
 class HttpListener:
@@ -38,12 +36,12 @@ class HttpListener:
         self._gate = SecretPath(settings)
         self._limits = Limits(MAX_BYTES, settings.head_deadline.seconds, settings.deadline.seconds)
         self._server: asyncio.Server | None = None
-        self._strangers = 0
+        self._known_strangers = 0
 
     @property
     def degraded(self) -> str:
         """A sentence if senders were refused and no alert has come since, as when Falco's url has the wrong path."""
-        strangers = sum(self.connections.refused[each] for each in STRANGERS) - self._strangers
+        strangers = self.connections.strangers - self._known_strangers
         if not strangers:
             return ""
         return f"{strangers} senders were refused since the last alert: does Falco have the right path or certificate?"
@@ -62,7 +60,7 @@ class HttpListener:
             self._server.close()
 
     def _make(self) -> ServerProtocol:
-        return ServerProtocol(self._answer, self._limits, self.connections, self._gate)
+        return ServerProtocol(self._answer, self._limits, self.connections, self._gate, self._alert)
 
     def _make_secure(self) -> Callable[[], TlsDoor]:
         tls = self._settings.tls
@@ -78,8 +76,11 @@ class HttpListener:
     def _answer(self, request: Request) -> Response:
         if request.method != "POST":
             return NOT_ALLOWED
-        self._strangers = sum(self.connections.refused[each] for each in STRANGERS)
-        began = time.perf_counter()
-        self._take(request.body)
-        self.latency.add(time.perf_counter() - began)
+        self._alert(request.body)
         return OK
+
+    def _alert(self, body: bytes) -> None:
+        self._known_strangers = self.connections.strangers
+        began = perf_counter()
+        self._take(body)
+        self.latency.add(perf_counter() - began)
