@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -36,9 +37,10 @@ def outcomes(plan: Plan) -> Iterator[Outcome]:
 
 
 def _weighed(plan: Plan, name: str, settings: dict[str, Any], limit: float) -> Iterator[Outcome]:
+    admin = free_port()
     whole = {
         "supervisor": True,
-        "admin": {"port": free_port()},
+        "admin": {"port": admin},
         "sinks": {"falcosidekick": {"url": "http://127.0.0.1:9"}},
     }
     with service(plan.folder, {**whole, **settings}) as parent:
@@ -46,6 +48,8 @@ def _weighed(plan: Plan, name: str, settings: dict[str, Any], limit: float) -> I
         time.sleep(3)
         yield Outcome(IDLE, f"resident memory of the worker, {name}", resident(worker), "MB", limit=limit)
         yield Outcome(IDLE, f"resident memory of its supervisor, {name}", resident(parent.pid), "MB", limit=12)
+        urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics").read()
+        yield Outcome(IDLE, f"resident memory of the worker once it is scraped, {name}", resident(worker), "MB")
 
 
 def _worker(parent: Child) -> int:
