@@ -38,8 +38,9 @@ class Budget:
         self.room = room
         self.used = 0
         self.shrunk = 0
+        self.alarm = ALARM
+        """The share at which it is reported: first when it is nearly used up, after that when it is."""
         self.silent_until = 0.0
-        """When it may be reported again that this is nearly used up."""
         self.shrink = shrink
         self._by_size: list[dict[int, Container]] = [{} for _ in range(room.bit_length() + 1)]
 
@@ -191,6 +192,7 @@ class Containers:
         if contexts and not container.is_armed:
             self._arm(container)
         if waiting > before[2]:
+            self._waiters.setdefault(id(container), container)
             self._sweep(container, time - self._window - SKEW)
         if not is_tight and contexts < ALARM * CONTEXTS:
             return ()
@@ -205,14 +207,12 @@ class Containers:
         for before, after, budget in zip(container.counted, now, self._budgets, strict=True):
             if before != after:
                 budget.count(container, before, after)
-                is_tight = is_tight or budget.used >= ALARM * budget.room
+                is_tight = is_tight or budget.used > budget.room * budget.alarm
         container.counted = now
         return is_tight
 
     def _sweep(self, container: Container, horizon: int) -> None:
         """When more than half of the room is used, two others in turn forget what waits there in vain."""
-        if id(container) not in self._waiters:
-            self._waiters[id(container)] = container
         budget = self.budgets["waiting_bytes"]
         for _ in range(2 if budget.used > budget.room // 2 else 0):
             waiter = self._waiters.pop(next(iter(self._waiters)))
@@ -247,8 +247,8 @@ class Containers:
             container.silent_until = now + SILENCE
             found.append(_report(container, time, f"{len(container.contexts)} contexts in one container", share))
         for name, budget in self.budgets.items():
-            if budget.used >= ALARM * budget.room and now >= budget.silent_until:
-                budget.silent_until = now + SILENCE
+            if budget.used >= budget.room * budget.alarm and now >= budget.silent_until:
+                budget.alarm, budget.silent_until = 1.0, now + SILENCE
                 found.append(_report(container, time, f"{budget.used} {name} in all", budget.used / budget.room))
         return found
 

@@ -61,7 +61,7 @@ class Pipeline:
         self._overlap = Overlap(timer)
         self._endings = Endings()
         self._placement = Placement(rules, self.containers)
-        self._ids: Generations[bytes, bool] = Generations(REMEMBERED_IDS, ttl, timer)
+        self._ids: Generations[bytes | int, bool] = Generations(REMEMBERED_IDS, ttl, timer)
         self._wall = wall
         self._remember = remember
         self._redact = redact or Redactor()
@@ -174,14 +174,14 @@ class Pipeline:
         """The alert as it is kept; AlertError if it is known already, or names no process."""
         if not alert.fields.pid:
             raise AlertError("no_process")
-        name = _event_id(alert)
+        name = _event_id(alert, lasting=self._remember is not None)
         if not self._ids.add(name, True):
             raise AlertError("duplicate")
         mask(alert.fields, self._redact)
         if self._wall is not None and alert.time > self._wall() + TOLERATED_FUTURE:
             self.reasons["future_time"] += 1
             alert = replace(alert, time=self._wall())
-        if self._remember is not None:
+        if self._remember is not None and isinstance(name, bytes):
             self._remember(name, alert)
         return alert
 
@@ -194,8 +194,13 @@ class Pipeline:
         return [*due]
 
 
-def _event_id(alert: Alert) -> bytes:
-    """The same (event, rule) has the same id on every transport, so it is made of what all of them carry."""
+def _event_id(alert: Alert, *, lasting: bool) -> bytes | int:
+    """The same (event, rule) has the same id on every transport, so it is made of what all of them carry.
+
+    Where it has to outlive this process it is a digest that the next one makes too.
+    """
     fields = alert.fields
-    name = f"{alert.host}|{alert.container}|{alert.time}|{alert.rule}|{fields.pid}|{fields.cmdline}|{fields.file}"
-    return blake2b(name.encode("utf-8", "replace"), digest_size=12).digest()
+    told = (alert.host, alert.container, alert.time, alert.rule, fields.pid, fields.cmdline, fields.file)
+    if not lasting:
+        return hash(told)
+    return blake2b("|".join(map(str, told)).encode("utf-8", "replace"), digest_size=12).digest()

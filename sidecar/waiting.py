@@ -75,7 +75,8 @@ class WaitingRoom:
 
     def forget_before(self, horizon: int) -> None:
         """Forget what happened before a time: it counts for nothing any more."""
-        self._keep({kind: [each for each in held if each.time >= horizon] for kind, held in self._kinds.items()})
+        if any(held[0].time < horizon for held in self._kinds.values()):
+            self._keep({kind: [each for each in held if each.time >= horizon] for kind, held in self._kinds.items()})
 
     def forget_half(self) -> None:
         """Forget the half of each kind that came first."""

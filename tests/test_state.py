@@ -139,7 +139,7 @@ def test_an_alert_that_comes_again_after_a_crash_is_a_duplicate(
 
     (body,) = alerts(rule, [SHELL])
     Pipeline(rules, lambda: 0.0, None, Outbox(state, []).remember).feed_json(body)
-    again = Pipeline(rules, lambda: 0.0)
+    again = Pipeline(rules, lambda: 0.0, None, Outbox(state, []).remember)
     for name, kept in state.recall():
         import msgspec
 
