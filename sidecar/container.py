@@ -208,7 +208,10 @@ class Container:
 
     def shorten(self) -> None:
         """Leave the middle half out of every timeline."""
-        self.timelines = sum([context.shorten() for context in (*self.contexts.values(), *self.coarse.values())])
+        contexts = (*self.contexts.values(), *self.coarse.values())
+        for context in contexts:
+            context.shorten()
+        self.timelines = sum([context.weight for context in contexts])
 
 
 def _init_below_runtime(chain: list[tuple[int, str]]) -> int | None:

@@ -74,6 +74,8 @@ class Context(Struct):
     alive: int = 0
     """How far anchoring evidence counts as fresh: it slides with every detection of the lineage."""
     incident: Incident | None = None
+    weight: int = 0
+    """Bytes of the timeline."""
 
     def add(self, detection: Detection, window: int, anchoring: int) -> int:
         """Take in one detection; returns by how many bytes the timeline grew."""
@@ -92,22 +94,22 @@ class Context(Struct):
         if not has_room:
             return 0
         self.timeline.append(detection)
-        return weight(detection)
+        grown = weight(detection)
+        self.weight += grown
+        return grown
 
-    def shorten(self) -> int:
-        """Leave the middle half out of the timeline: how it began and where it stands tell most. Then cut its texts.
-
-        Returns:
-            What it takes then, in bytes.
-        """
+    def shorten(self) -> None:
+        """Leave the middle half out of the timeline: how it began and where it stands tell most. Then cut its texts."""
         quarter = max(len(self.timeline) // 4, 1)
         if len(self.timeline) > 2 * quarter:
             del self.timeline[quarter : len(self.timeline) - quarter]
-        elif any(len(each.cmdline) > CUT or len(each.detail) > CUT for each in self.timeline):
+        elif self.weight > (BARE + CUT) * len(self.timeline):
             self.timeline = [
                 replace(each, cmdline=each.cmdline[:CUT], detail=each.detail[:CUT]) for each in self.timeline
             ]
-        return sum([weight(each) for each in self.timeline])
+        else:
+            return
+        self.weight = sum(map(weight, self.timeline))
 
     def fresh(self, window: int, anchoring: int, sticky: int) -> int:
         """The mask of groups that count at the newest evidence."""
@@ -121,11 +123,19 @@ class Context(Struct):
     def absorb(self, other: "Context") -> None:
         """Take over what a narrower context knew, because it turned out to lie inside this one."""
         for bit, span in other.spans.items():
-            mine = self.spans.setdefault(bit, span)
-            if mine is not span:
+            mine = self.spans.get(bit)
+            if mine is None:
+                self.spans[bit] = span
+            else:
                 mine.first, mine.last = min(mine.first, span.first), max(mine.last, span.last)
                 mine.count += span.count
-        self.timeline += other.timeline[: max(DETECTIONS * 4 - len(self.timeline), 0)]
+        room = DETECTIONS * 4 - len(self.timeline)
+        if room >= len(other.timeline):
+            self.timeline += other.timeline
+            self.weight += other.weight
+        elif room > 0:
+            self.timeline += other.timeline[:room]
+            self.weight = sum(map(weight, self.timeline))
         self.born = min(self.born, other.born)
         self.alive = max(self.alive, other.alive)
         self.newest = max(self.newest, other.newest)
