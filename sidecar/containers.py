@@ -55,7 +55,10 @@ class Budget:
 
     def largest(self) -> Container | None:
         """A container that holds most of it, but for a factor of two."""
-        return next((container for same in reversed(self._by_size) for container in same.values()), None)
+        for same in reversed(self._by_size):
+            if same:
+                return next(iter(same.values()))
+        return None
 
     def spare(self, container: Container) -> None:
         """Ask all others of its size before this container again: it has nothing left to give."""
@@ -130,7 +133,7 @@ class Containers:
         self._ttl = ttl
         self._timer = timer
         self.budgets = {
-            "contexts": Budget(8_000, lambda c: c.contexts.fold(len(c.contexts) // 2 + 1)),
+            "contexts": Budget(7_000, lambda c: c.contexts.fold(len(c.contexts) // 2 + 1)),
             "processes": Budget(70_000, lambda c: c.forget_processes()),
             "waiting_bytes": Budget(6_000_000, lambda c: c.waiting.forget_half()),
             "timeline_bytes": Budget(7_500_000, lambda c: c.shorten()),
@@ -196,10 +199,7 @@ class Containers:
             self._sweep(container, time - self._window - SKEW)
         if not is_tight and contexts < ALARM * CONTEXTS:
             return ()
-        for budget in self._budgets:
-            if budget.used > budget.room:
-                self._shed(budget)
-        return self._pressure(container, time)
+        return self._relieved(container, time)
 
     def _count(self, container: Container, now: Use) -> bool:
         """Count what a container holds now; says whether so much is used that it is worth a look."""
@@ -240,7 +240,8 @@ class Containers:
                 budget.spare(giver)
                 return
 
-    def _pressure(self, container: Container, time: int) -> list[Report]:
+    def _relieved(self, container: Container, time: int) -> list[Report]:
+        """Let the largest give where all hold too much; the reports that are due of it."""
         found, now = [], self._timer()
         share = len(container.contexts) / CONTEXTS
         if share >= ALARM and now >= container.silent_until:
@@ -250,6 +251,8 @@ class Containers:
             if budget.used >= budget.room * budget.alarm and now >= budget.silent_until:
                 budget.alarm, budget.silent_until = 1.0, now + SILENCE
                 found.append(_report(container, time, f"{budget.used} {name} in all", budget.used / budget.room))
+            if budget.used > budget.room:
+                self._shed(budget)
         return found
 
     def _arm(self, container: Container) -> None:
