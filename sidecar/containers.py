@@ -44,14 +44,15 @@ class Budget:
         self.shrink = shrink
         self._by_size: list[dict[int, Container]] = [{} for _ in range(room.bit_length() + 1)]
 
-    def count(self, container: Container, before: int, after: int) -> None:
-        """Take note that a container holds `after` and no longer `before`."""
+    def count(self, container: Container, before: int, after: int) -> bool:
+        """Take note that a container holds `after` and no longer `before`; says whether too much is used."""
         self.used += after - before
         was, now = before.bit_length(), after.bit_length()
         if was != now:
             self._by_size[was].pop(id(container), None)
             if after:
                 self._by_size[now][id(container)] = container
+        return self.used > self.room * self.alarm
 
     def largest(self) -> Container | None:
         """A container that holds most of it, but for a factor of two."""
@@ -206,8 +207,7 @@ class Containers:
         is_tight = False
         for before, after, budget in zip(container.counted, now, self._budgets, strict=True):
             if before != after:
-                budget.count(container, before, after)
-                is_tight = is_tight or budget.used > budget.room * budget.alarm
+                is_tight |= budget.count(container, before, after)
         container.counted = now
         return is_tight
 

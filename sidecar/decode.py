@@ -186,21 +186,21 @@ def nanoseconds(stamp: str) -> int:
     """RFC 3339 with any number of decimals to integer nanoseconds; datetime alone would cut them at microseconds."""
     try:
         if len(stamp) == 30 and stamp[19] == "." and stamp[20:29].isdecimal() and stamp[29] == "Z":  # Falco's own
-            return _seconds(stamp[:19] + "Z") * 1_000_000_000 + int(stamp[20:29])
+            return _seconds(stamp[:19], "Z") * 1_000_000_000 + int(stamp[20:29])
         whole, _, rest = stamp.partition(".")
         digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        seconds = _seconds(whole + rest[len(digits) :])
+        seconds = _seconds(whole, rest[len(digits) :])
     except (ValueError, OverflowError):
         raise AlertError("bad_time") from None
     return seconds * 1_000_000_000 + int(digits[:9].ljust(9, "0"))
 
 
 @lru_cache(maxsize=64)  # alerts come many a second
-def _seconds(stamp: str) -> int:
-    moment = datetime.fromisoformat(stamp)
+def _seconds(stamp: str, zone: str) -> int:
+    moment = datetime.fromisoformat(stamp + zone)
     seconds = int(moment.timestamp())
     if moment.tzinfo is None or seconds <= 0:
-        raise ValueError(stamp)
+        raise ValueError(stamp, zone)
     return seconds
 
 
