@@ -39,10 +39,10 @@ ratio is the median of the ratios of the rounds. Times of one machine say little
 
 ADVICE = """
 A normal cluster gives 33,000 alerts a day in all, less than one a second; 100 a second on one node is a storm. So
-request `cpu: 10m, memory: 64Mi`. Idle and scraped it is {idle:.0f} MB with its supervisor, and an attacker who fills every
-budget adds {brim:.0f} MB: limit memory to 128 MiB. Do not limit the CPU, or to 500m at least, since Falco waits for each
-answer. Above a thousand alerts a second on one node look for the rule that fires too often, not for a larger node. The
-gRPC columns scale what was measured at 1,000 a second; at rest Falco is asked twice a second.
+request `cpu: 10m, memory: 64Mi`. Idle and scraped it is {idle:.0f} MB with its supervisor, and an attacker who fills
+every budget adds {brim:.0f} MB: limit memory to 128 MiB. Do not limit the CPU, or to 500m at least, since Falco waits
+for each answer. Above a thousand alerts a second on one node look for the rule that fires too often, not for a larger
+node. The gRPC columns scale what was measured at 1,000 a second; at rest Falco is asked twice a second.
 """
 
 
@@ -78,15 +78,15 @@ def page(results: Results) -> str:
 WHY = """\
 ## Why goals are missed
 
-**All alerts relevant.** Each is then read in full, compared with those before it, freed of secrets, tied to the processes
-that are remembered, placed in its context, weighed against window and case, and all that it takes is counted against
-budgets: over a hundred calls in Python, of which none stands out (ARCHITECTURE.md, *Where the time goes*, has the
-profile, what was done about it and what was tried). The peers are given the key, keep no process tree, no bound on
+**All alerts relevant.** Each is then read in full, compared with those before it, freed of secrets, tied to the
+processes that are remembered, placed in its context, weighed against window and case, and all that it takes is counted
+against budgets: over a hundred calls in Python, of which none stands out (ARCHITECTURE.md, *Where the time goes*, has
+the profile, what was done about it and what was tried). The peers are given the key, keep no process tree, no bound on
 memory and no incident, so they have a tenth of it to do. On a node two alerts of a hundred are relevant; a thousand
 relevant ones a second are an attack on the correlator itself, and then cost a tenth of a core.
 
 **HTTP.** The three system calls of a request, made in C with nothing else, took 6.8 to 7.4 us on this machine, which is
-0.28 of what a server on aiohttp takes that reads an alert and throws it away. asyncio adds one, all of ours less than two.
+0.28 of what a server on aiohttp takes that reads an alert and throws it away. asyncio adds one, ours less than two.
 
 """
 
