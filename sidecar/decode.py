@@ -108,10 +108,16 @@ KEYS = frozenset(_NAMES.values())
 
 _Undecoded = msgspec.defstruct("_Undecoded", [(name, Raw, Raw(b"null")) for name in _NAMES], rename=_NAMES, gc=False)
 _Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
+_Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Short: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
-    "_Short", [(name, _Name | None, None) for name in TEXTS], bases=(Fields,), rename=_NAMES, gc=False
+    "_Short",
+    [(name, (_Name if name in TEXTS else _Number) | None, None) for name in _NAMES],
+    bases=(Fields,),
+    rename=_NAMES,
+    gc=False,
 )
-"""Fields whose texts are neither empty nor too long; the decoder looks at that at no cost."""
+"""Fields whose texts are neither empty nor too long, and numbers no larger than the kernel's; the decoder looks at that
+at no cost."""
 
 
 class _Alert(Struct, gc=False, rename={"host": "hostname", "stamp": "time"}):
@@ -237,7 +243,12 @@ def _present(raw: bytes) -> Fields:
 
 
 def _cut(fields: Fields) -> Fields:
-    """Every text at its greatest length; where it is not ASCII at half of it, since it takes more."""
+    """Every text at its greatest length; where it is not ASCII at half of it, since it takes more.
+
+    Raises AlertError (`wrong_type`) for a number that no process has.
+    """
+    if any(isinstance(each, int) and each.bit_length() > 63 for each in msgspec.structs.astuple(fields)):
+        raise AlertError("wrong_type")
     for name in TEXTS:
         text = getattr(fields, name)
         if text is not None:

@@ -189,3 +189,17 @@ def test_a_body_over_4_mib_is_refused_and_counted_and_the_service_lives(serving:
         assert status == 413
         assert service.metric('http_refused_total{status="413"}') == 1.0
         assert service.post(good()) == 200
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**26, "99999999999999999999999999"])
+def test_a_number_that_no_process_has_is_of_the_wrong_type_and_does_not_stop_what_waits(
+    pipeline: Pipeline, number: int | str
+) -> None:
+    body = json.loads(good())
+    body["tags"] = ["webrce_network"]
+    pipeline.feed_json(json.dumps(body).encode())
+    body["output_fields"]["proc.pid.ts"] = number
+    pipeline.feed_json(json.dumps(body).encode())
+
+    assert dict(pipeline.reasons) == {"wrong_type": 1}
+    assert pipeline.detections == 1

@@ -21,7 +21,7 @@ from sidecar._proto.falco import outputs_pb2
 from sidecar.classify import Verdict
 from sidecar.decode import KEYS, from_strings
 from sidecar.errors import AlertError
-from sidecar.model import GRPC_READER, Alert, Message
+from sidecar.model import GRPC_READER, LONGEST_NAME, Alert, Message
 from sidecar.pipeline import Pipeline
 from sidecar.settings import GrpcSource
 
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 BATCH = 256
 """Alerts handed over at once."""
 
-KINDS = 1024
-"""Rules whose output fields are remembered."""
+KINDS, LONGEST_TAGS = 1024, 1024
+"""Rules whose output fields and tags are remembered, and bytes of tags that are."""
 
 _sent_by: dict[tuple[str, int], tuple[str, ...]] = {}
 _INTERNAL = 2
@@ -61,7 +61,7 @@ class GrpcEnvelope:
     def tags(self) -> tuple[str, ...]:
         raw = tuple(self._response.tags)
         try:
-            return _decoded(raw)
+            return _decoded(raw) if sum(map(len, raw)) <= LONGEST_TAGS else tuple(tag.decode() for tag in raw)
         except UnicodeDecodeError:
             return tuple(map(self._text, raw))
 
@@ -100,7 +100,8 @@ class GrpcEnvelope:
             values = [sent[key] for key in keys]
             if len(_sent_by) >= KINDS:
                 _sent_by.clear()
-            _sent_by[kind] = keys
+            if len(self.rule) <= LONGEST_NAME:
+                _sent_by[kind] = keys
         try:
             texts = [value.decode() for value in values]
         except UnicodeDecodeError:
