@@ -41,10 +41,15 @@ def _new(container: Container, anchor: int, name: str, alert: Alert, *, is_servi
     return Context(anchor, name, is_service, born, container.epoch, {}, [], set(), alive=alert.time)
 
 
-def anchored(container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert) -> Context:
-    """The context of a detection that makes one: that of the outermost known anchor above it, else a new one."""
+def anchored(
+    container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert
+) -> tuple[Context, int]:
+    """The context of a detection that makes one: that of the outermost known anchor above it, else a new one.
+
+    The second is where in the path it hangs.
+    """
     if not path:
-        return coarse(container, index, alert)
+        return coarse(container, index, alert), 0
     container.note_top(path)
     contexts = container.contexts
     known = [i for i, process in enumerate(path) if process.anchors and (index, process.pid) in contexts]
@@ -55,6 +60,7 @@ def anchored(container: Container, index: int, rule: CorrelationRule, path: list
         context = _new(container, root.pid, root.name, alert, is_service=outer > 0)
         contexts.add((index, root.pid), context)
         root.anchors = True
+        container.lineage.version += 1
     elif (born := alert.fields.start or alert.time) < context.born:
         context.born = born
         contexts.changed = True
@@ -65,7 +71,7 @@ def anchored(container: Container, index: int, rule: CorrelationRule, path: list
     for process in path[1:outer]:
         if not process.above_shell:
             process.above_shell = contexts.changed = True
-    return context
+    return context, outer
 
 
 def _service_root(container: Container, rule: CorrelationRule, path: list[Process]) -> int:
@@ -74,9 +80,9 @@ def _service_root(container: Container, rule: CorrelationRule, path: list[Proces
     Without one it is the parent and what bears the same name above it; for a parent that starts anything (init, a
     container runtime) it is the process itself.
     """
-    services = [index for index in range(1, len(path)) if rule.is_service(path[index].name)]
-    if services:
-        return services[-1]
+    for index in range(len(path) - 1, 0, -1):
+        if rule.is_service(path[index].name):
+            return index
     if len(path) < 2 or _starts_anything(container, path[1]):
         return 0
     index = 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
 
 from sidecar.context import SESSIONS, Context
-from sidecar.lineage import HOST_INITS, INITS, Lineage, Process, ancestry, is_runtime
+from sidecar.lineage import HOST_INITS, INITS, Learned, Lineage, Process, ancestry, is_runtime
 from sidecar.model import Fields, Where
 from sidecar.waiting import WaitingRoom
 
@@ -39,13 +39,6 @@ class Contexts(dict[tuple[int, int], Context]):
         self.folded = 0
         self.changed = False
         """Something happened that may give a place to detections that wait."""
-
-    def used(self, key: tuple[int, int]) -> Context | None:
-        """The context of a key, which is thereby the last one used."""
-        context = self.pop(key, None)
-        if context is not None:
-            self[key] = context
-        return context
 
     def add(self, key: tuple[int, int], context: Context) -> None:
         """Take in a new one."""
@@ -93,6 +86,7 @@ class Container:
         "first_tty",
         "is_armed",
         "is_host",
+        "is_named",
         "kept",
         "lineage",
         "silent_until",
@@ -105,6 +99,8 @@ class Container:
     def __init__(self, host: str, cid: str, ttl: float, timer: Callable[[], float]) -> None:
         self.where = Where(host, cid, "", "", "", "")
         self.is_host = not cid
+        self.is_named = False
+        """Everything of its place is known."""
         self.is_armed = False
         """It was seen to hold a context."""
         self.lineage = Lineage(PROCESSES, ttl, timer)
@@ -124,18 +120,22 @@ class Container:
         self.silent_until = 0.0
         """When it may be reported again that its quota is nearly used up."""
 
-    @property
     def use(self) -> Use:
         """How much it holds now."""
-        return len(self.contexts) + len(self.coarse), len(self.lineage), self.waiting.weight, self.timelines
+        return len(self.contexts) + len(self.coarse), self.lineage.size(), self.waiting.weight, self.timelines
 
     def of_rule(self, rule: int) -> Iterator[Context]:
         """The contexts of one correlation rule, without the coarse one."""
         return (context for (index, _), context in self.contexts.items() if index == rule)
 
     def context(self, rule: int, anchor: Process) -> Context | None:
-        """The context that hangs on an anchor; when it was folded, the coarse one."""
-        return self.contexts.used((rule, anchor.pid)) or self.coarse.get(rule)
+        """The context that hangs on an anchor, thereby used; when it was folded, the coarse one."""
+        key = rule, anchor.pid
+        context = self.contexts.pop(key, None)
+        if context is None:
+            return self.coarse.get(rule)
+        self.contexts[key] = context
+        return context
 
     def is_init(self, pid: int) -> bool:
         """Whether orphans end up below this process."""
@@ -144,18 +144,27 @@ class Container:
         process = self.lineage[pid]
         return self.is_host and process is not None and process.name in HOST_INITS
 
+    def learn(self, fields: Fields, time: int) -> Learned:
+        """Take in what an alert shows of the place and of its processes."""
+        if not self.is_named:
+            self.note_place(fields)
+        learned = self.lineage.learn(fields, time, self.is_init)
+        if not learned.familiar or fields.vpid == 1 or not self.epoch:
+            self.note_first(fields)
+        return learned
+
     def note_place(self, fields: Fields) -> None:
         """Fill in names that Falco learns only after a container's first events."""
         known = self.where
-        if not known.pod or not known.container_name:
-            self.where = Where(
-                known.host,
-                known.container,
-                known.container_name or fields.container_name or "",
-                known.image or _image(fields),
-                known.namespace or fields.namespace or "",
-                known.pod or fields.pod or "",
-            )
+        self.where = Where(
+            known.host,
+            known.container,
+            known.container_name or fields.container_name or "",
+            known.image or _image(fields),
+            known.namespace or fields.namespace or "",
+            known.pod or fields.pod or "",
+        )
+        self.is_named = bool(self.where.pod and self.where.container_name)
 
     def note_first(self, fields: Fields) -> None:
         """Learn which process is the container's first: the one with pid 1 inside it.

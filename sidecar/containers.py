@@ -6,6 +6,7 @@ processes, waiting detections and the middle of timelines are dropped, and count
 one alert must never wait for thousands of others.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -13,7 +14,7 @@ from itertools import islice
 from cachetools import TTLCache
 
 from sidecar.container import CONTEXTS, NOTHING, Container, Use
-from sidecar.model import Report
+from sidecar.model import Alert, Report
 
 QUIET, ARMED = 3_500, 6_000
 """Containers kept without and with contexts."""
@@ -47,11 +48,10 @@ class Budget:
     def count(self, container: Container, before: int, after: int) -> bool:
         """Take note that a container holds `after` and no longer `before`; says whether too much is used."""
         self.used += after - before
-        was, now = before.bit_length(), after.bit_length()
-        if was != now:
-            self._by_size[was].pop(id(container), None)
+        if before ^ after > before & after:  # not of the same bit length
+            self._by_size[before.bit_length()].pop(id(container), None)
             if after:
-                self._by_size[now][id(container)] = container
+                self._by_size[after.bit_length()][id(container)] = container
         return self.used > self.room * self.alarm
 
     def largest(self) -> Container | None:
@@ -128,10 +128,11 @@ class Containers:
     def __init__(self, ttl: float, timer: Callable[[], float], window: int) -> None:
         self._quiet = _Level(QUIET, ttl, timer, self._gone)
         self._armed = _Level(ARMED, ttl, timer, self._gone)
-        self._waiters: dict[int, Container] = {}
+        self._waiters: OrderedDict[int, Container] = OrderedDict()
         self._window = window
-        self._all: dict[tuple[str, str], Container] = {}
+        self._all: dict[tuple[str, str | None], Container] = {}
         self._ttl = ttl
+        self._lasting = ttl / 16
         self._timer = timer
         self.budgets = {
             "contexts": Budget(7_000, lambda c: c.contexts.fold(len(c.contexts) // 2 + 1)),
@@ -153,19 +154,25 @@ class Containers:
         """Containers that were forgotten because there was no room for them."""
         return self._quiet.evicted + self._armed.evicted
 
-    def of(self, host: str, cid: str) -> Container:
+    def of(self, alert: Alert) -> Container:
         """The container of an alert, made at its first."""
-        key, now = (host, cid), self._timer()
-        found = self._all.get(key)
-        if found is not None and now - found.kept <= self._ttl / 16:
+        now = self._timer()
+        found = self._all.get((alert.host, alert.fields.container_id))
+        if found is not None and now - found.kept <= self._lasting:
+            return found
+        return self._of(alert.host, alert.container, now)
+
+    def _of(self, host: str, cid: str, now: float) -> Container:
+        found = self._all.get((host, cid))
+        if found is not None and now - found.kept <= self._lasting:
             return found
         if found is not None and now - found.kept >= self._ttl:
-            self._level_of(found).forget(key, found)
+            self._level_of(found).forget((host, cid), found)
             found = None
         found = found or Container(host, cid, self._ttl, self._timer)
         found.kept = now
         found.lineage.age()
-        self._level_of(found)[key] = self._all[key] = found
+        self._level_of(found)[host, cid] = self._all[host, cid] = found
         return found
 
     def _level_of(self, container: Container) -> _Level:
@@ -188,7 +195,7 @@ class Containers:
         Returns:
             Reports of quotas that are used to four fifths, each at most once an hour.
         """
-        before, now = container.counted, container.use
+        before, now = container.counted, container.use()
         if now == before:
             return ()
         is_tight = self._count(container, now)
@@ -204,22 +211,29 @@ class Containers:
 
     def _count(self, container: Container, now: Use) -> bool:
         """Count what a container holds now; says whether so much is used that it is worth a look."""
+        contexts, processes, waiting, timelines = self._budgets
+        before, container.counted = container.counted, now
         is_tight = False
-        for before, after, budget in zip(container.counted, now, self._budgets, strict=True):
-            if before != after:
-                is_tight |= budget.count(container, before, after)
-        container.counted = now
+        if now[0] != before[0]:
+            is_tight = contexts.count(container, before[0], now[0])
+        if now[1] != before[1]:
+            is_tight |= processes.count(container, before[1], now[1])
+        if now[2] != before[2]:
+            is_tight |= waiting.count(container, before[2], now[2])
+        if now[3] != before[3]:
+            is_tight |= timelines.count(container, before[3], now[3])
         return is_tight
 
     def _sweep(self, container: Container, horizon: int) -> None:
-        """When more than half of the room is used, two others in turn forget what waits there in vain."""
+        """When more than seven tenths of the room are used, two others in turn forget what waits there in vain."""
         budget = self.budgets["waiting_bytes"]
-        for _ in range(2 if budget.used > budget.room // 2 else 0):
-            waiter = self._waiters.pop(next(iter(self._waiters)))
-            waiter.waiting.forget_before(horizon)
-            if waiter is not container:
-                self._count(waiter, waiter.use)
-            if waiter.waiting:
+        for _ in range(2 if budget.used > budget.room * 0.7 else 0):
+            _, waiter = self._waiters.popitem(last=False)
+            if waiter.waiting.oldest < horizon - self._window // 4:  # worth it: that is more than one or two
+                waiter.waiting.forget_before(horizon)
+                if waiter is not container:
+                    self._count(waiter, waiter.use())
+            if waiter.waiting.weight:
                 self._waiters[id(waiter)] = waiter
 
     def _gone(self, container: Container) -> None:
@@ -234,7 +248,7 @@ class Containers:
                 return
             used = budget.used
             budget.shrink(giver)
-            self._count(giver, giver.use)
+            self._count(giver, giver.use())
             budget.shrunk += used - budget.used
             if budget.used == used:
                 budget.spare(giver)

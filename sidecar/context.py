@@ -1,7 +1,5 @@
 """An execution context: the place within which detections are related, its evidence, and its open incident."""
 
-from functools import lru_cache
-
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -76,27 +74,49 @@ class Context(Struct):
     incident: Incident | None = None
     weight: int = 0
     """Bytes of the timeline."""
+    mask: int = 0
+    """The groups that count at the newest evidence."""
+    until: int = 0
+    """How long newer evidence changes nothing of that but to add its own groups."""
 
-    def add(self, detection: Detection, window: int, anchoring: int) -> int:
+    def add(self, detection: Detection, window: int, anchoring: int, sticky: int) -> int:
         """Take in one detection; returns by how many bytes the timeline grew."""
         time, mask, has_room = detection.time, detection.groups, False
-        for bit in bits(mask):
+        for bit in _BITS.get(mask) or _bits(mask):
             span = self.spans.get(bit)
             if span is None:
                 self.spans[bit] = Span(time, time)
                 has_room = True
-            else:
-                span.widen(time)
-                has_room = has_room or span.count <= DETECTIONS
+                continue
+            span.count += 1
+            if time > span.last:
+                span.last = time
+            elif time < span.first:
+                span.first = time
+            has_room = has_room or span.count <= DETECTIONS
         if time > self.alive and (mask & anchoring or time - self.alive <= window):
             self.alive = time
-        self.newest = max(self.newest, time)
+        if self.newest <= time <= self.until and not mask & anchoring:
+            self.newest = time
+            self.mask |= mask
+        else:
+            self._look(time, window, anchoring, sticky)
         if not has_room:
             return 0
         self.timeline.append(detection)
-        grown = weight(detection)
+        grown = BARE + len(detection.cmdline) + len(detection.detail)
         self.weight += grown
         return grown
+
+    def _look(self, time: int, window: int, anchoring: int, sticky: int) -> None:
+        """Look anew which groups count, and until when."""
+        self.newest = max(self.newest, time)
+        self.mask = self.fresh(window, anchoring, sticky)
+        held = self.mask & ~sticky
+        lasts = [
+            self.alive if anchoring >> bit & 1 else span.last for bit, span in self.spans.items() if held >> bit & 1
+        ]
+        self.until = min(lasts, default=self.newest) + window
 
     def shorten(self) -> None:
         """Leave the middle half out of the timeline: how it began and where it stands tell most. Then cut its texts."""
@@ -140,9 +160,12 @@ class Context(Struct):
         self.alive = max(self.alive, other.alive)
         self.newest = max(self.newest, other.newest)
         self.incident = self.incident or other.incident
+        self.until = 0
 
 
-@lru_cache(maxsize=4096)
-def bits(mask: int) -> tuple[int, ...]:
-    """The numbers of the bits that are set."""
-    return tuple(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
+_BITS: dict[int, tuple[int, ...]] = {}
+
+
+def _bits(mask: int) -> tuple[int, ...]:
+    """The numbers of the bits that are set; there are as many masks as a case table has entries."""
+    return _BITS.setdefault(mask, tuple(bit for bit in range(mask.bit_length()) if mask >> bit & 1))

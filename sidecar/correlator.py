@@ -63,8 +63,8 @@ class Correlator:
 
     def _add(self, placed: Placed) -> None:
         rule, context, time = self._rules[placed.rule], placed.context, placed.detection.time
-        placed.container.timelines += context.add(placed.detection, rule.window, rule.anchoring)
-        case = rule.case(context.fresh(rule.window, rule.anchoring, rule.sticky))
+        placed.container.timelines += context.add(placed.detection, rule.window, rule.anchoring, rule.sticky)
+        case = rule.outcomes[context.mask]
         incident = context.incident
         if incident is None or time - incident.last > rule.quiet or time - incident.first > rule.longest:
             if case < 0:

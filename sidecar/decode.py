@@ -23,6 +23,9 @@ MAX_BYTES = 4 * 1024 * 1024
 LONGEST_LABEL = 2048
 """Bytes of tags as they came, blanks and all, that may stand for them."""
 
+SECONDS = 64
+"""That are remembered: alerts come many a second."""
+
 _LONG = frozenset(("cmdline", "exepath", "file"))
 _ABSENT = frozenset(("", "<NA>"))
 _ABSENT_JSON = (b'""', b'"<NA>"', b"null")
@@ -39,7 +42,8 @@ class Envelope(Protocol):
     @property
     def host(self) -> str: ...
     @property
-    def stamp(self) -> object: ...
+    def time(self) -> int:
+        """Nanoseconds, 0 if it has none that can be read."""
 
     @property
     def label(self) -> Hashable:
@@ -66,6 +70,12 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
     priority: str = ""
     source: str | None = None
     uuid: Any = None
+
+    @property
+    def time(self) -> int:
+        with suppress(AlertError):
+            return nanoseconds(self.stamp)
+        return 0
 
     @property
     def label(self) -> Hashable:
@@ -120,14 +130,15 @@ _Short: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
 at no cost."""
 
 
-class _Alert(Struct, gc=False, rename={"host": "hostname", "stamp": "time"}):
-    """What is left to read of an alert whose rule and tags are known."""
+class _Alert(Struct, gc=False, rename={"host": "hostname"}):
+    """What is left to read of an alert whose rule, tags and time are known."""
 
     output_fields: _Short  # type: ignore[valid-type]
-    stamp: str
     host: _Name = ""
 
 
+_Z = ord("Z")
+_known_seconds: dict[bytes, int] = {}
 _envelope = msgspec.json.Decoder(JsonEnvelope)
 _tags = msgspec.json.Decoder(tuple[str, ...] | None)
 _alert = msgspec.json.Decoder(_Alert, strict=False)
@@ -151,21 +162,35 @@ def envelope(body: bytes) -> JsonEnvelope:
         raise AlertError(_reason(body, error)) from None
 
 
-def alert(body: bytes, rule: str, tags: tuple[str, ...]) -> tuple[Alert, str] | None:
-    """Decode in one pass an alert whose rule and tags are known; the second is its time as it came.
+def alert(body: bytes, rule: str, tags: tuple[str, ...]) -> Alert | None:
+    """Decode in one pass an alert whose rule and tags are known, and that ends with Falco's time.
 
     None means that it must be looked at more closely: it holds absent values, long texts, or mistakes.
-
-    Raises:
-        AlertError: `bad_time`.
     """
-    if b"<" in body and b'"<NA>"' in body:
+    second, decimals = _known_seconds.get(body[-32:-12]) or _second(body[-32:-12]), body[-12:-3]
+    if not second or not decimals.isdigit() or body[-3] != _Z:
+        return None
+    if body.find(b"<") >= 0 and b'"<NA>"' in body:  # `in` takes five times as long
         return None
     try:
         found = _alert.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return Alert(nanoseconds(found.stamp), found.host, rule, tags, found.output_fields), found.stamp
+    return Alert(second + int(decimals), found.host, rule, tags, found.output_fields)
+
+
+def _second(text: bytes) -> int:
+    """The second that a time begins with (`2026-11-24T03:07:40.`) in nanoseconds, 0 if that is none."""
+    if not text.endswith(b"."):
+        return 0
+    try:
+        second = nanoseconds(text.decode("ascii") + "000000000Z")
+    except (AlertError, UnicodeDecodeError):
+        return 0
+    if len(_known_seconds) >= SECONDS:
+        _known_seconds.clear()
+    _known_seconds[text] = second
+    return second
 
 
 def mended(body: bytes) -> bytes:
@@ -201,7 +226,7 @@ def nanoseconds(stamp: str) -> int:
     return seconds * 1_000_000_000 + int(digits[:9].ljust(9, "0"))
 
 
-@lru_cache(maxsize=64)  # alerts come many a second
+@lru_cache(maxsize=SECONDS)
 def _seconds(stamp: str, zone: str) -> int:
     moment = datetime.fromisoformat(stamp + zone)
     seconds = int(moment.timestamp())

@@ -5,7 +5,7 @@ time one of its rules fires. Whatever follows from them is worked out once. Only
 known by its end; quotes inside texts are escaped, so no text of an attacker can look like one.
 """
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from sidecar.classify import NOTHING, Verdict
 from sidecar.decode import Envelope
@@ -18,7 +18,7 @@ REMEMBERED, LONGEST = 1024, 1024
 _BEGIN, _END, _STAMP = b',"priority":"', b',"time":"', len('2026-11-24T03:07:40.535012431Z"}')
 
 
-class Known(NamedTuple):
+class Known(Struct, frozen=True):
     """What an ending told: the verdict, and the rule and tags that stand in it."""
 
     verdict: Verdict

@@ -23,7 +23,8 @@ def cut(alert: Alert) -> Alert:
 
 def mask(fields: Fields, redact: Redactor) -> None:
     """Mask the secrets in the texts that may hold some, in place."""
-    if fields.cmdline:
-        fields.cmdline = redact(fields.cmdline)
-    if fields.file:
-        fields.file = redact(fields.file)
+    cmdline, file = fields.cmdline, fields.file
+    if cmdline and cmdline not in redact.harmless:
+        fields.cmdline = redact(cmdline)
+    if file and file not in redact.harmless:
+        fields.file = redact(file)

@@ -6,7 +6,7 @@ later alerts show that one; here the first parent seen is kept, so ancestry that
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from sys import intern
 from typing import Any
 
@@ -65,8 +65,10 @@ class Process(Struct, gc=False):
     """Such a process was started below it."""
     shown: int = 0
     """Stands for its own ancestors, as an alert of a child showed them last."""
+    line: "Line | None" = None
+    """Its own ancestors once more, for its children; good as long as nothing of them changes."""
 
-    def update(self, name: str | None, start: int | None, parent: int | None, below: str | None, time: int) -> bool:
+    def update(self, start: int | None, parent: int | None, below: str | None, time: int) -> bool:
         """Take in another sight of the same process; says whether it told anything new of where it belongs."""
         news = False
         if parent and (not self.parent or time < self.linked):
@@ -74,11 +76,21 @@ class Process(Struct, gc=False):
             self.parent, self.linked, self.below = parent, time, below or ""
         if start and not self.start:
             self.start, news = start, True
-        if time >= self.seen:
-            self.seen = time
-            if name:
-                self.name = name
+        self.seen = max(time, self.seen)
         return news
+
+
+class Line(Struct, gc=False):
+    """The ancestors of a process, as its children find them; `version` is that of the lineage when it was made.
+
+    `path` leaves the process itself out, since what is forgotten must hold no cycles; `named` begins with it. `anchors`
+    are the places in the path of a child where contexts hang, the outermost first.
+    """
+
+    version: int
+    path: list[Process]
+    named: tuple[tuple[int, str], ...]
+    anchors: tuple[int, ...]
 
 
 Sight = tuple[int, str | None, int | None, int | None, str | None]
@@ -88,12 +100,19 @@ SAME, MORE, FRESH, REPLACED = range(4)
 """What a sight told: nothing new, more of where the process belongs, that it exists, that its pid was another's."""
 
 
-Learned = tuple[list[Process], bool, bool, bool, Sequence[int]]
-"""What an alert told.
+class Learned(Struct, gc=False):
+    """What an alert told: its process and the ancestors as far as remembered, nearest first, and what of it is new.
 
-Its process and the ancestors as far as remembered, nearest first; whether the ancestors were known as it showed them;
-whether the process was not known; whether more is known now of some that were; pids that belong to another process now.
-"""
+    `line` is how siblings know these ancestors, if they do. `familiar`: the ancestors were known as it showed them;
+    `fresh`: the process was not; `news`: more is known now of some that were; `replaced`: pids of other processes now.
+    """
+
+    path: list[Process]
+    line: Line | None
+    familiar: bool
+    fresh: bool
+    news: bool
+    replaced: Sequence[int]
 
 
 def ancestry(fields: Fields) -> list[tuple[int, str]]:
@@ -105,17 +124,23 @@ def ancestry(fields: Fields) -> list[tuple[int, str]]:
 
 def shown_above(fields: Fields) -> tuple[Any, ...]:
     """What an alert shows of its process's ancestors: six pids, six names, and the start of the first."""
-    shown: tuple[Any, ...] = _ancestors(fields)
-    if shown[6] is None and fields.pname:
-        return *shown[:6], fields.pname, *shown[7:]
-    return shown
+    return (
+        fields.ppid,
+        fields.apid2,
+        fields.apid3,
+        fields.apid4,
+        fields.apid5,
+        fields.apid6,
+        fields.aname1 or fields.pname,
+        fields.aname2,
+        fields.aname3,
+        fields.aname4,
+        fields.aname5,
+        fields.aname6,
+        fields.parent_start,
+    )
 
 
-_ancestors = attrgetter(
-    *("ppid", "apid2", "apid3", "apid4", "apid5", "apid6"),
-    *("aname1", "aname2", "aname3", "aname4", "aname5", "aname6"),
-    "parent_start",
-)
 _UNKNOWN = (None,) * 5
 
 
@@ -125,9 +150,16 @@ def is_runtime(name: str) -> bool:
 
 
 class Lineage(Generations[int, Process]):
-    """The remembered processes of one container (or of the host), by pid."""
+    """The remembered processes of one container (or of the host), by pid.
 
-    __slots__ = ()
+    `version` grows with whatever may change the path of some process, or what stands in it.
+    """
+
+    __slots__ = ("version",)
+
+    def __init__(self, room: int, ttl: float, timer: Callable[[], float]) -> None:
+        super().__init__(room, ttl, timer)
+        self.version = 0
 
     def __getitem__(self, pid: int) -> Process | None:
         return self.get(pid)
@@ -137,20 +169,40 @@ class Lineage(Generations[int, Process]):
 
         Most show the ancestors that a sibling has shown: those need no second look.
         """
-        above, ppid, news, replaced = shown_above(fields), fields.ppid or 0, False, list[int]()
-        told, parent = hash(above), self.get(ppid)
+        replaced: list[int] = []
+        above, ppid, news = shown_above(fields), fields.ppid or 0, False
+        told, parent = hash(above), self._young.get(ppid) or self.get(ppid)
         familiar = parent is not None and parent.shown == told and time >= parent.seen
         if not familiar:
             news, replaced = self._meet_ancestors(above, time, is_init)
             parent = self.get(ppid)
         if parent is not None:
-            parent.shown, parent.seen = told, max(parent.seen, time)
+            parent.shown, parent.seen = told, time if familiar else max(parent.seen, time)
             ppid = parent.pid  # the same number, but one object for all its children
         pid = fields.pid or 0
-        own = self._meet((pid, fields.name, fields.start, ppid, above[6]), time, is_init)
-        if own == REPLACED:
+        if pid not in self._young and pid not in self._old:
+            own = Process(pid, intern(fields.name or ""), fields.start or 0, ppid, time, time, intern(above[6] or ""))
+            self.add(pid, own)
+            if parent is None or not familiar:
+                return Learned(self.path(pid), None, familiar, True, news, replaced)
+            line = parent.line
+            if line is None or line.version != self.version:
+                line = parent.line = self._line(ppid)
+            path = self.path(pid) if line is None else [own, parent, *line.path]
+            return Learned(path, line, familiar, True, news, replaced)
+        met = self._meet((pid, fields.name, fields.start, ppid, above[6]), time, is_init)
+        if met == REPLACED:
             replaced.append(pid)
-        return self.path(pid), familiar, own >= FRESH, news or own == MORE, replaced
+        return Learned(self.path(pid), None, familiar, met == REPLACED, news or met == MORE, replaced)
+
+    def _line(self, pid: int) -> Line | None:
+        """The line that the children of a process share; None if it goes nowhere."""
+        path = self.path(pid)
+        if not path or path[-1].parent:
+            return None
+        named = tuple([(each.pid, each.name) for each in path])
+        anchors = tuple([at for at in range(len(path), 0, -1) if path[at - 1].anchors])
+        return Line(self.version, path[1:], named, anchors)
 
     def _meet_ancestors(
         self, above: tuple[Any, ...], time: int, is_init: Callable[[int], bool]
@@ -164,10 +216,20 @@ class Lineage(Generations[int, Process]):
         pid, name, start, parent, below = sight
         known = self.get(pid)
         if known is not None and not (start and _is_reused(known, name, start, parent, is_init)):
-            return MORE if known.update(name, start, parent, below, time) else SAME
+            news = known.update(start, parent, below, time)
+            if name and name != known.name and time >= known.seen:
+                known.name = name
+                self.version += 1
+            self.version += news
+            return MORE if news else SAME
         # thousands bear the same few names
         self[pid] = Process(pid, intern(name or ""), start or 0, parent or 0, time, time, intern(below or ""))
+        self.version += known is not None
         return FRESH if known is None else REPLACED
+
+    def _turn(self) -> None:
+        super()._turn()
+        self.version += 1
 
     def forget_unused(self, but: Iterable[int] = ()) -> None:
         """Forget the processes that were not used for longest, `but` for some pids."""
@@ -179,13 +241,15 @@ class Lineage(Generations[int, Process]):
     def path(self, pid: int) -> list[Process]:
         """A process and its ancestors, nearest first, as far as remembered."""
         path: list[Process] = []
-        process = self.get(pid)
-        while process is not None and len(path) < DEEPEST:
+        process, young = self.get(pid), self._young
+        for _ in range(DEEPEST):
+            if process is None:
+                return path
             path.append(process)
             above = process.parent
-            process = (self._young.get(above) or self.get(above)) if above else None
-        if len(path) < DEEPEST:
-            return path
+            if not above:
+                return path
+            process = young.get(above) or self.get(above)
         return list({process.pid: process for process in path}.values())
 
 

@@ -3,50 +3,57 @@
 from sidecar.anchors import STARTERS
 from sidecar.container import Container
 from sidecar.context import Context
-from sidecar.lineage import VISIBLE, Process, is_runtime
+from sidecar.lineage import DEEPEST, VISIBLE, Line, Process, is_runtime
 from sidecar.model import Alert, Join
 from sidecar.rules import CorrelationRule
 from sidecar.waiting import deed
 
 _EXECS = frozenset(("execve", "execveat"))
 
+Joined = tuple[Context, Join, int]
+"""The context that a detection belongs to, how, and how far up its path leads there: to the anchor, or all of it."""
+
 
 def join(
-    container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert
-) -> tuple[Context, Join] | None:
-    """The context that a detection belongs to and how, or None."""
+    container: Container, index: int, rule: CorrelationRule, path: list[Process], line: Line | None, alert: Alert
+) -> Joined | None:
+    """The context that a detection belongs to, or None."""
     if path and (container.contexts or container.coarse):
-        for at in range(len(path) - 1, -1, -1):
+        is_known = line is not None and line.version == container.lineage.version
+        for at in line.anchors if line is not None and is_known else range(len(path) - 1, -1, -1):
             context = container.context(index, path[at]) if path[at].anchors else None
             if context is not None:
-                return None if _is_service_itself(rule, path[: at + 1], context, alert) else (context, "lineage")
+                return None if _is_service_itself(rule, path, at, context, alert) else (context, "lineage", at)
         orphaned = _orphaned(container, index, path, alert)
         if orphaned is not None:
             return orphaned
     coarse = container.coarse.get(index)
     if coarse is None or container.is_host or _is_outside(container, path):
         return None
-    return coarse, "container"
+    return coarse, "container", DEEPEST
 
 
-def _is_service_itself(rule: CorrelationRule, path: list[Process], context: Context, alert: Alert) -> bool:
-    """Whether the detection is what the service does of its own: `path` leads from its process up to the anchor."""
-    if len(path) == 1:
+def _is_service_itself(rule: CorrelationRule, path: list[Process], at: int, context: Context, alert: Alert) -> bool:
+    """Whether the detection is what the service does of its own; `at` is the anchor's place in its path."""
+    if not at:
         return context.is_service
-    if _is_of_the_entry_script(rule, path[-2], path[-1], context):
+    child = path[at - 1]
+    if child.linked < context.born and _is_of_the_entry_script(rule, child, path[at]):
         return True
-    if alert.fields.evt_type in _EXECS or any(process.anchors_shell for process in path[:-1]):
+    if alert.fields.evt_type in _EXECS:
         return False
-    return path[0].above_shell or all(rule.is_service(process.name) for process in path)
+    for process in path[:at]:
+        if process.anchors_shell:
+            return False
+    return path[0].above_shell or all(rule.is_service(process.name) for process in path[: at + 1])
 
 
-def _is_of_the_entry_script(rule: CorrelationRule, child: Process, anchor: Process, context: Context) -> bool:
-    """Whether the anchor was not the service yet when it started the child: `wait-for-db; exec php-fpm`."""
-    began_before = child.linked < context.born and bool(child.below)
-    return began_before and rule.is_service(anchor.name) and not rule.is_service(child.below)
+def _is_of_the_entry_script(rule: CorrelationRule, child: Process, anchor: Process) -> bool:
+    """Whether the anchor, which is the service now, was not yet when it started the child: `wait; exec php-fpm`."""
+    return bool(child.below) and rule.is_service(anchor.name) and not rule.is_service(child.below)
 
 
-def _orphaned(container: Container, index: int, path: list[Process], alert: Alert) -> tuple[Context, Join] | None:
+def _orphaned(container: Container, index: int, path: list[Process], alert: Alert) -> Joined | None:
     """The context of an orphan, or of a process below one."""
     session = max(alert.fields.sid or 0, 0)
     at = _orphan(container, path, alert)
@@ -57,11 +64,11 @@ def _orphaned(container: Container, index: int, path: list[Process], alert: Aler
     older.sort(key=lambda context: context.born, reverse=True)
     for context in older:
         if session and session in context.sessions and not _is_above(container, path[at], context):
-            return context, "session"
+            return context, "session", DEEPEST
     if container.is_host or container.first_name in STARTERS or session in container.strangers:
         return None
     found = next((context for context in older if not _is_above(container, path[at], context)), None)
-    return (found, "orphan") if found is not None else None
+    return (found, "orphan", DEEPEST) if found is not None else None
 
 
 def _orphan(container: Container, path: list[Process], alert: Alert) -> int | None:

@@ -194,14 +194,6 @@ class Span(Struct, gc=False):
     last: int
     count: int = 1
 
-    def widen(self, time: int) -> None:
-        """Take in one more sighting."""
-        if time > self.last:
-            self.last = time
-        elif time < self.first:
-            self.first = time
-        self.count += 1
-
 
 class Where(NamedTuple):
     """The place of an incident, as a person names it. Every part may be "" when Falco did not say."""

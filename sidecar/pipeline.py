@@ -12,7 +12,7 @@ from sidecar.classify import NOTHING, Classifier, Overlap, Verdict
 from sidecar.containers import Containers
 from sidecar.correlator import Correlator
 from sidecar.decode import Envelope
-from sidecar.endings import ORDINARY, Endings, Known
+from sidecar.endings import ORDINARY, Endings
 from sidecar.errors import AlertError
 from sidecar.generations import Generations
 from sidecar.intake import cut, mask
@@ -72,20 +72,13 @@ class Pipeline:
         if known is ORDINARY and not self.correlator.unsettled:
             self.received += 1
             return NOTHING, []
-        if known is None or known is ORDINARY:
+        alert = None
+        if known is not None and known is not ORDINARY:
+            alert = decode.alert(body, known.rule, known.tags)
+        if known is None or alert is None:
             return self._feed_unknown(body)
-        return self._feed_known(body, known)
-
-    def _feed_known(self, body: bytes, known: Known) -> tuple[Verdict, list[Message]]:
-        try:
-            read = decode.alert(body, known.rule, known.tags)
-        except AlertError:
-            read = None
-        if read is None:
-            return self._feed_unknown(body)
-        alert, stamp = read
         self.received += 1
-        return known.verdict, self._take(alert, known.verdict, stamp)
+        return known.verdict, self._take(alert, known.verdict)
 
     def _feed_unknown(self, body: bytes) -> tuple[Verdict, list[Message]]:
         try:
@@ -122,25 +115,27 @@ class Pipeline:
         if oddities := envelope.oddities():
             verdict = self._odd(verdict, oddities)
         if alert is not None:
-            return verdict, self._take(alert, verdict, envelope.stamp)
-        return verdict, self._settled_by(envelope.host, envelope.stamp)
+            return verdict, self._take(alert, verdict)
+        return verdict, self._settled_by(envelope)
 
-    def _take(self, alert: Alert, verdict: Verdict, stamp: object) -> list[Message]:
-        """Take a relevant alert; `stamp` is its time as its transport writes it."""
+    def _take(self, alert: Alert, verdict: Verdict) -> list[Message]:
+        event = alert.host, alert.time, alert.fields.pid
         try:
             alert = self._fresh(alert)
         except AlertError as error:
             self.reasons[error.reason] += 1
-            return self._settled_by(alert.host, stamp)
-        return self._correlate(alert, verdict, stamp)
+            return [*self.correlator.settle(event[:2])]
+        return self._correlate(alert, verdict, event)
 
-    def _settled_by(self, host: str, stamp: object) -> list[Message]:
-        return [*self.correlator.settle((host, stamp))] if self.correlator.unsettled else []
+    def _settled_by(self, envelope: Envelope) -> list[Message]:
+        """What waits for its event to be complete does so no longer, unless this alert is of the same."""
+        return [*self.correlator.settle((envelope.host, envelope.time))] if self.correlator.unsettled else []
 
     def restore(self, name: bytes, alert: Alert) -> list[Message]:
         """Play again an alert that was remembered under `name` before a restart."""
         self._ids[name] = True
-        return self._correlate(alert, self._classify.judge(alert.rule, alert.tags), alert.time)
+        verdict = self._classify.judge(alert.rule, alert.tags)
+        return self._correlate(alert, verdict, (alert.host, alert.time, alert.fields.pid))
 
     def _odd(self, verdict: Verdict, oddities: Sequence[str]) -> Verdict:
         if not verdict.oddity:
@@ -172,12 +167,18 @@ class Pipeline:
 
     def _fresh(self, alert: Alert) -> Alert:
         """The alert as it is kept; AlertError if it is known already, or names no process."""
-        if not alert.fields.pid:
+        fields = alert.fields
+        if not fields.pid:
             raise AlertError("no_process")
-        name = _event_id(alert, lasting=self._remember is not None)
+        name: bytes | int
+        if self._remember is None:
+            told = (alert.host, fields.container_id, alert.time, alert.rule, fields.pid, fields.cmdline, fields.file)
+            name = hash(told)
+        else:
+            name = _digest(alert)
         if not self._ids.add(name, True):
             raise AlertError("duplicate")
-        mask(alert.fields, self._redact)
+        mask(fields, self._redact)
         if self._wall is not None and alert.time > self._wall() + TOLERATED_FUTURE:
             self.reasons["future_time"] += 1
             alert = replace(alert, time=self._wall())
@@ -185,22 +186,17 @@ class Pipeline:
             self._remember(name, alert)
         return alert
 
-    def _correlate(self, alert: Alert, verdict: Verdict, stamp: object) -> list[Message]:
+    def _correlate(self, alert: Alert, verdict: Verdict, event: tuple[object, ...]) -> list[Message]:
         groups = self._overlap.counting(verdict, alert)
-        self.detections += bool(groups)
-        placed, due = self._placement.place(alert, groups)
-        if placed or self.correlator.unsettled:
-            return [*self.correlator.take(placed, (alert.host, stamp, alert.fields.pid)), *due]
-        return [*due]
+        if groups:
+            self.detections += 1
+        placed, reports = self._placement.place(alert, groups)
+        due = self.correlator.take(placed, event) if placed or self.correlator.unsettled else []
+        return [*due, *reports]
 
 
-def _event_id(alert: Alert, *, lasting: bool) -> bytes | int:
-    """The same (event, rule) has the same id on every transport, so it is made of what all of them carry.
-
-    Where it has to outlive this process it is a digest that the next one makes too.
-    """
+def _digest(alert: Alert) -> bytes:
+    """The same (event, rule) has the same name on every transport, and after a restart."""
     fields = alert.fields
     told = (alert.host, alert.container, alert.time, alert.rule, fields.pid, fields.cmdline, fields.file)
-    if not lasting:
-        return hash(told)
     return blake2b("|".join(map(str, told)).encode("utf-8", "replace"), digest_size=12).digest()

@@ -14,7 +14,8 @@ process above the web-shell detection, and a detection joins
 Detections that belong nowhere wait in their container: the web shell that explains them may arrive later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
 
 from msgspec import Struct
 
@@ -22,9 +23,9 @@ from sidecar.anchors import anchored, coarse
 from sidecar.container import Container
 from sidecar.containers import Containers
 from sidecar.context import SESSIONS, Context
-from sidecar.lineage import Process
-from sidecar.membership import join
-from sidecar.model import Alert, Detection, Join, Report
+from sidecar.lineage import DEEPEST, Line, Process
+from sidecar.membership import Joined, join
+from sidecar.model import LONGEST, Alert, Detection, Join, Report
 from sidecar.rules import CorrelationRule
 from sidecar.traits import TRAITS
 
@@ -54,54 +55,51 @@ class Placement:
         `groups` pairs correlation rules (by index) with the mask of groups; empty for alerts that only teach lineage.
         The reports say that a quota is nearly used up.
         """
-        container = self._containers.of(alert.host, alert.container)
-        placed = self._placed(container, alert, groups)
-        return placed, self._containers.changed(container, alert.time)
-
-    def _placed(self, container: Container, alert: Alert, groups: Sequence[tuple[int, int]]) -> Sequence[Placed]:
-        fields = alert.fields
-        container.note_place(fields)
-        path, familiar, fresh, explains, replaced = container.lineage.learn(fields, alert.time, container.is_init)
-        if not familiar or fields.vpid == 1 or not container.epoch:
-            container.note_first(fields)
-        for pid in replaced:
-            self._retire(container, pid)
+        container = self._containers.of(alert)
+        learned = container.learn(alert.fields, alert.time)
+        if learned.replaced:
+            self._retire(container, learned.replaced)
         placed: list[Placed] = []
+        path, explains = learned.path, learned.news
         for index, mask in groups or self._all:
-            rule = self._rules[index]
             for shows, bits in self._traits[index]:
-                if shows(fields, container.first_tty):
+                if shows(alert.fields, container.first_tty):
                     mask |= bits  # noqa: PLW2901 - what the fields say counts as if a Falco rule had said it
-            explains = explains or bool(mask & rule.anchoring and not (fresh or path[0].anchors_shell))
-            if (found := self._place_one(container, index, mask, alert, path)) is not None:
+            if mask & self._rules[index].anchoring and not (learned.fresh or path[0].anchors_shell):
+                explains = True
+            if (found := self._place_one(container, index, mask, alert, path, learned.line)) is not None:
                 placed.append(found)
-        if container.waiting and (explains or container.contexts.changed):
+        if container.waiting.weight and (explains or container.contexts.changed):
             placed += self._reconsider(container)
         container.contexts.changed = False
-        return placed
+        return placed, self._containers.changed(container, alert.time)
 
     def _place_one(
-        self, container: Container, index: int, mask: int, alert: Alert, path: list[Process]
+        self, container: Container, index: int, mask: int, alert: Alert, path: list[Process], line: Line | None
     ) -> Placed | None:
         """Place one alert for one rule."""
         rule = self._rules[index]
-        joined: tuple[Context, Join] | None
+        joined: Joined | None
         if rule.wide and not container.is_host:
-            joined = coarse(container, index, alert), "container"
+            joined = coarse(container, index, alert), "container", DEEPEST
         elif mask & rule.anchoring:
-            joined = anchored(container, index, rule, path, alert), "lineage"
+            context, outer = anchored(container, index, rule, path, alert)
+            joined = context, "lineage", outer
         else:
-            joined = join(container, index, rule, path, alert)
+            joined = join(container, index, rule, path, line, alert)
         if joined is None:
             if mask:
                 container.waiting.add(index, mask, alert, alert.time - rule.window)
             return None
-        context, how = joined
+        context, how, at = joined
         session = alert.fields.sid or 0
         if session > 0 and session not in context.sessions and len(context.sessions) < SESSIONS:
             context.sessions.add(session)
             container.contexts.changed = True
-        return Placed(index, container, context, _detection(alert, mask, how, path, context), alert) if mask else None
+        if not mask:
+            return None
+        named = ((path[0].pid, path[0].name), *line.named) if line else tuple([(each.pid, each.name) for each in path])
+        return Placed(index, container, context, _detection(alert, mask, how, named[: at + 1]), alert)
 
     def _reconsider(self, container: Container) -> list[Placed]:
         """Try the waiting detections again, until none of them finds a place any more."""
@@ -111,38 +109,29 @@ class Placement:
             container.contexts.changed = False
             for held in container.waiting.emptied():
                 path = container.lineage.path(held.pid) or self._learned_again(container, held.alert)
-                if (found := self._place_one(container, held.rule, held.groups, held.alert, path)) is not None:
+                if (found := self._place_one(container, held.rule, held.groups, held.alert, path, None)) is not None:
                     placed.append(found)
         return placed
 
     def _learned_again(self, container: Container, alert: Alert) -> list[Process]:
         """The path of a process that was forgotten while its detection waited: the alert still knows its ancestors."""
-        path, *_, replaced = container.lineage.learn(alert.fields, alert.time, container.is_init)
-        for pid in replaced:
-            self._retire(container, pid)
-        return path
+        learned = container.lineage.learn(alert.fields, alert.time, container.is_init)
+        self._retire(container, learned.replaced)
+        return learned.path
 
-    def _retire(self, container: Container, pid: int) -> None:
-        """The anchor's pid belongs to another process now: its context stays, but nothing descends from it any more."""
-        for index in range(len(self._rules)):
-            context = container.contexts.pop((index, pid), None)
+    def _retire(self, container: Container, pids: Iterable[int]) -> None:
+        """Anchors' pids belong to other processes now: their contexts stay, but nothing descends from them any more."""
+        for key in product(range(len(self._rules)), pids):
+            context = container.contexts.pop(key, None)
             if context is not None:
-                container.contexts[index, -pid] = context
+                container.contexts[key[0], -key[1]] = context
 
 
-def _detection(alert: Alert, mask: int, how: Join, path: list[Process], context: Context) -> Detection:
-    fields, named = alert.fields, []
-    for process in path:
-        named.append((process.pid, process.name))
-        if process.pid == context.anchor:
-            break
+def _detection(alert: Alert, mask: int, how: Join, path: tuple[tuple[int, str], ...]) -> Detection:
+    fields = alert.fields
+    name = fields.name or ""
+    cmdline = fields.cmdline or name
     detail = f"{fields.remote_ip}:{fields.remote_port}" if fields.remote_ip else fields.file or ""
     return Detection(
-        alert.time,
-        alert.rule,
-        mask,
-        how,
-        tuple(named) or ((fields.pid or 0, fields.name or ""),),
-        (fields.cmdline or fields.name or "")[:512],
-        detail[:512],
+        alert.time, alert.rule, mask, how, path or ((fields.pid or 0, name),), cmdline[:LONGEST], detail[:LONGEST]
     )

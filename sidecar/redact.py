@@ -17,7 +17,7 @@ from sidecar.secret_patterns import HINTS, REFERENCE, RULES, TOKENS, is_innocent
 MASK = "***"
 
 REMEMBERED, SHORT = 4096, 256
-"""Texts without a secret, and up to so many characters, that are not looked at again: command lines repeat."""
+"""Texts without a secret, and up to so many characters, that are remembered."""
 
 _BY_HINTS = [(hints, [*rules]) for hints, rules in groupby(RULES, attrgetter("hints"))]
 
@@ -29,17 +29,16 @@ class Redactor:
 
     def __init__(self, key: str = "") -> None:
         self._key = key.encode() or secrets.token_bytes(32)
-        self._harmless: set[str] = set()
+        self.harmless: set[str] = set()
+        """Texts that were looked at and hold none: command lines repeat."""
 
     def __call__(self, text: str) -> str:
         """The text with every secret that was recognised masked."""
-        if text in self._harmless:
-            return text
         masked = self._masked(text)
         if masked == text and len(text) <= SHORT:
-            if len(self._harmless) >= REMEMBERED:
-                self._harmless.clear()
-            self._harmless.add(text)
+            if len(self.harmless) >= REMEMBERED:
+                self.harmless.clear()
+            self.harmless.add(text)
         return masked
 
     def _masked(self, text: str) -> str:

@@ -138,7 +138,10 @@ class Case(Struct, frozen=True):
 
 
 class CorrelationRule:
-    """A rule ready to run. `table[mask]` is the index of the case for a mask of groups, or NO_CASE."""
+    """A rule ready to run.
+
+    `table[mask]` is the index of the case for a mask of groups, or NO_CASE; `outcomes` says the same with -1 for none.
+    """
 
     def __init__(self, written: RuleFile, table: bytes, where: str = "") -> None:
         self.written = written
@@ -147,6 +150,7 @@ class CorrelationRule:
         self.name = written.name
         self.groups = tuple(written.groups)
         self.table = table
+        self.outcomes = tuple(-1 if found == NO_CASE else found for found in table)
         self.cases = tuple(Case(case.name, case.severity, RANK[case.severity]) for case in written.cases)
         self.window = int(written.window)
         self.quiet = int(written.incident.quiet)
@@ -165,8 +169,7 @@ class CorrelationRule:
 
     def case(self, mask: int) -> int:
         """The index of the first case that holds for these groups, or -1."""
-        found = self.table[mask]
-        return -1 if found == NO_CASE else found
+        return self.outcomes[mask]
 
     def is_service(self, name: str) -> bool:
         """Whether a process of this name belongs to a service that contexts hang on."""

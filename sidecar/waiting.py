@@ -8,6 +8,7 @@ from itertools import chain
 from operator import attrgetter
 
 from msgspec import Struct, msgpack
+from msgspec.structs import astuple
 
 from sidecar.model import Alert, Fields
 
@@ -19,7 +20,6 @@ BARE = 300
 
 _pack = msgpack.Encoder().encode
 _unpack = msgpack.Decoder().decode
-_values = attrgetter(*Fields.__struct_fields__)
 
 
 class Waiting(Struct, gc=False):
@@ -41,12 +41,15 @@ class Waiting(Struct, gc=False):
 
 
 class WaitingRoom:
-    """What waits in one container, the earliest of each kind first; `weight` is that of all, in bytes."""
+    """What waits in one container, the earliest of each kind first.
 
-    __slots__ = ("_kinds", "weight")
+    `weight` is that of all, in bytes; nothing in it happened before `oldest`, unless it came out of order.
+    """
+
+    __slots__ = ("_kinds", "oldest", "weight")
 
     def __init__(self) -> None:
-        self.weight = 0
+        self.weight = self.oldest = 0
         self._kinds: dict[tuple[int, int], list[Waiting]] = {}
 
     def __bool__(self) -> bool:
@@ -67,16 +70,18 @@ class WaitingRoom:
                 same = self._kinds.setdefault((rule, groups), [])
             else:
                 self.weight -= weight(same.pop(0))
+        if not self.weight:
+            self.oldest = alert.time
         fields = alert.fields
-        packed = _pack((alert.time, alert.host, alert.rule, alert.tags, _values(fields)))
+        packed = _pack((alert.time, alert.host, alert.rule, alert.tags, astuple(fields)))
         held = Waiting(rule, groups, alert.time, fields.pid or 0, deed(alert), packed)
         same.append(held)
         self.weight += weight(held)
 
     def forget_before(self, horizon: int) -> None:
         """Forget what happened before a time: it counts for nothing any more."""
-        if any(held[0].time < horizon for held in self._kinds.values()):
-            self._keep({kind: [each for each in held if each.time >= horizon] for kind, held in self._kinds.items()})
+        kinds = self._kinds.items()
+        self._keep({kind: [each for each in held if each.time >= horizon] for kind, held in kinds})
 
     def forget_half(self) -> None:
         """Forget the half of each kind that came first."""
@@ -91,6 +96,7 @@ class WaitingRoom:
     def _keep(self, kinds: dict[tuple[int, int], list[Waiting]]) -> None:
         self._kinds = {kind: held for kind, held in kinds.items() if held}
         self.weight = sum(map(weight, self))
+        self.oldest = min([held[0].time for held in self._kinds.values()], default=0)
 
 
 def weight(held: Waiting) -> int:

@@ -49,7 +49,7 @@ def outcome(bodies: Iterable[bytes], *, blind: bool) -> tuple[Any, ...]:
     if blind:
         pipeline._endings = Blind()
     verdicts = [pipeline.feed_json(body) for body in bodies]
-    kept = [(container.where, len(container.lineage), container.use) for container in pipeline.containers]
+    kept = [(container.where, len(container.lineage), container.use()) for container in pipeline.containers]
     return verdicts, pipeline.settle(), dict(pipeline.reasons), pipeline.received, pipeline.detections, kept
 
 

@@ -66,8 +66,11 @@ class GrpcEnvelope:
             return tuple(map(self._text, raw))
 
     @property
-    def stamp(self) -> object:
-        return self._response.time.seconds, self._response.time.nanos
+    def time(self) -> int:
+        try:
+            return int(self._response.time.ToNanoseconds()) if self._response.HasField("time") else 0
+        except ValueError:  # seconds or nanos that no time has
+            return 0
 
     def oddities(self) -> Sequence[str]:
         known = 0 <= self._response.priority <= 7
@@ -84,7 +87,7 @@ class GrpcEnvelope:
 
     def alert(self) -> Alert:
         """The alert in normal form; raises AlertError (`wrong_type`, `bad_time`)."""
-        time = self._nanoseconds()
+        time = self.time
         if time <= 0:
             raise AlertError("bad_time")
         return Alert(time, self.host, self.rule, self.tags, from_strings(self._strings()))
@@ -107,12 +110,6 @@ class GrpcEnvelope:
         except UnicodeDecodeError:
             texts = [self._text(value) for value in values]
         return dict(zip(keys, texts, strict=True))
-
-    def _nanoseconds(self) -> int:
-        try:
-            return int(self._response.time.ToNanoseconds()) if self._response.HasField("time") else 0
-        except ValueError:  # seconds or nanos that no time has
-            return 0
 
     def _text(self, data: bytes) -> str:
         try:
