@@ -36,11 +36,13 @@ def summary(rule: RuleFile, place: str, service: str, told: Told) -> str:
     `told` is the timeline in order. The first clause speaks of the anchoring groups, the others of what came below.
     """
     clauses: dict[str, list[str]] = {name: [] for name, group in rule.groups.items() if group.tell}
+    known = set[tuple[str, str, str, str]]()
     for detection, groups in told:
         for name in groups:
-            said = clauses.get(name)
-            if said is None or len(said) >= MOST:
+            said, facts = clauses.get(name), (name, detection.path[0][1], detection.cmdline, detection.detail)
+            if said is None or len(said) >= MOST or facts in known:
                 continue
+            known.add(facts)
             clause = _clause(rule.groups[name].tell, service, detection)
             if clause and clause not in said:
                 said.append(clause)
