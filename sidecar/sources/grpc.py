@@ -33,6 +33,9 @@ BATCH = 256
 KINDS, LONGEST_TAGS = 1024, 1024
 """Rules whose output fields and tags are remembered, and bytes of tags that are."""
 
+LAST_SECOND = 253_402_300_799
+"""The last that a protobuf Timestamp can tell: the year 9999 ends."""
+
 _sent_by: dict[tuple[str, int], tuple[str, ...]] = {}
 _INTERNAL = 2
 _OPTIONS = (
@@ -45,21 +48,22 @@ _OPTIONS = (
 class GrpcEnvelope:
     """One `falco.outputs.response`: everything in it is text, absent is "<NA>" or ""."""
 
-    __slots__ = ("_replaced", "_response", "host", "label", "rule")
+    __slots__ = ("_replaced", "_response", "_tags", "host", "label", "rule")
 
     def __init__(self, message: bytes) -> None:
         try:
-            self._response = outputs_pb2.response.FromString(message)
+            response = self._response = outputs_pb2.response.FromString(message)
         except DecodeError:
             raise AlertError("not_json") from None
         self._replaced = False
-        self.rule = self._text(self._response.rule)
-        self.host = self._text(self._response.hostname)
-        self.label: Hashable = (self.rule, *self._response.tags)
+        self._tags = tuple(response.tags)
+        self.rule = self._text(response.rule)
+        self.host = self._text(response.hostname)
+        self.label: Hashable = self.rule, self._tags
 
     @property
     def tags(self) -> tuple[str, ...]:
-        raw = tuple(self._response.tags)
+        raw = self._tags
         try:
             return _decoded(raw) if sum(map(len, raw)) <= LONGEST_TAGS else tuple(tag.decode() for tag in raw)
         except UnicodeDecodeError:
@@ -67,13 +71,15 @@ class GrpcEnvelope:
 
     @property
     def time(self) -> int:
-        try:
-            return int(self._response.time.ToNanoseconds()) if self._response.HasField("time") else 0
-        except ValueError:  # seconds or nanos that no time has
-            return 0
+        time = self._response.time
+        seconds, nanos = time.seconds, time.nanos
+        valid = 0 < seconds <= LAST_SECOND and 0 <= nanos < 1_000_000_000
+        return seconds * 1_000_000_000 + nanos if valid else 0
 
     def oddities(self) -> Sequence[str]:
         known = 0 <= self._response.priority <= 7
+        if known and not self._replaced:
+            return ()
         return [*([] if known else ["unknown_priority"]), *(["bad_utf8"] if self._replaced else [])]
 
     def check(self) -> None:
