@@ -194,13 +194,6 @@ class Service:
     def take_json(self, body: bytes) -> None:
         """Take one alert from HTTP: apply it, queue what follows from it, and return at once."""
         self.received["http"] += 1
-        verdict, due = self._fed(body)
-        if self.pass_through is not None and self._goes_on(verdict):
-            self.pass_through.put(body)
-        if due or self.pipeline.correlator.unsettled:
-            self._notify(due)
-
-    def _fed(self, body: bytes) -> tuple[Verdict, list[Message]]:
         try:
             verdict, due = self.pipeline.feed_json(body)
             if self.server is not None:
@@ -208,8 +201,22 @@ class Service:
         except Exception:  # a bug must cost one alert, not the service, and the alert still goes on
             log.exception("an alert could not be correlated")
             self.pipeline.refuse("broken")
-            return NOTHING, []
-        return verdict, due
+            verdict, due = NOTHING, []
+        if self.pass_through is not None and self._goes_on(verdict):
+            self.pass_through.put(body)
+        if due or self.pipeline.correlator.unsettled:
+            self._notify(due)
+
+    def _correlated(self, line: bytes) -> list[Message]:
+        try:
+            verdict, due = self.pipeline.feed_json(line)
+            if self.server is not None:
+                self.server.offer_json(verdict, line)
+        except Exception:  # as above
+            log.exception("an alert could not be correlated")
+            self.pipeline.refuse("broken")
+            return []
+        return due
 
     def _goes_on(self, verdict: Verdict) -> bool:
         if self.settings.pass_through.mode == "all":
@@ -222,7 +229,7 @@ class Service:
         due: list[Message] = []
         with self.outbox.reading(self.settings.journal.path, position):
             for line in lines:
-                due += self._fed(line)[1]
+                due += self._correlated(line)
         self._notify(due)
 
     def take_grpc(self, messages: Sequence[bytes]) -> None:

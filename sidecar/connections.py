@@ -60,7 +60,7 @@ class Connections:
         self.refused = dict.fromkeys(REFUSALS, 0)
         self._most = most
         self._per_peer = per_peer
-        self._clock = clock
+        self.clock = clock
         self._waiting: dict[Place, None] = {}
         self._kept: dict[Place, None] = {}
         self._held = 0
@@ -76,7 +76,7 @@ class Connections:
         self._waiting[place] = None
         return place
 
-    def prove(self, place: Place) -> bool:
+    def prove(self, place: Place, now: float) -> bool:
         """The connection brought a welcome request; says whether it may stay open after the answer."""
         if place.held:
             self.hold(place, 0)
@@ -85,7 +85,7 @@ class Connections:
                 return False
             self._waiting.pop(place, None)
             self._kept[place] = None
-        place.last = self._clock()
+        place.last = now
         return True
 
     def hold(self, place: Place, size: int) -> bool:
@@ -128,7 +128,7 @@ class Connections:
 
     def _made_room(self, rivals: list[Place]) -> bool:
         longest = min(rivals, key=lambda each: each.last, default=None)
-        if longest is None or self._clock() - longest.last <= IDLE:
+        if longest is None or self.clock() - longest.last <= IDLE:
             return False
         self._push_out(longest)
         return True

@@ -51,8 +51,11 @@ OK_BYTES = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 Handler = Callable[[Request], Response]
 """Answers a request at once, without waiting for anything."""
 
-Again = Callable[[bytes], None]
-"""Takes the body of a request whose head is that of one before, to which the handler's answer was OK, as it is now."""
+Again = Callable[[bytes], float]
+"""Takes the body of a request whose head is that of one before, to which the handler's answer was OK, as it is now.
+
+Says when it had taken it, by the clock of the connections.
+"""
 
 Gate = Callable[[str], str]
 """Says by its path, before its body is read, whether a request is welcome: "" or the status that refuses it."""
@@ -82,6 +85,7 @@ class ServerProtocol(asyncio.Protocol):
         self._known: Head | None = None
         self._gate = gate
         self._limits = limits
+        self._most = limits.body
         self._connections = connections
         self._place: Place
         self._transport: asyncio.Transport
@@ -123,13 +127,12 @@ class ServerProtocol(asyncio.Protocol):
 
         A head is known only while the parser stands between two requests, having just met it in one that came whole.
         """
-        known = self._known
+        known, again = self._known, self._again
         body = known.body(data) if known is not None else None
-        if body is None or self._again is None or len(body) > self._limits.body:
+        if body is None or again is None or len(body) > self._most:
             self._parse(data)
             return
-        self._again(body)
-        if self._connections.prove(self._place):
+        if self._connections.prove(self._place, again(body)):
             self._transport.write(OK_BYTES)
         else:
             self._known = None
@@ -208,7 +211,7 @@ class ServerProtocol(asyncio.Protocol):
         method = self._parser.get_method().decode("ascii")
         host = self._host.decode("latin-1")
         answer = self._handler(Request(method, self._url.decode("latin-1"), bytes(self._body), host, self._place.local))
-        stays = self._connections.prove(self._place)
+        stays = self._connections.prove(self._place, self._connections.clock())
         self._answers.append(_encoded(answer, head=method == "HEAD", close=not stays))
         if not (stays and self._parser.should_keep_alive()):
             self._send_answers()

@@ -113,10 +113,11 @@ def http(data: bytes) -> None:
 async def _spoken(data: bytes) -> None:
     pipeline, accepted = _fresh(), 0
 
-    def heard(body: bytes) -> None:
+    def heard(body: bytes) -> float:
         nonlocal accepted
         accepted += 1
         pipeline.feed_json(body)
+        return time.monotonic()
 
     def answer(request: Request) -> Response:
         heard(request.body)

@@ -37,7 +37,7 @@ def came(connections: Connections, peer: str, *, brings: bool = True) -> tuple[F
     """A new connection, whether it brought an alert, and may stay."""
     fake = Fake(peer)
     place = connections.admit(fake)
-    return fake, brings and connections.prove(place)
+    return fake, brings and connections.prove(place, connections.clock())
 
 
 def test_who_brings_nothing_makes_room_for_newcomers_and_touches_nobody_else(clock: Clock) -> None:

@@ -53,9 +53,10 @@ def place(*, remembers: bool, secret: str = "", per_peer: int = 8) -> Place:
         taken.append(request.body)
         return OK
 
-    def take(body: bytes) -> None:
+    def take(body: bytes) -> float:
         taken.append(body)
         again.append(body)
+        return time.monotonic()
 
     connections, transport = Connections(8, per_peer, time.monotonic), Transport()
     gate = SecretPath(HttpSource(secret_path=secret))
