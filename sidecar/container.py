@@ -7,7 +7,7 @@ folded into the container's coarse context instead of being forgotten.
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
 
-from sidecar.context import SESSIONS, Context
+from sidecar.context import SESSIONS, SHORT, Context
 from sidecar.lineage import HOST_INITS, INITS, Learned, Lineage, Process, ancestry, is_runtime
 from sidecar.model import Fields, Where
 from sidecar.waiting import WaitingRoom
@@ -58,12 +58,15 @@ class Contexts(dict[tuple[int, int], Context]):
     def fold(self, count: int) -> None:
         """Fold the `count` longest unused ones."""
         self.changed = True
-        for key in [*islice(self, count)]:
-            context = self.pop(key)
-            self.folded += 1
-            coarse = self.coarse.setdefault(key[0], context)
-            if coarse is not context:
+        keys = [*islice(self, count)]
+        self.folded += len(keys)
+        for key in keys:
+            context, coarse = self.pop(key), self.coarse.get(key[0])
+            if coarse is None:
+                self.coarse[key[0]] = context
+            else:
                 coarse.absorb(context)
+        for coarse in self.coarse.values():
             coarse.sessions.clear()  # whoever belongs nowhere else joins it, whatever the session
 
 
@@ -219,7 +222,9 @@ class Container:
         """Leave the middle half out of every timeline."""
         contexts = (*self.contexts.values(), *self.coarse.values())
         for context in contexts:
-            context.shorten()
+            held = len(context.timeline)
+            if held > 2 or context.weight > SHORT * held:
+                context.shorten()
         self.timelines = sum([context.weight for context in contexts])
 
 

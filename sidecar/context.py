@@ -8,6 +8,9 @@ from sidecar.model import Detection, Span
 DETECTIONS = 64
 """Detections kept for the timeline per context and group; beyond them only first, last and count go on."""
 
+MOST = 4 * DETECTIONS
+"""Detections that a context may have after it took over others."""
+
 SESSIONS = 256
 """Session ids remembered per context, and of strangers per container."""
 
@@ -17,6 +20,9 @@ CUT = 80
 
 BARE = 700
 """Bytes of a detection in a timeline without its texts."""
+
+SHORT = BARE + CUT
+"""Bytes of one whose texts are cut."""
 
 
 def weight(detection: Detection) -> int:
@@ -123,7 +129,7 @@ class Context(Struct):
         quarter = max(len(self.timeline) // 4, 1)
         if len(self.timeline) > 2 * quarter:
             del self.timeline[quarter : len(self.timeline) - quarter]
-        elif self.weight > (BARE + CUT) * len(self.timeline):
+        elif self.weight > SHORT * len(self.timeline):
             self.timeline = [
                 replace(each, cmdline=each.cmdline[:CUT], detail=each.detail[:CUT]) for each in self.timeline
             ]
@@ -147,19 +153,23 @@ class Context(Struct):
             if mine is None:
                 self.spans[bit] = span
             else:
-                mine.first, mine.last = min(mine.first, span.first), max(mine.last, span.last)
-                mine.count += span.count
-        room = DETECTIONS * 4 - len(self.timeline)
-        if room >= len(other.timeline):
-            self.timeline += other.timeline
+                mine.join(span)
+        timeline, others = self.timeline, other.timeline
+        room = MOST - len(timeline)
+        if room >= len(others):
+            timeline += others
             self.weight += other.weight
-        elif room > 0:
-            self.timeline += other.timeline[:room]
-            self.weight = sum(map(weight, self.timeline))
-        self.born = min(self.born, other.born)
-        self.alive = max(self.alive, other.alive)
-        self.newest = max(self.newest, other.newest)
-        self.incident = self.incident or other.incident
+        else:
+            timeline += others[: max(room, 0)]
+            self.weight = sum(map(weight, timeline))
+        if other.born < self.born:
+            self.born = other.born
+        if other.alive > self.alive:
+            self.alive = other.alive
+        if other.newest > self.newest:
+            self.newest = other.newest
+        if self.incident is None:
+            self.incident = other.incident
         self.until = 0
 
 

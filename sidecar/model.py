@@ -194,6 +194,14 @@ class Span(Struct, gc=False):
     last: int
     count: int = 1
 
+    def join(self, other: "Span") -> None:
+        """Take in the sightings of another."""
+        if other.first < self.first:
+            self.first = other.first
+        if other.last > self.last:
+            self.last = other.last
+        self.count += other.count
+
 
 class Where(NamedTuple):
     """The place of an incident, as a person names it. Every part may be "" when Falco did not say."""
