@@ -160,8 +160,9 @@ class Context(Struct):
             timeline += others
             self.weight += other.weight
         else:
-            timeline += others[: max(room, 0)]
-            self.weight = sum(map(weight, timeline))
+            fitting = others[: max(room, 0)]
+            timeline += fitting
+            self.weight += sum(map(weight, fitting))
         if other.born < self.born:
             self.born = other.born
         if other.alive > self.alive:
