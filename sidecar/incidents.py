@@ -1,7 +1,7 @@
 """The incidents of a running service as somebody who looks wants them: in full, with what changed since the last step.
 
 An incident that rises is kept when that is decided. What happens to it in silence (repeats, more evidence) is picked up
-here every few seconds, and when somebody looks: the way of an alert pays one entry in a dictionary for it.
+here now and then, and when somebody looks: the way of an alert pays one entry in a dictionary for it.
 """
 
 import asyncio
