@@ -79,19 +79,21 @@ WHY = """\
 ## Why goals are missed
 
 **All alerts relevant.** Each is then read in full, compared with those before it, freed of secrets, tied to the
-processes that are remembered, placed in its context, weighed against window and case, and all that it takes is counted
-against budgets: forty-five calls in Python, of which none stands out (ARCHITECTURE.md, *Where the time goes*, has the
-profile, what was done about it and what was tried; compiled with Cython it is a fifth less, which meets no goal either).
-Twenty times SEC on lines as JSON asks for 14 us an alert, on lines by regular expressions for 1.4; twenty times EQL for
-1.8, DuckDB for 2.4, bytewax for 3.2, where reading the alert alone takes 1. The peers are given the key, keep no process
-tree, no bound on memory and no incident, so they have a tenth of it to do. On a node two alerts of a hundred are
-relevant; a thousand relevant ones a second are an attack on the correlator itself, and then cost 7 % of a core.
+processes that are remembered, placed in its context, weighed against window and case, and all that it takes is
+counted against budgets: forty-five calls in Python, of which none stands out (ARCHITECTURE.md, *Where the time goes*,
+has the profile, what was done about it and what was tried; compiled with Cython it is a fifth less, which meets no
+goal either). Twenty times SEC on lines as JSON asks for 14 us an alert, on lines by regular expressions for 1.4;
+twenty times EQL for 1.8, DuckDB for 2.4, bytewax for 3.2, where reading the alert alone takes 1. The peers are given
+the key, keep no process tree, no bound on memory and no incident, so they have a tenth of it to do. On a node two
+alerts of a hundred are relevant; a thousand relevant ones a second are an attack on the correlator itself, and then
+cost 7 % of a core.
 
-**gRPC, all relevant.** grpcio takes 16 us to bring an alert, protobuf and its texts 8 to 12: half of the no-op reader,
-and of 50 us at 1,000 a second. What is left for correlation is 0 and 22 us.
+**gRPC, all relevant.** grpcio takes 16 us to bring an alert, protobuf and its texts 8 to 12: half of the no-op
+reader, and of 50 us at 1,000 a second. What is left for correlation is 0 and 22 us.
 
-**HTTP.** The three system calls of a request, made in C with nothing else, took 6.8 to 7.4 us on this machine, which is
-0.28 of what a server on aiohttp takes that reads an alert and throws it away. asyncio adds one, ours less than two.
+**HTTP.** The three system calls of a request, made in C with nothing else, took 6.8 to 7.4 us on this machine, which
+is 0.28 of what a server on aiohttp takes that reads an alert and throws it away. asyncio adds one, ours less than
+two.
 
 """
 

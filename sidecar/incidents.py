@@ -33,10 +33,12 @@ class Incidents:
     def start(self) -> None:
         """Begin to pick up what changes."""
         began = time.perf_counter()
-        self.refresh()
-        pause = SOON if self._pipeline.correlator.changed else EVERY
-        pause = max(pause, SHARE * (time.perf_counter() - began))
-        self._next = asyncio.get_running_loop().call_later(pause, self.start)
+        try:
+            self.refresh()
+        finally:  # one that fails is not the last
+            pause = SOON if self._pipeline.correlator.changed else EVERY
+            pause = max(pause, SHARE * (time.perf_counter() - began))
+            self._next = asyncio.get_running_loop().call_later(pause, self.start)
 
     def stop(self) -> None:
         """Pick up the last changes, and end."""
