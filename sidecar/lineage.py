@@ -196,10 +196,16 @@ class Lineage(Generations[int, Process]):
         return Learned(self.path(pid), None, familiar, met == REPLACED, news or met == MORE, replaced)
 
     def _line(self, pid: int) -> Line | None:
-        """The line that the children of a process share; None if it goes nowhere."""
+        """The line that the children of a process share; None if it goes nowhere.
+
+        Old lines of those in it are dropped: pids that are used again could close a circle with them.
+        """
         path = self.path(pid)
         if not path or path[-1].parent:
             return None
+        for above in path[1:]:
+            if above.line is not None and above.line.version != self.version:
+                above.line = None
         named = tuple([(each.pid, each.name) for each in path])
         anchors = tuple([at for at in range(len(path), 0, -1) if path[at - 1].anchors])
         return Line(self.version, path[1:], named, anchors)
