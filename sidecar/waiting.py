@@ -52,9 +52,6 @@ class WaitingRoom:
         self.weight = self.oldest = 0
         self._kinds: dict[tuple[int, int], list[Waiting]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._kinds)
-
     def __len__(self) -> int:
         return sum(map(len, self._kinds.values()))
 
