@@ -81,7 +81,7 @@ WHY = """\
 **All alerts relevant.** Each is then read in full, compared with those before it, freed of secrets, tied to the
 processes that are remembered, placed in its context, weighed against window and case, and all that it takes is
 counted against budgets: forty-five calls in Python, of which none stands out (ARCHITECTURE.md, *Where the time goes*,
-has the profile, what was done about it and what was tried; compiled with Cython it is a fifth less, which meets no
+has the profile, what was done about it and what was tried; compiled with Cython it is a quarter less, which meets no
 goal either). Twenty times SEC on lines as JSON asks for 14 us an alert, on lines by regular expressions for 1.4;
 twenty times EQL for 1.8, DuckDB for 2.4, bytewax for 3.2, where reading the alert alone takes 1. The peers are given
 the key, keep no process tree, no bound on memory and no incident, so they have a tenth of it to do. On a node two
