@@ -110,7 +110,7 @@ class Context(Struct):
         if not has_room:
             return 0
         self.timeline.append(detection)
-        grown = BARE + len(detection.cmdline) + len(detection.detail)
+        grown = weight(detection)
         self.weight += grown
         return grown
 

@@ -20,6 +20,9 @@ BATCH = 5
 SHARE = 200
 """Times as long as a look took there is a pause, so all of them take half a percent of a core at the most."""
 
+LONGEST = 10.0
+"""Seconds of a pause, though: a look that waited for the disk says nothing about the next."""
+
 
 class Incidents:
     """Gives the archive, up to date."""
@@ -37,7 +40,7 @@ class Incidents:
             self.refresh()
         finally:  # one that fails is not the last
             pause = SOON if self._pipeline.correlator.changed else EVERY
-            pause = max(pause, SHARE * (time.perf_counter() - began))
+            pause = max(pause, min(SHARE * (time.perf_counter() - began), LONGEST))
             self._next = asyncio.get_running_loop().call_later(pause, self.start)
 
     def stop(self) -> None:

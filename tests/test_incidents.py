@@ -45,5 +45,9 @@ def test_looks_take_half_a_percent_of_the_time_at_most(monkeypatch: pytest.Monke
     assert looked(monkeypatch, took=0.02, left=1000) == [4.0]
 
 
+def test_a_look_that_waited_for_the_disk_is_not_the_last_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked(monkeypatch, took=3.0, left=1000) == [10.0]
+
+
 def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     assert looked(monkeypatch, took=0.0001, left=3, broken=True) == [SOON]
