@@ -17,7 +17,7 @@ from peers.common import peak_memory
 from test_flood import flood, victim
 
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, load
+from sidecar.rules_loading import SHIPPED, load
 
 
 def main() -> int:

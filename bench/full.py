@@ -16,10 +16,10 @@ from peers.common import peak_memory
 from test_flood import flood
 
 from sidecar.containers import ARMED, QUIET
-from sidecar.garbage import collect_seldom
+from sidecar.lifetime import collect_seldom
 from sidecar.model import LONGEST
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, load
+from sidecar.rules_loading import SHIPPED, load
 
 GOAL = 75
 """MB that it may grow by: with the idle worker (28 MB), its supervisor (11 MB) and what queues hold (16 MB) that stays

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from peers import common
 
-from sidecar.garbage import collect_seldom
+from sidecar.lifetime import collect_seldom
 from sidecar.model import Notification
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, load
+from sidecar.rules_loading import SHIPPED, load
 
 
 def critical(pipeline: Pipeline, alerts: Iterable[bytes]) -> Iterator[str]:

@@ -12,9 +12,9 @@ import workload
 from outcome import Outcome, Plan, interleaved, medians, ratio
 
 from sidecar import decode
-from sidecar.garbage import collect_seldom
+from sidecar.lifetime import collect_seldom
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, load
+from sidecar.rules_loading import SHIPPED, load
 
 PART = "decode, classify, correlate"
 

@@ -16,9 +16,9 @@ from outcome import Outcome, Plan
 from peers.common import peak_memory
 from processes import PYTHON, answer_of
 
-from sidecar.garbage import collect_seldom
+from sidecar.lifetime import collect_seldom
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, load
+from sidecar.rules_loading import SHIPPED, load
 
 PART = "scale"
 BATCH = 1000

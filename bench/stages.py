@@ -13,9 +13,9 @@ from types import FrameType
 
 import workload
 
-from sidecar.garbage import collect_seldom
+from sidecar.lifetime import collect_seldom
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, load
+from sidecar.rules_loading import SHIPPED, load
 
 STAGES = {
     "notification": {"correlator._escalated"},

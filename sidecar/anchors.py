@@ -7,7 +7,7 @@ from sidecar.container import COARSE, Container
 from sidecar.context import Context
 from sidecar.lineage import INITS, Process, is_runtime
 from sidecar.model import Alert
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 
 SUPERVISORS = frozenset(
     (

@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 import time
+from collections.abc import Callable
 from functools import cache
 from ipaddress import ip_address
 from typing import Any
@@ -16,7 +17,6 @@ import msgspec
 from sidecar import openapi, pages, query, view
 from sidecar.archive import Archive
 from sidecar.http_server import Request, Response
-from sidecar.incidents import Incidents
 from sidecar.settings import Admin
 
 _PATH = re.compile(r"/|/incidents/?|(?P<api>/api/v1)/(?:incidents|(?P<document>openapi\.json))")
@@ -34,8 +34,8 @@ HEADERS = (
 JSON, HTML = "application/json", "text/html; charset=utf-8"
 
 
-def answer(request: Request, incidents: Incidents, admin: Admin) -> Response | None:
-    """The answer to a GET; None for a path that is not ours."""
+def answer(request: Request, current: Callable[[str], Archive], admin: Admin) -> Response | None:
+    """The answer to a GET; None for a path that is not ours. `current` gives the archive, fresh for an id prefix."""
     path, _, parameters = request.path.partition("?")
     whole, one = _PATH.fullmatch(path), _ONE.fullmatch(path)
     found = whole or one
@@ -47,8 +47,8 @@ def answer(request: Request, incidents: Incidents, admin: Admin) -> Response | N
         return _problem("403 Forbidden", refusal, as_json=as_json)
     try:
         if one:
-            return _one(one, incidents.current(one["id"]), admin)
-        return _document() if whole and whole["document"] else _list(parameters, incidents.current(), as_json=as_json)
+            return _one(one, current(one["id"]), admin)
+        return _document() if whole and whole["document"] else _list(parameters, current(""), as_json=as_json)
     except query.QueryError as error:
         return _problem("400 Bad Request", str(error), as_json=as_json)
     except sqlite3.Error as error:

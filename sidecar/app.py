@@ -24,7 +24,7 @@ from sidecar.outbox import Outbox
 from sidecar.passthrough import pass_through
 from sidecar.pipeline import Pipeline
 from sidecar.redact import Redactor
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.settings import Settings
 from sidecar.sinks import Sink
 from sidecar.sinks.subscribers import Subscribers
@@ -99,7 +99,7 @@ class Service:
             delivery.start()
         if self.pass_through is not None:
             self.pass_through.start()
-        listening = self._listening or sockets.opened(self.settings)
+        listening = self._listening or sockets.opened(self.settings.listening_addresses())
         if self.settings.admin.enabled:
             self.admin_port = await self._admin.start(listening["admin"])
         if self.http is not None:
@@ -270,7 +270,7 @@ class Service:
         from sidecar.api import answer  # noqa: PLC0415 - pages cost 6 MB that a service nobody looks at need not pay
 
         try:
-            return answer(request, self.incidents, self.settings.admin)
+            return answer(request, self.incidents.current, self.settings.admin)
         except Exception:  # a bug must cost one answer, and be told
             log.exception("an incident page could not be made")
             return Response("500 Internal Server Error", b"a bug; the log has it\n")

@@ -3,18 +3,14 @@
 Falco gives a rule the same tags each time it fires, so the answer for a (rule, tags) pair is worked out once.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 from msgspec import Struct
 
 from sidecar.canary import RULES as CANARIES
 from sidecar.decode import Envelope
-from sidecar.generations import Generations
-from sidecar.model import REPORTS, Alert
-from sidecar.rules import CorrelationRule
-
-HOSTS, TTL = 10_000, 86_400.0
-"""Hosts that are known to have our rules, and for how many seconds."""
+from sidecar.model import REPORTS
+from sidecar.rules_rule import CorrelationRule
 
 CACHED = 4096
 """Remembered (rule, tags) pairs. A Falco has a few hundred rules; beyond this somebody plays with names."""
@@ -98,38 +94,3 @@ class Classifier:
         relevant = bool(groups) or bool(stock) or lineage
         verdict = Verdict(tuple(groups), tuple(stock), relevant=relevant, building_block=ours)
         return verdict if verdict != NOTHING else NOTHING
-
-
-class Overlap:
-    """Learns per host whether our own Falco rules see the events that stock rules see.
-
-    They do where both reported one event: then they are all loaded and none shadows another (`rule_matching: all`), and
-    what only a stock rule reports is what ours leave out on purpose.
-    """
-
-    def __init__(self, timer: Callable[[], float]) -> None:
-        self._hosts: Generations[str, bool] = Generations(HOSTS, TTL, timer)
-        self._ours: Alert | None = None
-        self._stock: Alert | None = None
-
-    def counting(self, verdict: Verdict, alert: Alert) -> tuple[tuple[int, int], ...]:
-        """The groups that an alert counts for on its host."""
-        if verdict.building_block and verdict.groups:
-            self._ours = alert
-            if self._stock is not None and _is_same_event(self._stock, alert):
-                self._hosts[alert.host] = True
-        if not verdict.stock:
-            return verdict.groups
-        self._stock = alert
-        if self._ours is not None and _is_same_event(self._ours, alert):
-            self._hosts[alert.host] = True
-        if self._hosts.get(alert.host):
-            return verdict.groups
-        merged = dict(verdict.groups)
-        for index, mask in verdict.stock:
-            merged[index] = merged.get(index, 0) | mask
-        return tuple(merged.items())
-
-
-def _is_same_event(one: Alert, other: Alert) -> bool:
-    return one.time == other.time and one.host == other.host and one.fields.pid == other.fields.pid

@@ -17,7 +17,7 @@ from sidecar.incident_commands import incidents
 if TYPE_CHECKING:
     import socket
 
-    from sidecar.rules import CorrelationRule
+    from sidecar.rules_rule import CorrelationRule
     from sidecar.settings import Settings
 
 PROBLEM, WRONG = 1, 2
@@ -254,7 +254,7 @@ def _opened(settings: "Settings") -> "dict[str, socket.socket]":
 
     if settings.sinks.grpc.address:
         addresses.check(settings.sinks.grpc.address)
-    return sockets.opened(settings)
+    return sockets.opened(settings.listening_addresses())
 
 
 def _rules(paths: list[Path]) -> "list[CorrelationRule]":

@@ -13,7 +13,7 @@ from sidecar.context import Incident
 from sidecar.model import Notification
 from sidecar.notify import notification
 from sidecar.placement import Placed
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 
 CHANGED = 1_000
 """Incidents with evidence that is not shown yet; beyond it the next evidence of an incident brings it."""

@@ -10,7 +10,8 @@ from sidecar.http_client import Client
 from sidecar.incident import rfc3339
 from sidecar.lifetime import stop_on_signals
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, CorrelationRule
+from sidecar.rules_loading import SHIPPED
+from sidecar.rules_rule import CorrelationRule
 from sidecar.settings import Settings
 from sidecar.sinks.stdout import StdoutSink
 

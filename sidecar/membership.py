@@ -5,7 +5,7 @@ from sidecar.container import Container
 from sidecar.context import Context
 from sidecar.lineage import DEEPEST, VISIBLE, Line, Process, is_runtime
 from sidecar.model import Alert, Join
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.waiting import deed
 
 _EXECS = frozenset(("execve", "execveat"))

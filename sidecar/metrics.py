@@ -6,9 +6,9 @@ attacker writes can make a new series.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar import __version__
 from sidecar.model import RANK, REASONS
@@ -16,16 +16,54 @@ from sidecar.model import RANK, REASONS
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-    from sidecar.app import Service
+    from sidecar.delivery import Delivery
+    from sidecar.health import Health
+    from sidecar.outbox import Outbox
+    from sidecar.passthrough import PassThroughQueue
+    from sidecar.pipeline import Pipeline
+    from sidecar.settings import Settings
     from sidecar.sinks.grpc import GrpcServer
     from sidecar.sinks.subscribers import Subscribers
+    from sidecar.sources.grpc import GrpcPoller
+    from sidecar.sources.http import HttpListener
 
 PREFIX = "falco_correlator_"
 
 STARTED = time.time()
 
 
-def exposition(service: "Service") -> bytes:
+class Measured(Protocol):
+    """What the metrics read of a service. Parts that the settings leave out are None."""
+
+    @property
+    def settings(self) -> "Settings": ...
+    @property
+    def received(self) -> Mapping[str, int]: ...
+    @property
+    def notified(self) -> Mapping[str, int]: ...
+    @property
+    def pipeline(self) -> "Pipeline": ...
+    @property
+    def deliveries(self) -> "Sequence[Delivery]": ...
+    @property
+    def outbox(self) -> "Outbox": ...
+    @property
+    def http(self) -> "HttpListener | None": ...
+    @property
+    def grpc(self) -> "GrpcPoller | None": ...
+    @property
+    def subscribers(self) -> "Subscribers | None": ...
+    @property
+    def server(self) -> "GrpcServer | None": ...
+    @property
+    def pass_through(self) -> "PassThroughQueue | None": ...
+    @property
+    def health(self) -> "Health | None": ...
+    @property
+    def folded(self) -> int: ...
+
+
+def exposition(service: "Measured") -> bytes:
     """All metrics in Prometheus' text format."""
     # Imported at the first scrape: prometheus_client costs 10 MB that an unscraped sidecar need not pay.
     from prometheus_client.exposition import generate_latest  # noqa: PLC0415
@@ -37,7 +75,7 @@ def exposition(service: "Service") -> bytes:
 
 
 class _Collector:
-    def __init__(self, service: "Service") -> None:
+    def __init__(self, service: "Measured") -> None:
         self._service = service
 
     def collect(self) -> "Iterator[Metric]":
@@ -69,7 +107,7 @@ Values = Mapping[tuple[str, ...], float]
 Row = tuple[str, str, tuple[str, ...], Mapping[Any, float]]
 
 
-def counters(service: "Service") -> Iterator[Row]:
+def counters(service: "Measured") -> Iterator[Row]:
     """Everything that only grows: name, help, label names, value by label values."""
     pipeline = service.pipeline
     yield "alerts_received", "Alerts that came in, by source.", ("source",), _by(_received(service))
@@ -97,14 +135,14 @@ def counters(service: "Service") -> Iterator[Row]:
     yield "containers_evicted", "Containers forgotten under pressure.", (), {(): pipeline.containers.evicted}
 
 
-def _received(service: "Service") -> Mapping[str, int]:
+def _received(service: "Measured") -> Mapping[str, int]:
     """Zero where none has come yet: only a series that exists can be found silent."""
     settings = service.settings
     sources = {"http": settings.http.enabled, "grpc": settings.grpc.enabled, "journal": bool(settings.journal.path)}
-    return {name: 0 for name, enabled in sources.items() if enabled} | service.received
+    return {name: 0 for name, enabled in sources.items() if enabled} | {**service.received}
 
 
-def _of_what_goes_out(service: "Service") -> Iterator[Row]:
+def _of_what_goes_out(service: "Measured") -> Iterator[Row]:
     outcomes = {
         (each.sink.name, outcome): float(each.counts[outcome])
         for each in service.deliveries
@@ -134,7 +172,7 @@ def _of_subscribers(subscribers: "Subscribers", server: "GrpcServer | None") -> 
     yield "grpc_refused", "gRPC callers that were turned away, by reason.", ("reason",), refused
 
 
-def gauges(service: "Service") -> Iterator[Row]:
+def gauges(service: "Measured") -> Iterator[Row]:
     """Everything that goes up and down."""
     yield "build_info", "Always 1.", ("version",), {(__version__,): 1.0}
     used = {(name,): budget.used / budget.room for name, budget in service.pipeline.containers.budgets.items()}
@@ -168,7 +206,7 @@ def gauges(service: "Service") -> Iterator[Row]:
         yield "grpc_connected", "1 while Falco answers over gRPC.", (), {(): float(service.grpc.connected)}
 
 
-def waiting(service: "Service") -> Iterator[Row]:
+def waiting(service: "Measured") -> Iterator[Row]:
     """What shows that something is stuck or grows: ages and memory."""
     oldest = {(each.sink.name,): each.oldest for each in service.deliveries}
     yield "sink_oldest_seconds", "How long the oldest notification has waited for its sink.", ("sink",), oldest

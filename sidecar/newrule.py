@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from sidecar import decode
 from sidecar.errors import AlertError, ConfigError
-from sidecar.rules import MAX_GROUPS, SHIPPED, RuleFile, compiled
+from sidecar.rules import RuleFile
+from sidecar.rules_loading import MAX_GROUPS, SHIPPED, compiled
 from sidecar.schema import build, parse_yaml
 from sidecar.sources import replay
 

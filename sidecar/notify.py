@@ -8,7 +8,7 @@ from sidecar.context import Context, Incident
 from sidecar.model import Detection, Fields, Notification, Where
 from sidecar.placeholders import filled
 from sidecar.placement import Placed
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.telling import summary
 
 SECOND = 1_000_000_000

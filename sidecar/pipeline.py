@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from sidecar import decode
 from sidecar.canary import Canary
-from sidecar.classify import NOTHING, Classifier, Overlap, Verdict
+from sidecar.classify import NOTHING, Classifier, Verdict
 from sidecar.containers import Containers
 from sidecar.correlator import Correlator
 from sidecar.decode import Envelope
@@ -17,9 +17,10 @@ from sidecar.errors import AlertError
 from sidecar.generations import Generations
 from sidecar.intake import cut, mask
 from sidecar.model import Alert, Message
+from sidecar.overlap import Overlap
 from sidecar.placement import Placement
 from sidecar.redact import Redactor
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 
 REMEMBERED_IDS = 16_384
 TOLERATED_FUTURE = 120 * 1_000_000_000

@@ -26,7 +26,7 @@ from sidecar.context import SESSIONS, Context
 from sidecar.lineage import DEEPEST, Line, Process
 from sidecar.membership import Joined, join
 from sidecar.model import LONGEST, Alert, Detection, Join, Report
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.traits import TRAITS
 
 

@@ -14,7 +14,8 @@ from sidecar.container import Container
 from sidecar.context import Context
 from sidecar.model import Notification
 from sidecar.pipeline import Pipeline
-from sidecar.rules import AlertSpec, CorrelationRule, RuleTest
+from sidecar.rules import AlertSpec, RuleTest
+from sidecar.rules_rule import CorrelationRule
 from sidecar.schema import Duration
 from sidecar.story import alerts
 

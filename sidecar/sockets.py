@@ -3,9 +3,8 @@
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from typing import NoReturn
-
-from sidecar.settings import Settings
 
 INHERITED = "FALCO_CORRELATOR_SOCKETS"
 """Environment variable that tells a worker its sockets, `http=3,admin=4`."""
@@ -13,14 +12,9 @@ INHERITED = "FALCO_CORRELATOR_SOCKETS"
 BACKLOG = 1024
 
 
-def opened(settings: Settings) -> dict[str, socket.socket]:
-    """The sockets that the settings ask for, listening. Raises OSError with the address that cannot be had."""
-    made = {}
-    if settings.http.enabled:
-        made["http"] = _listening(settings.http.host, settings.http.port)
-    if settings.admin.enabled:
-        made["admin"] = _listening(settings.admin.host, settings.admin.port)
-    return made
+def opened(addresses: Iterable[tuple[str, str, int]]) -> dict[str, socket.socket]:
+    """A listening socket by name for each (name, host, port). Raises OSError with the address that cannot be had."""
+    return {name: _listening(host, port) for name, host, port in addresses}
 
 
 def inherited() -> dict[str, socket.socket]:

@@ -14,7 +14,8 @@ import msgspec
 
 from sidecar.incident import rfc3339
 from sidecar.lineage import is_runtime
-from sidecar.rules import AlertSpec, CorrelationRule
+from sidecar.rules import AlertSpec
+from sidecar.rules_rule import CorrelationRule
 
 BEGIN = 1_795_489_388_000_000_000
 """When stories begin: a time of the recordings, in nanoseconds."""

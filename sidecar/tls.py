@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidecar.access import server_context
 from sidecar.connections import Connections, Place
 from sidecar.http_server import ServerProtocol
+from sidecar.tls_context import server_context
 
 if TYPE_CHECKING:
     import ssl

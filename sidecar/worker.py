@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sidecar import openssl, sockets
-from sidecar import settings as settings_module
+from sidecar import openssl, settings_loading, sockets
 from sidecar.errors import ConfigError
-from sidecar.rules import SHIPPED, CorrelationRule, load
+from sidecar.rules_loading import SHIPPED, load
+from sidecar.rules_rule import CorrelationRule
+from sidecar.settings import Settings
 
 if TYPE_CHECKING:
     import socket
@@ -21,10 +22,10 @@ NOT_SETTINGS = ("FALCO_CORRELATOR_CONFIG", "FALCO_CORRELATOR_SOCKETS", "FALCO_CO
 """Environment variables that look like settings."""
 
 
-def settings_of(config: Path | None) -> settings_module.Settings:
+def settings_of(config: Path | None) -> Settings:
     """The settings of file and environment. Raises ConfigError."""
     environment = {name: value for name, value in os.environ.items() if name not in NOT_SETTINGS}
-    return settings_module.load(config, environment)
+    return settings_loading.load(config, environment)
 
 
 def rules_of(paths: list[Path]) -> list[CorrelationRule]:
@@ -33,9 +34,7 @@ def rules_of(paths: list[Path]) -> list[CorrelationRule]:
     return load([SHIPPED / "correlation" if path == shipped else path for path in paths or [shipped]])
 
 
-def serve(
-    settings: settings_module.Settings, rules: list[CorrelationRule], listening: "dict[str, socket.socket]"
-) -> None:
+def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str, socket.socket]") -> None:
     """Run the service until it is told to stop. Exits with PROBLEM if its state file must not be used."""
     with contextlib.nullcontext() if openssl.needed(settings) else openssl.left_out():
         import asyncio  # noqa: PLC0415 - within the block

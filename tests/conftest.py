@@ -17,7 +17,9 @@ import pytest
 from sidecar.app import Service, make_state
 from sidecar.model import Message, Notification
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, AlertSpec, CorrelationRule, load
+from sidecar.rules import AlertSpec
+from sidecar.rules_loading import SHIPPED, load
+from sidecar.rules_rule import CorrelationRule
 from sidecar.schema import Duration, build
 from sidecar.settings import Settings
 from sidecar.sinks.choice import make_sinks

@@ -23,10 +23,11 @@ from sidecar.http_server import OK, Limits, Request, Response, ServerProtocol
 from sidecar.incident import to_json
 from sidecar.model import REASONS, Alert, Message
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, RuleFile, compiled, load
+from sidecar.rules import RuleFile
+from sidecar.rules_loading import SHIPPED, compiled, load
 from sidecar.schema import build, parse_yaml
-from sidecar.settings import HttpSource, Settings
-from sidecar.settings import load as load_settings
+from sidecar.settings import Settings
+from sidecar.settings_loading import load as load_settings
 from sidecar.shown import to_yaml
 from sidecar.sinks import wire
 from sidecar.sources.grpc import take
@@ -124,7 +125,7 @@ async def _spoken(data: bytes) -> None:
         return OK
 
     connections, transport = Connections(8, 8, time.monotonic), Transport()
-    gate = SecretPath(HttpSource(secret_path=KNOWN if data[:1] == b"\x01" else ""))
+    gate = SecretPath(KNOWN if data[:1] == b"\x01" else "")
     protocol = ServerProtocol(answer, Limits(MAX_BYTES, 5, 10), connections, gate, again=heard)
     protocol.connection_made(transport)
     size = (data[0] if data else 0) % 64 * 64 or len(data) or 1

@@ -11,7 +11,7 @@ from test_bad_input import BAD, FINE, GOOD, ODD, good
 from test_decode import recorded_responses
 
 from sidecar.decode import KEYS
-from sidecar.rules import SHIPPED
+from sidecar.rules_loading import SHIPPED
 
 DATA = Path(__file__).parent / "data"
 

@@ -18,7 +18,7 @@ from sidecar.app import Service
 from sidecar.cli import EPILOG, main
 from sidecar.model import REASONS, Notification, Report, Where
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, load
+from sidecar.rules_loading import SHIPPED, load
 from sidecar.sinks.choice import make_sinks
 from sidecar.sources.grpc import GrpcPoller
 

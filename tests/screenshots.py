@@ -13,7 +13,7 @@ from site_with_incidents import DEMO, running
 from sidecar.demo import recording
 from sidecar.model import Notification
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, load
+from sidecar.rules_loading import SHIPPED, load
 from sidecar.story import alerts
 
 IMAGES = Path(__file__).parent.parent / "docs" / "img"

@@ -13,7 +13,9 @@ from msgspec.structs import replace
 from sidecar.demo import recording
 from sidecar.model import Notification
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, CorrelationRule, RuleTest, load
+from sidecar.rules import RuleTest
+from sidecar.rules_loading import SHIPPED, load
+from sidecar.rules_rule import CorrelationRule
 from sidecar.schema import build, read_yaml
 from sidecar.settings import Settings
 from sidecar.story import BEGIN, alerts

@@ -19,7 +19,7 @@ from test_flood import flood
 from test_supervisor import free_port
 
 from sidecar.model import REPORTS
-from sidecar.rules import SHIPPED, load
+from sidecar.rules_loading import SHIPPED, load
 from sidecar.schema import build
 from sidecar.settings import Settings
 from sidecar.story import alerts

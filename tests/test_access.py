@@ -18,7 +18,8 @@ from conftest import DATA, Running, Serving, needs
 from sidecar.connections import is_loopback
 from sidecar.errors import ConfigError
 from sidecar.schema import build
-from sidecar.settings import Settings, load
+from sidecar.settings import Settings
+from sidecar.settings_loading import load
 
 STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()
 STDOUT: dict[str, Any] = {"sinks": {"stdout": {"enabled": True}}}

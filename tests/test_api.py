@@ -24,7 +24,7 @@ from sidecar import api, openapi, view
 from sidecar.archive import Archive, Wanted
 from sidecar.http_server import Request
 from sidecar.model import Notification
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.settings import Admin
 from sidecar.story import alerts
 

@@ -9,7 +9,7 @@ from falcosidekick import Falcosidekick
 
 from sidecar.incident import to_json
 from sidecar.pipeline import Pipeline
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.story import alerts
 
 GOOD: dict[str, Any] = {

@@ -17,7 +17,8 @@ from sidecar.canary import MARK, RULES, Canary, Traffic
 from sidecar.health import Health
 from sidecar.model import Report
 from sidecar.pipeline import EVENTS_DROPPED, Pipeline
-from sidecar.rules import SHIPPED, CorrelationRule
+from sidecar.rules_loading import SHIPPED
+from sidecar.rules_rule import CorrelationRule
 from sidecar.schema import Duration
 from sidecar.settings import CanarySettings
 from sidecar.story import alerts

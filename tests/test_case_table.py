@@ -8,7 +8,7 @@ import pytest
 from conftest import Serving, spec
 from falcosidekick import Falcosidekick
 
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.story import alerts
 
 GROUPS = ("web_shell", "shell_technique", "network", "credential", "interactive")

@@ -5,7 +5,7 @@ from conftest import Play, fed, spec, told
 from sidecar.classify import CACHED, Classifier
 from sidecar.decode import envelope
 from sidecar.pipeline import Pipeline
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.story import alerts
 
 SHELL = "nginx > sh"

@@ -17,7 +17,7 @@ from conftest import DATA
 
 from sidecar import __version__
 from sidecar.cli import main
-from sidecar.rules import SHIPPED
+from sidecar.rules_loading import SHIPPED
 
 STOCK = DATA / "stock_alerts.jsonl"
 COMMAND = [str(Path(sys.executable).parent / "falco-correlator")]

@@ -4,7 +4,7 @@ import pytest
 from conftest import Play, fed, spec, told
 
 from sidecar.pipeline import Pipeline
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.story import alerts
 
 SHELL = spec("nginx > sh", "web_shell")

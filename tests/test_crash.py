@@ -19,7 +19,8 @@ from sidecar.incident import to_json
 from sidecar.model import RANK, Alert, Notification
 from sidecar.outbox import Outbox
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, CorrelationRule, load
+from sidecar.rules_loading import SHIPPED, load
+from sidecar.rules_rule import CorrelationRule
 from sidecar.sinks import delivery_key
 from sidecar.state import Decided, State
 from sidecar.story import alerts

@@ -17,7 +17,7 @@ from conftest import DATA, Running, Serving, needs
 from falcosidekick import Falcosidekick
 from test_supervisor import free_port
 
-from sidecar.rules import SHIPPED
+from sidecar.rules_loading import SHIPPED
 
 FILE = Path(__file__).parent.parent / "charts/falco-correlator/dashboards/falco-correlator.json"
 DASHBOARD: dict[str, Any] = json.loads(FILE.read_text())

@@ -12,7 +12,7 @@ import yaml
 from conftest import DATA, Running
 from site_with_incidents import running
 
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.schema import build
 from sidecar.settings import Settings
 from sidecar.state import State

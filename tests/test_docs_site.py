@@ -16,9 +16,10 @@ import yaml
 from certificates import make_ca
 from conftest import DATA
 
-from sidecar import settings
+from sidecar import settings_loading
 from sidecar.cli import main
-from sidecar.rules import SHIPPED
+from sidecar.rules_loading import SHIPPED
+from sidecar.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -107,7 +108,7 @@ def test_each_settings_file_on_a_page_would_start_the_service(page: str, text: s
             text = text.replace(f"/etc/falco-correlator/tls/{name}", str(file))
     (tmp_path / "falco-correlator.yaml").write_text(text)
 
-    assert settings.load(tmp_path / "falco-correlator.yaml", {}).sinks.falcosidekick.url
+    assert settings_loading.load(tmp_path / "falco-correlator.yaml", {}).sinks.falcosidekick.url
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -121,8 +122,8 @@ def test_each_yaml_on_a_page_is_yaml(page: Path) -> None:
 def test_a_page_names_only_metrics_settings_and_commands_that_exist(page: Path) -> None:
     text = page.read_text()
     metrics = set(re.findall(r"`(falco_correlator_\w+)`", reference.metrics_page()))
-    known = set(settings.variables().values()) | {"sinks.grpc.tls", "http.tls", "sinks.grpc"}
-    sections = "|".join(each.name for each in msgspec.structs.fields(settings.Settings))
+    known = set(settings_loading.variables().values()) | {"sinks.grpc.tls", "http.tls", "sinks.grpc"}
+    sections = "|".join(each.name for each in msgspec.structs.fields(Settings))
     named = set(re.findall(rf"`((?:{sections})\.[a-z_.]+)[`:]", text))
     told = set(re.findall(r"falco-correlator (run|demo|replay|check|test|doctor|schema|version|[a-z]+-rule)\b", text))
 
@@ -139,7 +140,7 @@ def test_the_reference_is_that_of_the_code(name: str) -> None:
 def test_every_setting_says_what_it_means() -> None:
     rows = re.findall(r"^\| `([\w.]+)` \| (.*) \| (.*) \|$", reference.settings_page(), re.MULTILINE)
 
-    assert {name for name, _, _ in rows} == set(settings.variables().values())
+    assert {name for name, _, _ in rows} == set(settings_loading.variables().values())
     assert [name for name, _, meaning in rows if not meaning.strip()] == []
 
 

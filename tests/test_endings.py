@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sidecar.decode import KEYS
 from sidecar.endings import LONGEST, REMEMBERED, Endings
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, load
+from sidecar.rules_loading import SHIPPED, load
 
 RULES = load([SHIPPED / "correlation"])
 

@@ -18,7 +18,7 @@ from sidecar.incident import to_event
 from sidecar.logs import JsonFormatter
 from sidecar.model import Message, Notification, Report, Where
 from sidecar.pipeline import Pipeline
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.story import alerts
 
 MARKUP = re.compile(r"<[!@#]|<[a-z]+:|\]\(|@(?:here|channel|everyone|all)\b", re.IGNORECASE)

@@ -15,7 +15,7 @@ from sidecar.containers import GIVERS, QUIET
 from sidecar.explain import why
 from sidecar.model import Notification, Report
 from sidecar.pipeline import Pipeline
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.story import BEGIN, alerts
 
 BENCH = Path(__file__).parent.parent / "bench"

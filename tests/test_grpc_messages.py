@@ -15,7 +15,8 @@ from sidecar._proto.falco import outputs_pb2
 from sidecar.errors import ConfigError
 from sidecar.incident import to_json
 from sidecar.model import Notification
-from sidecar.settings import GrpcSink, load
+from sidecar.settings import GrpcSink
+from sidecar.settings_loading import load
 from sidecar.sinks import Outgoing, addresses, delivery_key, wire
 from sidecar.sinks.subscribers import Kept, Subscriber, Subscribers
 

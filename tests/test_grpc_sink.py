@@ -23,7 +23,7 @@ from falcosidekick import Falcosidekick
 from test_grpc_source import wait_until
 
 from sidecar._proto.correlator.v1 import incidents_pb2 as v1
-from sidecar.rules import SHIPPED
+from sidecar.rules_loading import SHIPPED
 
 ALERTS = (SHIPPED / "recordings" / "demo.jsonl").read_bytes().splitlines()
 """A recorded attack: an incident that opens as medium and rises to critical."""

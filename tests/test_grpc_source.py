@@ -16,7 +16,7 @@ from test_decode import recorded_responses
 
 from sidecar.incident import to_json
 from sidecar.pipeline import Pipeline
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.sources.grpc import GrpcEnvelope, take
 
 STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()

@@ -18,7 +18,7 @@ from site_with_incidents import DEMO, HOSTILE, notifications, running
 from sidecar.archive import TABLES, Archive
 from sidecar.cli import main
 from sidecar.model import Notification
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.state import State
 from sidecar.story import alerts
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sidecar.container import CONTEXTS, PROCESSES
 from sidecar.model import RANK
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, AlertSpec, load
+from sidecar.rules import AlertSpec
+from sidecar.rules_loading import SHIPPED, load
 from sidecar.schema import Duration
 from sidecar.story import alerts
 

@@ -16,7 +16,7 @@ from sidecar.incident import to_event, to_json
 from sidecar.metrics import exposition
 from sidecar.model import Message, Notification, Report, Where
 from sidecar.pipeline import Pipeline
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.schema import build
 from sidecar.settings import Settings
 from sidecar.story import alerts

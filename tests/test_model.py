@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sidecar.incident import rfc3339
 from sidecar.model import RANK
 from sidecar.pipeline import Pipeline
-from sidecar.rules import SHIPPED, load
+from sidecar.rules_loading import SHIPPED, load
 
 RULES = load([SHIPPED / "correlation"])
 BEGIN = 1_795_489_388_000_000_000

@@ -12,7 +12,8 @@ from sidecar import newrule, ruletest
 from sidecar.cli import main
 from sidecar.errors import ConfigError
 from sidecar.lines import line
-from sidecar.rules import RuleFile, compiled, load
+from sidecar.rules import RuleFile
+from sidecar.rules_loading import compiled, load
 from sidecar.schema import build, parse_yaml
 
 MINING = ("-g", "miner", "Miner started", "-g", "pool", "Pool, contacted: yes", "-g", "cron", "tag:mitre_persistence")

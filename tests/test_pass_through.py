@@ -6,7 +6,7 @@ import pytest
 from conftest import DATA, Serving, spec
 from falcosidekick import Falcosidekick, Panicked
 
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.story import alerts
 
 pytestmark = pytest.mark.slow

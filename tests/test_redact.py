@@ -22,7 +22,7 @@ from sidecar.logs import JsonFormatter
 from sidecar.model import LONGEST, LONGEST_NAME
 from sidecar.pipeline import Pipeline
 from sidecar.redact import Redactor
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.secret_options import PROGRAMS
 from sidecar.secret_patterns import HINTS, RULES
 from sidecar.story import alerts

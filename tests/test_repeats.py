@@ -13,7 +13,6 @@ from sidecar.access import SecretPath
 from sidecar.connections import Connections
 from sidecar.http_server import OK, Limits, Request, Response, ServerProtocol
 from sidecar.repeats import LONGEST, Head
-from sidecar.settings import HttpSource
 
 FALCO = (
     b"POST /f HTTP/1.1\r\nHost: a:2801\r\nUser-Agent: falcosecurity/falco\r\nContent-Length: %s\r\nAccept: */*\r\n\r\n"
@@ -59,7 +58,7 @@ def place(*, remembers: bool, secret: str = "", per_peer: int = 8) -> Place:
         return time.monotonic()
 
     connections, transport = Connections(8, per_peer, time.monotonic), Transport()
-    gate = SecretPath(HttpSource(secret_path=secret))
+    gate = SecretPath(secret)
     protocol = ServerProtocol(answer, LIMITS, connections, gate, take if remembers else None)
     protocol.connection_made(transport)
     return Place(protocol, transport, taken, again, connections)

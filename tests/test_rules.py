@@ -10,7 +10,9 @@ from conftest import DATA
 
 from sidecar import jsonschema, ruletest
 from sidecar.errors import ConfigError
-from sidecar.rules import SHIPPED, CorrelationRule, RuleFile, compiled, load
+from sidecar.rules import RuleFile
+from sidecar.rules_loading import SHIPPED, compiled, load
+from sidecar.rules_rule import CorrelationRule
 from sidecar.schema import build
 
 WEB_RCE = SHIPPED / "correlation" / "web_application_rce.yaml"

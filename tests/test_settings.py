@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import ConfigError
-from sidecar.settings import Settings, load, variables
+from sidecar.settings import Settings
+from sidecar.settings_loading import load, variables
 from sidecar.shown import to_yaml
 
 STDOUT = {"FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true"}

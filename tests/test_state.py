@@ -12,7 +12,7 @@ from conftest import Serving, fed, spec
 from sidecar.app import Service
 from sidecar.archive import Wanted
 from sidecar.outbox import Outbox
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.settings import Settings
 from sidecar.sinks import Outgoing
 from sidecar.state import MOST, SHARE, Decided, Position, State, StateError

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from sidecar import ruletest
 from sidecar.pipeline import Pipeline
-from sidecar.rules import CorrelationRule, RuleTest
+from sidecar.rules import RuleTest
+from sidecar.rules_rule import CorrelationRule
 from sidecar.schema import build, read_yaml
 from sidecar.story import alerts
 

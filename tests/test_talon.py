@@ -14,7 +14,7 @@ from conftest import DATA, Play, spec
 
 from sidecar.incident import to_event
 from sidecar.model import Notification, Report, Where
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 
 RESPONSE = Path(__file__).parent.parent / "charts/falco-correlator/response"
 FILE: list[dict[str, Any]] = yaml.safe_load((RESPONSE / "talon-rules.yaml").read_text())

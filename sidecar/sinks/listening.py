@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from sidecar.access import server_context
 from sidecar.sinks.addresses import socket_path
+from sidecar.tls_context import server_context
 
 if TYPE_CHECKING:
     from sidecar.settings import GrpcSink, ServerTls

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from time import monotonic
 
-from sidecar.access import SecretPath
+from sidecar.access import SecretPath, read_secret_path
 from sidecar.connections import BACKLOG, Connections
 from sidecar.decode import MAX_BYTES
 from sidecar.http_server import OK, Limits, Request, Response, ServerProtocol
@@ -32,7 +32,9 @@ class HttpListener:
         self.latency = Latency()
         self._settings = settings
         self._take = take
-        self._gate = SecretPath(settings)
+        self._gate = SecretPath(
+            read_secret_path(settings.secret_path_file) if settings.secret_path_file else settings.secret_path
+        )
         self._limits = Limits(MAX_BYTES, settings.head_deadline.seconds, settings.deadline.seconds)
         self._server: asyncio.Server | None = None
         self._known_strangers = 0

@@ -20,7 +20,7 @@ from chart.rendering import Object, helm_test, objects, pod
 from conftest import spec
 from falcosidekick import Falcosidekick
 
-from sidecar.rules import CorrelationRule
+from sidecar.rules_rule import CorrelationRule
 from sidecar.story import alerts
 
 pytestmark = pytest.mark.slow

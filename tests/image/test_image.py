@@ -20,7 +20,7 @@ from image.stand_in import ROOT, STORAGE, run
 from test_supervisor import free_port
 
 from sidecar import __version__
-from sidecar.rules import SHIPPED
+from sidecar.rules_loading import SHIPPED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -1,0 +1,19 @@
+"""The TLS context of a listening port. OpenSSL is loaded only when one is built."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ssl
+
+
+def server_context(cert: str, key: str, client_ca: str) -> "ssl.SSLContext":
+    """TLS for a server; with `client_ca` only for clients that it certified. Raises OSError (ssl.SSLError is one)."""
+    import ssl  # noqa: PLC0415 - only where TLS is configured, see service/without_openssl.py
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(cert, key)
+    if client_ca:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
