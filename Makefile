@@ -49,21 +49,21 @@ e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcon
 	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(foreach file,$(BESIDE),--beside $(file)) $(if $(RECORD),--record $(RECORD))
 
 docs: $(DEV) ## Make anew what is made from the code: pages of docs/, the chart's table of values and its schema of `config`
-	PYTHONPATH=tests $(BIN)/python -m falco.docs > docs/detections.md
-	PYTHONPATH=tests $(BIN)/python -m reference
-	PYTHONPATH=tests $(BIN)/python -m chart.docs
+	PYTHONPATH=tests:tools $(BIN)/python -m detections > docs/detections.md
+	PYTHONPATH=tests:tools $(BIN)/python -m reference
+	PYTHONPATH=tests:tools $(BIN)/python -m chart_docs
 
 snapshots: $(DEV) ## Make the snapshots of the rendered chart anew, to be reviewed as a diff
 	PYTHONPATH=tests $(BIN)/python -m chart.rendering
 
 chart-tools: $(DEV) ## Helm 3 and 4, checkov and kubernetes-validate, once, into ~/.cache/falco-correlator
-	$(BIN)/python tests/chart/tools.py
+	$(BIN)/python tools/chart_tools.py
 
 screenshots: $(DEV) ## Make docs/img anew with the installed Chromium
-	PYTHONPATH=tests $(BIN)/python tests/screenshots.py "$$(command -v chromium)"
+	PYTHONPATH=tests $(BIN)/python tools/screenshots.py "$$(command -v chromium)"
 
 soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less than ten minutes
-	$(BIN)/python tests/soak.py $(if $(SHORT),--short)
+	PYTHONPATH=tests $(BIN)/python tools/soak.py $(if $(SHORT),--short)
 
 bench: $(DEV) $(PEERS) ## Every goal of speed, memory and scale beside what was measured; SHORT=1 takes less than 20 minutes
 	$(BIN)/python bench/run.py --peers $(dir $(PEERS))bin/python $(if $(SHORT),--short) $(foreach part,$(ONLY),--only $(part))

@@ -13,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from correlation.test_flood import flood, victim
 from peers.common import peak_memory
-from test_flood import flood, victim
 
-from sidecar.pipeline import Pipeline
-from sidecar.rules_loading import SHIPPED, load
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.rules.loading import SHIPPED, load
 
 
 def main() -> int:

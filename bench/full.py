@@ -12,14 +12,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from correlation.test_flood import flood
 from peers.common import peak_memory
-from test_flood import flood
 
-from sidecar.containers import ARMED, QUIET
-from sidecar.lifetime import collect_seldom
+from sidecar.correlation.memory.containers import ARMED, QUIET
+from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import LONGEST
-from sidecar.pipeline import Pipeline
-from sidecar.rules_loading import SHIPPED, load
+from sidecar.rules.loading import SHIPPED, load
+from sidecar.service.run import collect_seldom
 
 GOAL = 75
 """MB that it may grow by: with the idle worker (28 MB), its supervisor (11 MB) and what queues hold (16 MB) that stays

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from peers import common
 
-from sidecar.lifetime import collect_seldom
+from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Notification
-from sidecar.pipeline import Pipeline
-from sidecar.rules_loading import SHIPPED, load
+from sidecar.rules.loading import SHIPPED, load
+from sidecar.service.run import collect_seldom
 
 
 def critical(pipeline: Pipeline, alerts: Iterable[bytes]) -> Iterator[str]:

@@ -11,10 +11,10 @@ import msgspec
 import workload
 from outcome import Outcome, Plan, interleaved, medians, ratio
 
-from sidecar import decode
-from sidecar.lifetime import collect_seldom
-from sidecar.pipeline import Pipeline
-from sidecar.rules_loading import SHIPPED, load
+from sidecar.alerts import decode
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.rules.loading import SHIPPED, load
+from sidecar.service.run import collect_seldom
 
 PART = "decode, classify, correlate"
 

@@ -13,10 +13,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import workload
-from fake_falco import responses
 from falco_h2 import FastFalco
 from outcome import Outcome, Plan, interleaved, medians, ratio
 from processes import PYTHON, Child, child, service, wait_until
+from support.fake_falco import responses
 
 PART = "gRPC"
 WARM = 500

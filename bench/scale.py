@@ -16,9 +16,9 @@ from outcome import Outcome, Plan
 from peers.common import peak_memory
 from processes import PYTHON, answer_of
 
-from sidecar.lifetime import collect_seldom
-from sidecar.pipeline import Pipeline
-from sidecar.rules_loading import SHIPPED, load
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.rules.loading import SHIPPED, load
+from sidecar.service.run import collect_seldom
 
 PART = "scale"
 BATCH = 1000

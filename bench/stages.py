@@ -13,9 +13,9 @@ from types import FrameType
 
 import workload
 
-from sidecar.lifetime import collect_seldom
-from sidecar.pipeline import Pipeline
-from sidecar.rules_loading import SHIPPED, load
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.rules.loading import SHIPPED, load
+from sidecar.service.run import collect_seldom
 
 STAGES = {
     "notification": {"correlator._escalated"},

@@ -1,4 +1,4 @@
-"""Runs one target of tests/fuzz_targets.py under atheris (libFuzzer), beginning with the kept corpus.
+"""Runs one target of tests/support/fuzz_targets.py under atheris (libFuzzer), beginning with the kept corpus.
 
 Usage: python fuzz/run.py TARGET SECONDS. An input that breaks a promise is written to tests/data/crashes/TARGET/ and
 the exit code is not 0; the corpus grown so far is in build/fuzz/TARGET.
@@ -14,8 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 sys.path.insert(0, str(ROOT / "tests"))
 with atheris.instrument_imports(include=["sidecar"]):
-    import fuzz_targets
-    import hostile_corpus
+    from support import fuzz_targets, hostile_corpus
 
 
 def main(name: str, seconds: str) -> None:

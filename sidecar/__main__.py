@@ -1,5 +1,5 @@
 """`python -m sidecar` is `falco-correlator`."""
 
-from sidecar.cli import main
+from sidecar.cli.main import main
 
 main(prog_name="falco-correlator")

@@ -10,20 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import falcosidekick
 import hypothesis
 import pytest
+from support import falcosidekick
 
-from sidecar.app import Service, make_state
+from sidecar.cli.stories import alerts
+from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Message, Notification
-from sidecar.pipeline import Pipeline
-from sidecar.rules import AlertSpec
-from sidecar.rules_loading import SHIPPED, load
-from sidecar.rules_rule import CorrelationRule
-from sidecar.schema import Duration, build
-from sidecar.settings import Settings
-from sidecar.sinks.choice import make_sinks
-from sidecar.story import alerts
+from sidecar.rules.loading import SHIPPED, load
+from sidecar.rules.rule import CorrelationRule
+from sidecar.rules.spec import AlertSpec
+from sidecar.service.service import Service, make_state
+from sidecar.settings.schema import Settings
+from sidecar.sinks.factory import make_sinks
+from sidecar.yamlfile.typed import Duration, build
 
 hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=500, deadline=None)

@@ -1,6 +1,6 @@
 """Incidents to Falcosidekick, the main sink: its answer 200 means that it has the event in memory."""
 
-from sidecar.settings import FalcosidekickSink
+from sidecar.settings.schema import FalcosidekickSink
 from sidecar.sinks.http import HttpSink
 
 

@@ -31,6 +31,6 @@ class StdoutSink:
         if self._form == "json" or out.message is None:
             self._out.write(out.body.decode() + "\n")
         else:
-            from sidecar.present import show  # noqa: PLC0415 - rich costs memory that JSON does not need
+            from sidecar.incidents.terminal import show  # noqa: PLC0415 - rich costs memory that JSON does not need
 
             show(out.message, self._out)

@@ -1,6 +1,6 @@
 """Incidents to any HTTP endpoint, with headers of the operator's choice (a token, say)."""
 
-from sidecar.settings import WebhookSink
+from sidecar.settings.schema import WebhookSink
 from sidecar.sinks.http import HttpSink
 
 

@@ -18,12 +18,12 @@ import tenacity
 from google.protobuf.message import DecodeError
 
 from sidecar._proto.falco import outputs_pb2
-from sidecar.classify import Verdict
-from sidecar.decode import KEYS, from_strings
+from sidecar.alerts.classify import Verdict
+from sidecar.alerts.decode import KEYS, from_strings
+from sidecar.correlation.pipeline import Pipeline
 from sidecar.errors import AlertError
 from sidecar.model import GRPC_READER, LONGEST_NAME, Alert, Message
-from sidecar.pipeline import Pipeline
-from sidecar.settings import GrpcSource
+from sidecar.settings.schema import GrpcSource
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ import socket
 from collections.abc import Callable
 from time import monotonic
 
-from sidecar.access import SecretPath, read_secret_path
-from sidecar.connections import BACKLOG, Connections
-from sidecar.decode import MAX_BYTES
-from sidecar.http_server import OK, Limits, Request, Response, ServerProtocol
-from sidecar.latency import Latency
-from sidecar.settings import HttpSource
-from sidecar.tls import Certificates, TlsDoor
+from sidecar.alerts.decode import MAX_BYTES
+from sidecar.net.admission import BACKLOG, Connections
+from sidecar.net.http_server import OK, Limits, Request, Response, ServerProtocol
+from sidecar.net.latency import Latency
+from sidecar.net.secret_path import SecretPath, read_secret_path
+from sidecar.net.tls import Certificates, TlsDoor
+from sidecar.settings.schema import HttpSource
 
 NOT_ALLOWED = Response("405 Method Not Allowed", b"POST Falco's alerts here (falco.yaml: http_output.url)\n")
 

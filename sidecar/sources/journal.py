@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sidecar.decode import MAX_BYTES
-from sidecar.settings import JournalSource
-from sidecar.state import Position
+from sidecar.alerts.decode import MAX_BYTES
+from sidecar.settings.schema import JournalSource
+from sidecar.storage.state import Position
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chart.docs import CHART, ROOT
-from chart.tools import HELM, helm
+from chart_docs import CHART, ROOT
+from chart_tools import HELM, helm
 
 CI_FILES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 SNAPSHOTS = ROOT / "tests" / "chart" / "snapshots"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from chart.rendering import CI_FILES, Object, objects, one, text
-from chart.tools import scanner
+from chart_tools import scanner
 from conftest import Serving, needs
 
 pytestmark = pytest.mark.slow

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from chart.docs import CHART, ROOT
 from chart.rendering import objects, one, pod
+from chart_docs import CHART, ROOT
 
-from sidecar.doctor import examine
+from sidecar.cli.doctor import examine
 
 OVERLAYS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CHART / "overlays").glob("*.yaml"))}
 MODES = {"falco-0.44": "http", "falco-0.43": "grpc", "falco-sidecar": "http"}

@@ -10,18 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import fake_falco
 import pytest
 import yaml
-from certificates import make_ca
 from chart.cluster import Node, free_port, probe, wait_until_started
-from chart.docs import CHART
 from chart.rendering import Object, helm_test, objects, pod
+from chart_docs import CHART
 from conftest import spec
-from falcosidekick import Falcosidekick
+from support import fake_falco
+from support.certificates import make_ca
+from support.falcosidekick import Falcosidekick
 
-from sidecar.rules_rule import CorrelationRule
-from sidecar.story import alerts
+from sidecar.cli.stories import alerts
+from sidecar.rules.rule import CorrelationRule
 
 pytestmark = pytest.mark.slow
 

@@ -5,9 +5,9 @@ import base64
 import pytest
 import yaml
 from chart import kube_api
-from chart.docs import CHART
 from chart.rendering import Refused, call, objects, one, pod
-from chart.tools import HELM
+from chart_docs import CHART
+from chart_tools import HELM
 
 pytestmark = pytest.mark.slow
 NAME = "falco-correlator-secret-path"

@@ -5,12 +5,12 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import chart_docs as docs
 import pytest
 import yaml
-from chart import docs
-from chart.docs import CHART, ROOT
 from chart.rendering import CI_FILES, SNAPSHOTS, Refused, call, notes, objects, refusal, snapshot, text
-from chart.tools import HELM
+from chart_docs import CHART, ROOT
+from chart_tools import HELM
 
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())

@@ -53,7 +53,7 @@ def sidecar(folder: Path) -> Iterator[str]:
         "FALCO_CORRELATOR_ADMIN__ENABLED": "false",
     }
     with (folder / "sidecar.log").open("wb") as log:
-        command = [sys.executable, "-c", "from sidecar.cli import main; main()", "run"]
+        command = [sys.executable, "-c", "from sidecar.cli.main import main; main()", "run"]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         if not _answers(port):

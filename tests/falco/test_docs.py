@@ -1,6 +1,6 @@
 """docs/detections.md is what the rules and the tables say."""
 
-from falco.docs import PAGE, page
+from detections import PAGE, page
 
 
 def test_the_page_is_current() -> None:

@@ -15,8 +15,9 @@ import pytest
 from e2e import judge, recording, tree
 from falco.ruleset import Ruleset
 
-from sidecar import incident, rules_loading
-from sidecar.pipeline import Pipeline
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.incidents import falco_event
+from sidecar.rules import loading
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "tests" / "e2e" / "scenarios").glob("*.yaml"))
@@ -39,10 +40,10 @@ def groups_of(raised: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
 
 @cache
 def told(path: Path) -> dict[str, list[judge.Note]]:
-    pipeline = Pipeline(rules_loading.load([ROOT / "falco_rules" / "correlation"]), lambda: 0.0)
+    pipeline = Pipeline(loading.load([ROOT / "falco_rules" / "correlation"]), lambda: 0.0)
     notes = [note for alert in alerts(path) for note in pipeline.feed_json(json.dumps(alert).encode())[1]]
     seen = judge.record(alerts(path))
-    return judge.notes_by_scenario(map(incident.to_event, notes), SCENARIOS, seen)
+    return judge.notes_by_scenario(map(falco_event.to_event, notes), SCENARIOS, seen)
 
 
 def verdict(scenario: tree.Scenario, path: Path) -> judge.Verdict:

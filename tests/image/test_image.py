@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from conftest import needs
-from falcosidekick import Falcosidekick
 from image import stand_in
 from image.stand_in import ROOT, STORAGE, run
-from test_supervisor import free_port
+from service.test_supervisor import free_port
+from support.falcosidekick import Falcosidekick
 
 from sidecar import __version__
-from sidecar.rules_loading import SHIPPED
+from sidecar.rules.loading import SHIPPED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -1,0 +1,126 @@
+"""Pages and the JSON API on the administration port. Who may look is decided first: there is no login.
+
+`answer` knows the paths; the page and the JSON of an incident are the same structure (`view`), shown twice.
+"""
+
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Callable
+from functools import cache
+from ipaddress import ip_address
+from typing import Any
+
+import msgspec
+
+from sidecar.admin import openapi, pages
+from sidecar.incidents import query, view
+from sidecar.net.http_server import Request, Response
+from sidecar.settings.schema import Admin
+from sidecar.storage.archive import Archive
+
+_PATH = re.compile(r"/|/incidents/?|(?P<api>/api/v1)/(?:incidents|(?P<document>openapi\.json))")
+_ONE = re.compile(r"(?P<api>/api/v1)?/incidents/(?P<id>[0-9a-f]{4,16})(?P<report>/report\.html)?")
+
+HEADERS = (
+    "Cache-Control: no-store\r\n"
+    "X-Content-Type-Options: nosniff\r\n"
+    "Referrer-Policy: no-referrer\r\n"
+    "Cross-Origin-Opener-Policy: same-origin\r\n"
+    "Cross-Origin-Resource-Policy: same-origin\r\n"
+    "X-Frame-Options: DENY\r\n"
+)
+
+JSON, HTML = "application/json", "text/html; charset=utf-8"
+
+
+def answer(request: Request, current: Callable[[str], Archive], admin: Admin) -> Response | None:
+    """The answer to a GET; None for a path that is not ours. `current` gives the archive, fresh for an id prefix."""
+    path, _, parameters = request.path.partition("?")
+    whole, one = _PATH.fullmatch(path), _ONE.fullmatch(path)
+    found = whole or one
+    if found is None or admin.pages == "nobody":
+        return None
+    as_json = bool(found["api"])
+    refusal = unwelcome(request, admin)
+    if refusal:
+        return _problem("403 Forbidden", refusal, as_json=as_json)
+    try:
+        if one:
+            return _one(one, current(one["id"]), admin)
+        return _document() if whole and whole["document"] else _list(parameters, current(""), as_json=as_json)
+    except query.QueryError as error:
+        return _problem("400 Bad Request", str(error), as_json=as_json)
+    except sqlite3.Error as error:
+        return _problem("503 Service Unavailable", f"the state file cannot be read: {error}", as_json=as_json)
+
+
+def unwelcome(request: Request, admin: Admin) -> str:
+    """Why this request is not answered, "" if it is: who asks, and under which name.
+
+    A browser can be made to send requests here by any page that it shows, under a name that the page's owner controls.
+    """
+    if admin.pages == "loopback" and not request.local:
+        return "incidents are shown on loopback only: use kubectl port-forward, or set admin.pages"
+    name = request.host.rpartition(":")[0] if re.search(r":\d+$", request.host) else request.host
+    if name.lower() in ("localhost", admin.host.lower(), *map(str.lower, admin.names)) or _is_address(name):
+        return ""
+    return "this host name is not known: use an address or localhost, or add the name to admin.names"
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ip_address(name.strip("[]")))
+    except ValueError:
+        return False
+
+
+def _list(parameters: str, archive: Archive, *, as_json: bool) -> Response:
+    now = time.time_ns()
+    wanted = query.parse(parameters, now)
+    rows, total = archive.listed(wanted, now)
+    page = view.Page(total, wanted.limit, wanted.offset, [view.row(row, now) for row in rows])
+    return _json("200 OK", page) if as_json else _page("200 OK", pages.listing(page, wanted, parameters, now))
+
+
+def _one(found: re.Match[str], archive: Archive, admin: Admin) -> Response:
+    as_json = bool(found["api"])
+    names = archive.matching(found["id"])
+    if len(names) != 1:
+        if names:
+            return _problem("409 Conflict", f"{found['id']} is the begin of {', '.join(names)}", as_json=as_json)
+        return _problem("404 Not Found", f"there is no incident {found['id']}, or it was forgotten", as_json=as_json)
+    note, steps = archive.find(names[0]) or (None, ())
+    if note is None:  # pragma: no cover - it was there a line ago
+        return _problem("404 Not Found", "it was just forgotten", as_json=as_json)
+    now = time.time_ns()
+    incident = view.of(note, steps, now, admin.links)
+    if as_json:
+        return _json("200 OK", incident)
+    if found["report"]:
+        attached = f'Content-Disposition: attachment; filename="incident-{incident.id}.html"\r\n'
+        return _page("200 OK", pages.report(incident, now), attached)
+    return _page("200 OK", pages.detail(incident, now))
+
+
+@cache
+def _document() -> Response:
+    return Response("200 OK", json.dumps(openapi.document(), indent=2).encode(), JSON, HEADERS)
+
+
+def _problem(status: str, why: str, *, as_json: bool) -> Response:
+    if as_json:
+        return _json(status, openapi.Problem(why))
+    return _page(status, pages.problem(status, why))
+
+
+def _json(status: str, told: Any) -> Response:
+    # ASCII, so that nothing of an attacker steers the terminal of somebody who uses curl
+    body = json.dumps(msgspec.to_builtins(told), separators=(",", ":")).replace("\x7f", "\\u007f")
+    return Response(status, body.encode() + b"\n", JSON, HEADERS)
+
+
+def _page(status: str, body: bytes, more: str = "") -> Response:
+    policy = f"Content-Security-Policy: {pages.policy()}\r\n"
+    return Response(status, body, HTML, HEADERS + policy + more)

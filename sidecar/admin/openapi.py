@@ -1,0 +1,90 @@
+"""The OpenAPI document of the JSON API. Its schemas are made of the structures themselves, so they cannot differ."""
+
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Struct
+
+from sidecar import __version__
+from sidecar.incidents import query, view
+from sidecar.model import Severity
+from sidecar.storage.archive import SORTS
+
+
+class Problem(Struct, frozen=True):
+    """Why a request was not answered as wanted."""
+
+    error: str
+
+
+def document() -> dict[str, Any]:
+    """The document, version 3.1."""
+    kinds = (view.Page, view.Incident, Problem)
+    (page, incident, problem), schemas = msgspec.json.schema_components(
+        kinds, ref_template="#/components/schemas/{name}"
+    )
+    answers = {status: _answer(words, problem) for status, words in _PROBLEMS.items()}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Falco Correlator",
+            "version": __version__,
+            "description": "Incidents with their evidence and next steps. Read only, without a login: see SECURITY.md.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": {
+            "/api/v1/incidents": _get("listIncidents", "Incidents, newest evidence first.", _PARAMETERS, page, answers),
+            "/api/v1/incidents/{id}": _get("getIncident", "One incident in full.", [_ID], incident, answers),
+        },
+        "components": {"schemas": schemas},
+    }
+
+
+_PROBLEMS = {
+    "400": "A parameter is unknown or wrong.",
+    "403": "The caller, or the host name, is not welcome.",
+    "404": "There is no such incident.",
+    "409": "More than one incident begins so.",
+    "503": "The state file cannot be read.",
+}
+
+_ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "The id, or its first four characters or more if they are unique.",
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{4,16}$"},
+}
+
+
+def _parameter(name: str, words: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": words, "schema": schema}
+
+
+_PARAMETERS = [
+    _parameter(
+        "severity",
+        "One severity or more, separated by commas or repeated.",
+        type="array",
+        items={"type": "string", "enum": list(get_args(Severity))},
+    ),
+    _parameter("state", "Open or closed; an incident closes by itself.", type="string", enum=list(query.STATES)),
+    _parameter("q", "Part of a place, a case or an id.", type="string", maxLength=query.LONGEST),
+    _parameter(
+        "since", "Last evidence not older than this: 30m, 24h.", type="string", pattern="^[0-9]{1,9}(ms|s|m|h)$"
+    ),
+    _parameter("sort", "What to sort by.", type="string", enum=list(SORTS), default="last"),
+    _parameter("order", "Ascending or descending.", type="string", enum=list(query.ORDERS), default="desc"),
+    _parameter("limit", "Incidents on a page.", type="integer", minimum=1, maximum=query.MOST, default=50),
+    _parameter("offset", "Incidents before the page.", type="integer", minimum=0, maximum=1_000_000, default=0),
+]
+
+
+def _get(name: str, words: str, parameters: list[Any], schema: Any, problems: dict[str, Any]) -> dict[str, Any]:
+    answers = {"200": _answer("The answer.", schema), **problems}
+    return {"get": {"operationId": name, "summary": words, "parameters": parameters, "responses": answers}}
+
+
+def _answer(words: str, schema: Any) -> dict[str, Any]:
+    return {"description": words, "content": {"application/json": {"schema": schema}}}

@@ -1,0 +1,113 @@
+"""Reads a falco.yaml and says what is missing or wrong for correlation, with the lines to add."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from sidecar.errors import ConfigError
+from sidecar.yamlfile.typed import parse_yaml, read_yaml
+
+NEEDED_FIELDS = (
+    "proc.pid",
+    "proc.pid.ts",
+    "proc.ppid",
+    "proc.vpid",
+    "proc.pvpid",
+    "proc.sid",
+    "proc.tty",
+    "proc.apid[2]",
+    "proc.aname[2]",
+    "container.id",
+)
+
+Mode = Literal["http", "grpc"]
+
+
+class Finding(NamedTuple):
+    """Something to mend: whether correlation fails without it, what it is, and the lines for falco.yaml."""
+
+    grave: bool
+    what: str
+    lines: str
+
+
+def examine(path: Path, mode: Mode | None) -> tuple[Mode, list[Finding]]:
+    """What is wrong with a falco.yaml, or with the one inside a ConfigMap; the mode is guessed if it is not given.
+
+    Raises:
+        ConfigError: the file cannot be read, or has no settings of Falco in it.
+    """
+    falco = _falco_settings(path)
+    guessed: Mode = mode or ("grpc" if _on(falco, "grpc_output") and not _on(falco, "http_output") else "http")
+    findings = [*_common(falco), *(_http(falco) if guessed == "http" else _grpc(falco))]
+    return guessed, findings
+
+
+def _falco_settings(path: Path) -> dict[str, Any]:
+    data = read_yaml(path)
+    if isinstance(data, dict) and data.get("kind") == "ConfigMap":
+        text = (data.get("data") or {}).get("falco.yaml")
+        if not isinstance(text, str):
+            raise ConfigError(str(path), ["is a ConfigMap without falco.yaml in its data"])
+        data = parse_yaml(text.encode(), f"{path}: data.falco.yaml")
+    if not isinstance(data, dict):
+        raise ConfigError(str(path), ["is no falco.yaml: expected keys and values"])
+    return data
+
+
+def _common(falco: dict[str, Any]) -> Iterator[Finding]:
+    if falco.get("rule_matching", "first") != "all":
+        yield Finding(True, "rule_matching hides every second rule that matches an event", "rule_matching: all")
+    for key, why in (
+        ("json_include_output_fields_property", "alerts come without the fields that correlation needs"),
+        ("json_include_tags_property", "our detections are recognised by their tags"),
+    ):
+        if falco.get(key, True) is not True:
+            yield Finding(True, f"{key} is off: {why}", f"{key}: true")
+    missing = [name for name in NEEDED_FIELDS if name not in _extra_fields(falco)]
+    if missing:
+        listed = ", ".join(f'"{name}"' for name in missing)
+        lines = f"append_output:\n  - match:\n      source: syscall\n    extra_fields: [{listed}]"
+        yield Finding(False, "stock rules lack fields, so they do not count (our own rules carry theirs)", lines)
+    capacity = (falco.get("outputs_queue") or {}).get("capacity", 0)
+    if not capacity:
+        yield Finding(
+            False,
+            "outputs_queue is unbounded: a receiver that hangs costs Falco's memory",
+            "outputs_queue:\n  capacity: 100000",
+        )
+
+
+def _http(falco: dict[str, Any]) -> Iterator[Finding]:
+    if falco.get("json_output") is not True:
+        yield Finding(True, "json_output is off: Falco sends text, which cannot be correlated", "json_output: true")
+    if not _on(falco, "http_output"):
+        lines = "http_output:\n  enabled: true\n  url: http://127.0.0.1:2802/"
+        yield Finding(True, "http_output is off: no alert is sent here", lines)
+    elif not (falco["http_output"].get("url") or ""):
+        yield Finding(True, "http_output has no url", "http_output:\n  url: http://127.0.0.1:2802/")
+    for key in ("grpc", "grpc_output"):
+        if _on(falco, key):
+            lines = f"{key}:\n  enabled: false"
+            yield Finding(False, f"{key} is on: Falco 0.44 has it no more, and before it piles up alerts unread", lines)
+
+
+def _grpc(falco: dict[str, Any]) -> Iterator[Finding]:
+    for key in ("grpc", "grpc_output"):
+        if not _on(falco, key):
+            yield Finding(True, f"{key} is off: nothing can be read", f"{key}:\n  enabled: true")
+
+
+def _on(falco: dict[str, Any], key: str) -> bool:
+    section = falco.get(key)
+    return isinstance(section, dict) and section.get("enabled") is True
+
+
+def _extra_fields(falco: dict[str, Any]) -> set[str]:
+    found: set[str] = set()
+    for entry in falco.get("append_output") or []:
+        if isinstance(entry, dict):
+            fields = entry.get("extra_fields") or []
+            found |= {field for field in fields if isinstance(field, str)}
+            found |= {value for field in fields if isinstance(field, dict) for value in field.values()}
+    return found

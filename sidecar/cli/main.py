@@ -1,0 +1,269 @@
+"""The command `falco-correlator`. Modules are imported where a command needs them, so that `--version` is instant."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
+
+import click
+
+from sidecar import __version__
+from sidecar.cli.incidents import incidents
+from sidecar.errors import ConfigError
+
+if TYPE_CHECKING:
+    import socket
+
+    from sidecar.rules.rule import CorrelationRule
+    from sidecar.settings.schema import Settings
+
+PROBLEM, WRONG = 1, 2
+
+EPILOG = (
+    "Exit codes: 0 all well; 1 a problem was found (a test failed, a port is taken); 2 wrong usage, file or setting."
+)
+
+P = ParamSpec("P")
+
+config_option = click.option(
+    "--config",
+    "-c",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="FALCO_CORRELATOR_CONFIG",
+    help="Settings file (YAML). Every setting is also an environment variable.",
+)
+rules_option = click.option(
+    "--rules",
+    "-r",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Correlation rule file or folder; may be repeated. Default: the rules that ship with this version.",
+)
+
+
+def _clean(command: Callable[P, None]) -> Callable[P, None]:
+    """Tell a mistake in a file in plain lines, without a traceback."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except ConfigError as error:
+            click.echo(str(error), err=True)
+            sys.exit(WRONG)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.version_option(__version__, prog_name="falco-correlator")
+def main() -> None:
+    """Correlate single Falco alerts into the few incidents that matter."""
+
+
+@main.command(epilog=EPILOG)
+@config_option
+@click.option("--print-config", is_flag=True, help="Print the settings in effect, secrets hidden, and end.")
+@_clean
+def run(config: Path | None, *, print_config: bool) -> None:
+    """Run the service: take Falco's alerts, forward incidents."""
+    from sidecar.service import sockets, worker  # noqa: PLC0415
+
+    settings = worker.settings_of(config)
+    if print_config:
+        from sidecar.settings.display import to_yaml  # noqa: PLC0415
+
+        click.echo(to_yaml(settings, hide=True), nl=False)
+        return
+    rules = _rules([Path(path) for path in settings.rules])
+    try:
+        listening = sockets.inherited() or _opened(settings)
+    except OSError as error:
+        _port_taken(error, "change http.port or admin.port, or sinks.grpc.address")
+    if settings.supervisor and sockets.INHERITED not in os.environ:
+        sockets.hand_over(listening, [str(config)] if config else [])
+    worker.serve(settings, rules, listening)
+
+
+@main.command(epilog=EPILOG)
+@click.option("--once", is_flag=True, help="End after the recording instead of serving on.")
+@click.option("--port", default=2802, show_default=True, help="Port for Falco's alerts on loopback; 0 chooses one.")
+@click.option("--admin-port", default=2812, show_default=True, help="Port for /healthz and /metrics; 0 chooses one.")
+@_clean
+def demo(port: int, admin_port: int, *, once: bool) -> None:
+    """Start the service on loopback and play a recorded attack at it."""
+    import asyncio  # noqa: PLC0415
+
+    from sidecar.cli import demo as demo_module  # noqa: PLC0415
+    from sidecar.settings.schema import Admin, HttpSource, Settings  # noqa: PLC0415
+
+    settings = Settings(http=HttpSource(port=port), admin=Admin(port=admin_port))
+    try:
+        critical = asyncio.run(demo_module.run(settings, _rules([]), once=once))
+    except OSError as error:
+        _port_taken(error, "--port 0 --admin-port 0 chooses free ones")
+    else:
+        sys.exit(0 if critical == 1 else PROBLEM)
+
+
+@main.command(epilog=EPILOG)
+@click.argument("files", nargs=-1, required=True)
+@rules_option
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["table", "text", "jsonl"]),
+    default="table",
+    show_default=True,
+    help="table: a row an incident; text: each in full; jsonl: a line for each notification, as a sink gets it.",
+)
+@click.option(
+    "--explain", is_flag=True, help="Draw the process tree of each incident: what was seen where, joined how."
+)
+@_clean
+def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str, *, explain: bool) -> None:
+    """Correlate recorded alerts: FILES of JSON lines as Falco's file_output writes them, .gz too, `-` for stdin."""
+    from sidecar.cli import replay  # noqa: PLC0415
+    from sidecar.correlation.pipeline import Pipeline  # noqa: PLC0415
+
+    for file in files:
+        if file != "-" and not Path(file).is_file():
+            raise ConfigError(file, ["no such file; give files of JSON lines, or - for standard input"])
+    pipeline = Pipeline(_rules(list(rules)), timer=lambda: 0.0)
+    replay.run(pipeline, files, "explain" if explain else output)
+
+
+@main.command(epilog=EPILOG)
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@config_option
+@rules_option
+@_clean
+def check(files: tuple[Path, ...], config: Path | None, rules: tuple[Path, ...]) -> None:
+    """Check rule FILES or folders, and with --config the settings: every mistake at once, with file, line and path."""
+    from sidecar.cli import rule_tests  # noqa: PLC0415
+    from sidecar.service import worker  # noqa: PLC0415
+
+    paths = [*files, *rules]
+    if config:
+        settings = worker.settings_of(config)
+        paths += [Path(path) for path in settings.rules]
+        click.echo(f"{config}: ok")
+    for rule in _rules(paths):
+        tests = len(rule.written.tests)
+        click.echo(f"{rule.id}: ok ({len(rule.groups)} groups, {len(rule.cases)} cases, {tests} tests)")
+        if not tests:
+            click.echo(f"{rule.id}: has no tests; write some under `tests:`", err=True)
+        for case in rule_tests.untested(rule) if tests else ():
+            click.echo(f"{rule.id}: no test expects the case {case!r}", err=True)
+
+
+@main.command(epilog=EPILOG)
+@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@_clean
+def test(paths: tuple[Path, ...]) -> None:
+    """Run the tests inside rule files. PATHS are files or folders; default: the rules that ship with this version."""
+    from sidecar.cli import rule_tests  # noqa: PLC0415
+
+    failed = passed = 0
+    for result in rule_tests.run(_rules(list(paths))):
+        passed, failed = passed + result.passed, failed + (not result.passed)
+        click.echo("\n".join(rule_tests.report(result)))
+    click.echo(f"{passed} passed, {failed} failed")
+    sys.exit(PROBLEM if failed else 0)
+
+
+@main.command("new-rule", epilog=EPILOG)
+@click.argument("name")
+@click.option(
+    "--group",
+    "-g",
+    "given",
+    type=(str, str),
+    multiple=True,
+    metavar="GROUP RULE",
+    help="A Falco rule (or `tag:` and a tag) that counts for a group; may be repeated, also for the same group.",
+)
+@click.option(
+    "--from",
+    "recorded",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Propose groups for the Falco rules seen in recorded alerts (JSON lines, .gz too).",
+)
+@click.option("--scope", type=click.Choice(["session", "container"]), default="session", show_default=True)
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="The file to write. Default: NAME.yaml here.")
+@_clean
+def new_rule(
+    name: str, given: tuple[tuple[str, str], ...], recorded: Path | None, scope: str, output: Path | None
+) -> None:
+    """Write a correlation rule to begin with: commented, with tests inside, ready for `check` and `test`.
+
+    NAME is its id, for example crypto-mining. The JSON Schema for editors is written beside it.
+    """
+    from sidecar.cli import new_rule  # noqa: PLC0415
+
+    file = output or Path(f"{name}.yaml")
+    new_rule.write(file, name, given, recorded, scope)
+    click.echo(f"wrote {file}; now: falco-correlator check {file}; falco-correlator test {file}")
+
+
+@main.command(epilog=EPILOG)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--mode", type=click.Choice(["http", "grpc"]), help="How alerts are to come here; default: as the file says."
+)
+@_clean
+def doctor(file: Path, mode: Any) -> None:
+    """Say what a falco.yaml (or a ConfigMap that holds one) lacks for correlation, with the lines to add."""
+    from sidecar.cli.doctor import examine  # noqa: PLC0415
+
+    chosen, findings = examine(file, mode)
+    for finding in sorted(findings, reverse=True):
+        click.echo(f"{'WRONG ' if finding.grave else 'advice'} {finding.what}; add to falco.yaml:")
+        click.echo("\n".join(f"         {line}" for line in finding.lines.splitlines()))
+    grave = sum(finding.grave for finding in findings)
+    click.echo(f"{file}, mode {chosen}: {grave} wrong, {len(findings) - grave} to consider")
+    sys.exit(PROBLEM if grave else 0)
+
+
+@main.command(epilog=EPILOG)
+@click.argument("kind", type=click.Choice(["rule", "settings"]))
+@_clean
+def schema(kind: str) -> None:
+    """Print the JSON Schema of a rule file or of the settings file, for editors."""
+    from sidecar.cli import json_schema  # noqa: PLC0415
+
+    click.echo(json.dumps(json_schema.of(kind), indent=2))
+
+
+main.add_command(incidents)
+
+
+@main.command(epilog=EPILOG)
+def version() -> None:
+    """Print the version."""
+    click.echo(f"falco-correlator {__version__}")
+
+
+def _opened(settings: "Settings") -> "dict[str, socket.socket]":
+    from sidecar.service import sockets  # noqa: PLC0415
+    from sidecar.sinks.grpc import addresses  # noqa: PLC0415
+
+    if settings.sinks.grpc.address:
+        addresses.check(settings.sinks.grpc.address)
+    return sockets.opened(settings.listening_addresses())
+
+
+def _rules(paths: list[Path]) -> "list[CorrelationRule]":
+    from sidecar.service import worker  # noqa: PLC0415
+
+    return worker.rules_of(paths)
+
+
+def _port_taken(error: OSError, remedy: str) -> NoReturn:
+    click.echo(f"cannot listen: {error.strerror or error}; {remedy}", err=True)
+    sys.exit(PROBLEM)

@@ -1,0 +1,124 @@
+"""Stories in short form become the alerts that Falco would send: for the tests inside rule files, and for our own.
+
+`tini > php-fpm > php-fpm#1 > sh` names a process from the container's first one down (on a host, from what init
+started). The same words are the same process; `#1` tells siblings apart. `setsid=job` gives a process a label, and
+`python3=job` is then the same process after it has become python3, wherever it hangs by now. A path that begins with a
+container runtime (`containerd-shim > bash`) entered the container from outside. Pids and start times follow from this.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from zlib import crc32
+
+import msgspec
+
+from sidecar.correlation.memory.lineage import is_runtime
+from sidecar.incidents.falco_event import rfc3339
+from sidecar.rules.rule import CorrelationRule
+from sidecar.rules.spec import AlertSpec
+
+BEGIN = 1_795_489_388_000_000_000
+"""When stories begin: a time of the recordings, in nanoseconds."""
+
+HOUR = 3_600_000_000_000
+
+
+def alerts(
+    rule: CorrelationRule, specs: Sequence[AlertSpec], whole: Sequence[AlertSpec] | None = None
+) -> Iterator[bytes]:
+    """The JSON alerts of a story in order; an alert with several groups becomes one alert for each, of one event.
+
+    `whole` is the story that they are part of, if they are only a part: it says when each process started.
+    """
+    started: dict[int, int] = {}
+    for spec in sorted(whole or specs, key=lambda spec: spec.at):
+        started.setdefault(_tree(spec)[-1][1], BEGIN + spec.at)
+    for spec in specs:
+        for name, tags in _falco_rules(rule, spec):
+            yield msgspec.json.encode(_alert(spec, name, tags, started))
+
+
+def _falco_rules(rule: CorrelationRule, spec: AlertSpec) -> Iterator[tuple[str, list[str]]]:
+    if spec.rule:
+        yield spec.rule, []
+    for group in spec.detect:
+        written = rule.written.groups[group]
+        yield (f"{group} by tag", written.tags[:1]) if written.tags else ((written.rules or written.stock)[0], [])
+    if not spec.rule and not spec.detect:
+        yield "lineage by tag", rule.written.lineage.tags
+
+
+def _alert(spec: AlertSpec, name: str, tags: list[str], started: dict[int, int]) -> dict[str, Any]:
+    fields = _process_fields(spec, started)
+    return {
+        "hostname": "node-1",
+        "output": f"{name} | {fields['proc.cmdline']}",
+        "output_fields": {**_place(spec), **fields, **spec.fields},
+        "priority": "Notice",
+        "rule": name,
+        "source": "syscall",
+        "tags": tags,
+        "time": rfc3339(BEGIN + spec.at),
+    }
+
+
+def _place(spec: AlertSpec) -> dict[str, Any]:
+    if spec.host:
+        return {"container.id": "host"}
+    return {
+        "container.id": f"{crc32(spec.container.encode()):08x}c0de",
+        "container.name": spec.container,
+        "container.image.repository": f"registry.example/{spec.container}",
+        "k8s.ns.name": "shop",
+        "k8s.pod.name": f"{spec.container}-7d9f",
+    }
+
+
+def _tree(spec: AlertSpec) -> list[tuple[str, int, int]]:
+    """Name, host pid and pid inside the container of each process, from the outside in."""
+    words = [word.strip() for word in spec.process.split(">")]
+    inside = 0
+    if spec.host:
+        words.insert(0, "systemd")
+    elif not is_runtime(words[0]):
+        words.insert(0, "containerd-shim")
+        inside = 1
+    tree = []
+    for depth, word in enumerate(words):
+        pid = _pid(spec, words[: depth + 1])
+        vpid = pid if spec.host else 1 if depth == inside and inside else pid % 1000 + 2
+        tree.append((word.partition("=")[0].partition("#")[0], pid, vpid))
+    return tree
+
+
+def _process_fields(spec: AlertSpec, started: dict[int, int]) -> dict[str, Any]:
+    *above, (name, pid, vpid) = _tree(spec)
+    parent = above[-1] if above else ("", 0, 0)
+    fields: dict[str, Any] = {
+        "evt.type": "execve",
+        "proc.name": name,
+        "proc.cmdline": name,
+        "proc.pid": pid,
+        "proc.pid.ts": started.get(pid, BEGIN - HOUR),
+        "proc.vpid": vpid,
+        "proc.ppid": parent[1],
+        "proc.ppid.ts": started.get(parent[1], BEGIN - HOUR),
+        "proc.pvpid": parent[2],
+        "proc.sid": 1,
+        "proc.tty": 0,
+        "user.name": "www-data",
+    }
+    for step, (name_above, pid_above, _) in enumerate(reversed(above), 1):
+        fields[f"proc.aname[{step}]"] = name_above
+        if step > 1:
+            fields[f"proc.apid[{step}]"] = pid_above
+    return fields
+
+
+def _pid(spec: AlertSpec, words: Sequence[str]) -> int:
+    if words == ["systemd"]:
+        return 1
+    place = "host" if spec.host else spec.container
+    label = words[-1].partition("=")[2]
+    name = label or ">".join(words)
+    return 1000 + crc32(f"{place}|{name}".encode()) % 4_000_000

@@ -1,0 +1,131 @@
+"""HTTP/1.1 towards Falcosidekick and webhooks: one kept connection, one request at a time, no redirects.
+
+The same parser (httptools) as on the serving side, instead of a client library that would cost more memory than the
+rest of the service.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import httptools
+
+if TYPE_CHECKING:
+    import ssl
+
+
+class Client:
+    """Posts to one URL over one kept connection, one request at a time. Redirects are not followed.
+
+    Raises OSError (also for a time-out, and for an answer that is not HTTP) from `post`; the connection is then closed
+    and the next post opens a new one.
+    """
+
+    def __init__(self, url: str, *, timeout: float, headers: dict[str, str] | None = None) -> None:
+        parts = urlsplit(url)
+        self._tls = _tls() if parts.scheme == "https" else None
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if self._tls else 80)
+        self._timeout = timeout
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        self._head = (
+            f"POST {target} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
+            f"User-Agent: falco-correlator\r\nContent-Type: application/json\r\n{extra}"
+        ).encode()
+        self._connection: _ClientProtocol | None = None
+
+    async def post(self, body: bytes, headers: str = "") -> int:
+        """Send one body; `headers` are further header lines, each ending in CRLF. Returns the answer's status."""
+        connection = self._connection
+        try:
+            if connection is None or connection.closed:
+                connection = self._connection = await self._connected()
+            request = b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, headers.encode(), len(body), body)
+            return await connection.exchange(request)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Drop the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def _connected(self) -> "_ClientProtocol":
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._timeout):
+            _, made = await loop.create_connection(
+                lambda: _ClientProtocol(loop, self._timeout), self._host, self._port, ssl=self._tls
+            )
+        return made
+
+
+def _tls() -> "ssl.SSLContext":
+    import ssl  # noqa: PLC0415 - only where TLS is configured, see service/without_openssl.py
+
+    return ssl.create_default_context()
+
+
+class _ClientProtocol(asyncio.Protocol):
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+        self._loop = loop
+        self._timeout = timeout
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[int] | None = None
+        self._due = 0.0
+        self._watching: asyncio.TimerHandle | None = None
+        self.closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream protocol is given
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._fail(exc or ConnectionResetError("the connection was closed before an answer came"))
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        del self._parser  # it holds our methods: a cycle, and cycles are collected seldom
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(ConnectionError("the answer is not HTTP"))
+            self.close()
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if not self._parser.should_keep_alive() and status >= 200:
+            self.close()
+        if status >= 200 and self._answer is not None and not self._answer.done():
+            self._answer.set_result(status)
+
+    async def exchange(self, request: bytes) -> int:
+        """Send a request and wait for the status; raises TimeoutError when it takes too long."""
+        self._answer = self._loop.create_future()
+        self._due = self._loop.time() + self._timeout
+        if self._watching is None:  # one timer for many requests
+            self._watching = self._loop.call_at(self._due, self._watch)
+        self._transport.write(request)
+        return await self._answer
+
+    def _watch(self) -> None:
+        self._watching = None
+        if self._answer is None or self._answer.done():
+            return
+        if self._loop.time() >= self._due:
+            self._fail(TimeoutError("no answer in time"))
+        else:
+            self._watching = self._loop.call_at(self._due, self._watch)
+
+    def close(self) -> None:
+        self.closed = True
+        self._transport.abort()
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)

@@ -1,0 +1,5 @@
+"""Correlation rules: as written in YAML, as compiled for the engine, and how files become rules.
+
+Belongs here: the rule language. Does not: evidence, contexts or time (`correlation`), or any particular attack
+(`falco_rules/`).
+"""

@@ -1,0 +1,123 @@
+"""Loading of rule files: every mistake in every file is reported at once; the engine never sees a rule with one."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sidecar.errors import ConfigError
+from sidecar.rules import conditions
+from sidecar.rules.rule import CorrelationRule
+from sidecar.rules.spec import RuleFile
+from sidecar.text import escape, placeholders
+from sidecar.yamlfile import positions
+from sidecar.yamlfile.typed import build, read_yaml
+
+MAX_GROUPS = 12
+"""The case table has 2 ** groups entries."""
+
+SHIPPED = Path(__file__).parents[2] / "falco_rules"
+"""The rule files that travel with this package."""
+
+_FIELD_NAME = re.compile(r"[A-Za-z0-9_.]+")
+
+
+def load(paths: Iterable[Path]) -> list[CorrelationRule]:
+    """Load rule files and folders of them; raises ConfigError with every problem in every file."""
+    rules: list[CorrelationRule] = []
+    problems: list[str] = []
+    for path in _files(paths):
+        try:
+            rules.append(compiled(build(RuleFile, read_yaml(path), str(path)), str(path)))
+        except ConfigError as error:
+            problems += [positions.located(path, problem) for problem in error.problems]
+    twice = sorted({rule.id for rule in rules if sum(rule.id == other.id for other in rules) > 1})
+    problems += [f"two rule files have the id {name!r}: ids must be unique" for name in twice]
+    if not rules and not problems:
+        problems = [f"no rule files (*.yaml) in {', '.join(map(str, paths))}"]
+    if problems:
+        raise ConfigError("", problems)
+    return rules
+
+
+def compiled(written: RuleFile, where: str) -> CorrelationRule:
+    """Check what the types cannot, and make the case table."""
+    expressions, problems = _conditions(written)
+    problems += _mistakes(written)
+    if problems:
+        raise ConfigError(where, problems)
+    rule = CorrelationRule(written, conditions.table(expressions, list(written.groups)), where)
+    unreachable = [
+        f"cases[{index}]: {case.name!r} can never be reached: an earlier case holds whenever it does"
+        for index, case in enumerate(rule.cases)
+        if index not in rule.table
+    ]
+    if unreachable:
+        raise ConfigError(where, unreachable)
+    return rule
+
+
+def _conditions(written: RuleFile) -> tuple[list[Any], list[str]]:
+    expressions, problems = [], []
+    for index, case in enumerate(written.cases):
+        try:
+            expressions.append(conditions.parse(case.when, list(written.groups)))
+        except ValueError as error:
+            problems.append(f"cases[{index}].when: {error}")
+    return expressions, problems
+
+
+def _mistakes(written: RuleFile) -> Iterator[str]:
+    if not written.cases:
+        yield "cases: a rule needs at least one case"
+    yield from _name_mistakes(written)
+    if len(written.groups) > MAX_GROUPS:
+        yield f"groups: {len(written.groups)} groups, at most {MAX_GROUPS} are supported"
+    yield from _group_mistakes(written)
+    if written.scope == "session" and written.anchor is None:
+        yield "anchor: is missing: `scope: session` needs to know which groups a context hangs on"
+    if written.anchor:
+        yield from _unknown_groups(written, written.anchor.groups, "anchor.groups")
+    for index, test in enumerate(written.tests):
+        for number, alert in enumerate(test.alerts):
+            yield from _unknown_groups(written, alert.detect, f"tests[{index}].alerts[{number}].detect")
+    yield from _triage_mistakes(written)
+
+
+def _name_mistakes(written: RuleFile) -> Iterator[str]:
+    cases = ((f"cases[{index}].name", case.name) for index, case in enumerate(written.cases))
+    for path, name in (("id", written.id), ("name", written.name), *cases):
+        if not name or escape.sentence(name) != name:
+            yield f"{path}: {escape.terminal(name)!r} is empty, or holds what steers a terminal or a chat"
+
+
+def _group_mistakes(written: RuleFile) -> Iterator[str]:
+    for name, group in written.groups.items():
+        if not name.isidentifier() or name in ("and", "or", "not"):
+            yield f"groups.{name}: a group's name is a word such as shell_technique"
+        if not (group.tags or group.rules or group.stock or group.traits):
+            yield f"groups.{name}: names no tags, no rules and no traits, so nothing can count for it"
+        for index, sentence in enumerate(group.tell):
+            yield from placeholders.mistakes(f"groups.{name}.tell[{index}]", sentence, placeholders.TELL)
+    for tag in written.tags:
+        if not _FIELD_NAME.fullmatch(tag):
+            yield f"tags: {tag!r} may hold only letters, digits, `_` and `.` (Falco Talon cannot match others)"
+
+
+def _unknown_groups(written: RuleFile, names: list[str], path: str) -> Iterator[str]:
+    for name in names:
+        if name not in written.groups:
+            yield f"{path}: {conditions.unknown([name], list(written.groups))}"
+
+
+def _triage_mistakes(written: RuleFile) -> Iterator[str]:
+    for index, step in enumerate(written.triage):
+        for place in ("pod", "container", "host"):
+            yield from placeholders.mistakes(f"triage[{index}].{place}", getattr(step, place), placeholders.TRIAGE)
+        if escape.sentence(step.do) != step.do or not step.do:
+            yield f"triage[{index}].do: {escape.terminal(step.do)!r} is empty, or steers a terminal or a chat"
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        yield from sorted(path.glob("*.yaml")) if path.is_dir() else [path]

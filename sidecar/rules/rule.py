@@ -1,0 +1,75 @@
+"""A correlation rule as the engine runs it: groups as bits of a mask, the case table as a look-up."""
+
+from collections.abc import Iterable
+from functools import cached_property
+
+from msgspec import Struct
+
+from sidecar.model import RANK, Severity
+from sidecar.rules.conditions import NO_CASE
+from sidecar.rules.spec import RuleFile
+
+
+class Case(Struct, frozen=True):
+    """A compiled row of the case table."""
+
+    name: str
+    severity: Severity
+    rank: int
+
+
+class CorrelationRule:
+    """A rule ready to run.
+
+    `table[mask]` is the index of the case for a mask of groups, or NO_CASE; `outcomes` says the same with -1 for none.
+    """
+
+    def __init__(self, written: RuleFile, table: bytes, where: str = "") -> None:
+        self.written = written
+        self.where = where
+        self.id = written.id
+        self.name = written.name
+        self.groups = tuple(written.groups)
+        self.table = table
+        self.outcomes = tuple(-1 if found == NO_CASE else found for found in table)
+        self.cases = tuple(Case(case.name, case.severity, RANK[case.severity]) for case in written.cases)
+        self.window = int(written.window)
+        self.quiet = int(written.incident.quiet)
+        self.longest = int(written.incident.longest)
+        self.wide = written.scope == "container"
+        self.sticky = self.mask(name for name, group in written.groups.items() if group.sticky)
+        self.anchoring = self.mask(written.anchor.groups if written.anchor else self.groups)
+
+    def mask(self, names: Iterable[str]) -> int:
+        """The bits of these groups."""
+        return sum(1 << self.groups.index(name) for name in names)
+
+    def named(self, mask: int) -> tuple[str, ...]:
+        """The names of the groups in a mask, in the rule's order."""
+        return tuple(name for bit, name in enumerate(self.groups) if mask >> bit & 1)
+
+    def case(self, mask: int) -> int:
+        """The index of the first case that holds for these groups, or -1."""
+        return self.outcomes[mask]
+
+    def is_service(self, name: str) -> bool:
+        """Whether a process of this name belongs to a service that contexts hang on."""
+        return name in self._exact or name.startswith(self._prefixes)
+
+    @cached_property
+    def trait_bits(self) -> tuple[tuple[str, int], ...]:
+        """Each trait with the groups it counts for."""
+        groups = self.written.groups.items()
+        return tuple((trait, self.mask([name])) for name, group in groups for trait in group.traits)
+
+    @cached_property
+    def _exact(self) -> frozenset[str]:
+        return frozenset(name for name in self._services if not name.endswith("*"))
+
+    @cached_property
+    def _prefixes(self) -> tuple[str, ...]:
+        return tuple(name[:-1] for name in self._services if name.endswith("*"))
+
+    @cached_property
+    def _services(self) -> list[str]:
+        return self.written.anchor.services if self.written.anchor else []

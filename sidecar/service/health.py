@@ -1,0 +1,77 @@
+"""Sends the canary, and says when something is wrong with the way from Falco to us: once, and once when it is over."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from sidecar.alerts.canary import MARK, PATIENCE, Canary, Traffic
+from sidecar.model import Report, Where
+from sidecar.settings.schema import CanarySettings
+
+log = logging.getLogger(__name__)
+
+
+class Health:
+    """`degraded` says what is wrong, "" when nothing is. `traffic` gives totals; `report` takes what is to be told."""
+
+    def __init__(
+        self,
+        settings: CanarySettings,
+        canary: Canary,
+        *,
+        traffic: Callable[[], Traffic],
+        report: Callable[[Report], None],
+        patience: float = PATIENCE,
+    ) -> None:
+        self.degraded = ""
+        self._every = settings.every.seconds
+        self._canary = canary
+        self._traffic = traffic
+        self._report = report
+        self._patience = patience
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Send the first canary, and then one every while."""
+        self._task = asyncio.create_task(self._run(), name="canary")
+
+    async def stop(self) -> None:
+        """Send no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            before, nonce = self._traffic(), os.urandom(8).hex()
+            self._canary.sent(nonce)
+            await _mark(nonce)
+            await asyncio.sleep(self._patience)
+            since = Traffic(*(now - then for now, then in zip(self._traffic(), before, strict=True)))
+            self._judge(self._canary.verdict(since))
+            await asyncio.sleep(max(self._every - self._patience, 0))
+
+    def _judge(self, verdict: str) -> None:
+        if verdict and verdict != self.degraded:
+            log.error("degraded", extra={"cause": verdict})
+            self._report(degraded(verdict))
+        elif self.degraded and not verdict:
+            log.warning("no longer degraded")
+        self.degraded = verdict
+
+
+def degraded(text: str) -> Report:
+    """The report that something of the service, or on the way to it, does not work as it should."""
+    return Report("Correlator degraded", "high", text, Where(os.uname().nodename, "", "", "", "", ""), time.time_ns())
+
+
+async def _mark(nonce: str) -> None:
+    """Start a process that does nothing and has the mark among its arguments."""
+    try:
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-S", "-c", "", MARK + nonce], check=False)
+    except OSError as error:
+        log.warning("the canary could not be started", extra={"error": str(error)})

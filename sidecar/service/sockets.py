@@ -1,0 +1,45 @@
+"""The listening sockets: opened by the parent process, inherited by each worker, so that Falco is never refused."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterable
+from typing import NoReturn
+
+INHERITED = "FALCO_CORRELATOR_SOCKETS"
+"""Environment variable that tells a worker its sockets, `http=3,admin=4`."""
+
+BACKLOG = 1024
+
+
+def opened(addresses: Iterable[tuple[str, str, int]]) -> dict[str, socket.socket]:
+    """A listening socket by name for each (name, host, port). Raises OSError with the address that cannot be had."""
+    return {name: _listening(host, port) for name, host, port in addresses}
+
+
+def inherited() -> dict[str, socket.socket]:
+    """The sockets that the parent process handed over; none if this process has no such parent."""
+    pairs = [each.split("=") for each in os.environ.get(INHERITED, "").split(",") if each]
+    return {name: socket.socket(fileno=int(number)) for name, number in pairs}
+
+
+def hand_over(sockets: dict[str, socket.socket], arguments: list[str]) -> NoReturn:
+    """Become the parent process; `worker.py` with these arguments is what it starts, and the sockets are inherited."""
+    for each in sockets.values():
+        each.set_inheritable(True)
+    os.environ[INHERITED] = ",".join(f"{name}={each.fileno()}" for name, each in sockets.items())
+    worker = [sys.executable, "-m", "sidecar.service.worker", *arguments]
+    os.execv(sys.executable, [sys.executable, "-m", "sidecar.service.supervisor", *worker])  # noqa: S606 - no shell is wanted
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from None
+    made.listen(BACKLOG)
+    return made

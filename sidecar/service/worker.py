@@ -1,0 +1,70 @@
+"""The service as its supervisor starts it: without the command line, which would take 2 MB for as long as it runs."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sidecar.errors import ConfigError
+from sidecar.rules.loading import SHIPPED, load
+from sidecar.rules.rule import CorrelationRule
+from sidecar.service import sockets, without_openssl
+from sidecar.settings import loading
+from sidecar.settings.schema import Settings
+
+if TYPE_CHECKING:
+    import socket
+
+PROBLEM, WRONG = 1, 2
+"""Exit codes, as those of the command line."""
+
+NOT_SETTINGS = ("FALCO_CORRELATOR_CONFIG", "FALCO_CORRELATOR_SOCKETS", "FALCO_CORRELATOR_URL")
+"""Environment variables that look like settings."""
+
+
+def settings_of(config: Path | None) -> Settings:
+    """The settings of file and environment. Raises ConfigError."""
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_SETTINGS}
+    return loading.load(config, environment)
+
+
+def rules_of(paths: list[Path]) -> list[CorrelationRule]:
+    """The correlation rules in these files and folders, by default those that ship. Raises ConfigError."""
+    shipped = Path("shipped")
+    return load([SHIPPED / "correlation" if path == shipped else path for path in paths or [shipped]])
+
+
+def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str, socket.socket]") -> None:
+    """Run the service until it is told to stop. Exits with PROBLEM if its state file must not be used."""
+    with contextlib.nullcontext() if without_openssl.needed(settings) else without_openssl.left_out():
+        import asyncio  # noqa: PLC0415 - within the block
+
+        from sidecar.service import logs, run  # noqa: PLC0415 - as above
+        from sidecar.service.service import Service, make_state  # noqa: PLC0415 - as above
+        from sidecar.sinks.factory import make_sinks  # noqa: PLC0415 - as above
+        from sidecar.storage.state import StateError  # noqa: PLC0415 - as above
+
+        logs.setup(settings.log_level)
+        try:
+            state = make_state(settings)
+        except StateError as error:
+            sys.stderr.write(f"state.path: {error}\n")
+            sys.exit(PROBLEM)
+        service = Service(settings, rules, make_sinks(settings), state, listening)
+    asyncio.run(run.serve(service))
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m sidecar.service.worker [CONFIG]`: what the supervisor runs, the sockets in its hands."""
+    try:
+        settings = settings_of(Path(arguments[0]) if arguments else None)
+        rules = rules_of([Path(path) for path in settings.rules])
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(WRONG)
+    serve(settings, rules, sockets.inherited())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

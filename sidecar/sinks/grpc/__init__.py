@@ -1,0 +1,4 @@
+"""The sink that others subscribe to over gRPC: what is kept for them, the server, the protobuf messages.
+
+grpcio is imported only here and in `sources/grpc.py`, and only when configured.
+"""

@@ -1,0 +1,73 @@
+"""What the gRPC server listens with: the mode of its socket, or certificates both ways that may change."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from sidecar.net.tls_context import server_context
+from sidecar.sinks.grpc.addresses import socket_path
+
+if TYPE_CHECKING:
+    from sidecar.settings.schema import GrpcSink, ServerTls
+
+log = logging.getLogger(__name__)
+
+MODES = {"owner": 0o600, "group": 0o660, "all": 0o666}
+
+
+def bound(server: Any, settings: "GrpcSink") -> int:
+    """Listen on the address; returns the port."""
+    try:
+        if settings.tls.cert:
+            return int(server.add_secure_port(settings.address, _Certificates(settings.tls).credentials()))
+        old = os.umask(0o177)  # nobody else connects before the mode is set
+        try:
+            port = int(server.add_insecure_port(settings.address))
+        finally:
+            os.umask(old)
+    except RuntimeError as error:
+        raise OSError(f"{settings.address}: {error}") from None
+    if settings.address.startswith("unix:"):
+        socket_path(settings.address).chmod(MODES[settings.socket_for])
+    return port
+
+
+class _Certificates:
+    """The certificate files, read anew for each handshake after they changed; a wrong one is not taken."""
+
+    def __init__(self, tls: "ServerTls") -> None:
+        self._tls = tls
+        self._stamp = self._stamped()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """What the server listens with: clients need a certificate of the authority."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._read(),
+            self._fresh,  # type: ignore[arg-type]  # None says that nothing changed
+            require_client_authentication=True,
+        )
+
+    def _fresh(self) -> grpc.ServerCertificateConfiguration | None:
+        try:
+            stamp = self._stamped()
+            if stamp == self._stamp:
+                return None
+            made = self._read()
+        except OSError as error:
+            log.warning("new certificates cannot be used, the old ones stay", extra={"error": str(error)})
+            return None
+        self._stamp = stamp
+        return made
+
+    def _read(self) -> grpc.ServerCertificateConfiguration:
+        tls = self._tls
+        server_context(tls.cert, tls.key, tls.client_ca)  # grpc says nothing of files that do not belong together
+        pair = Path(tls.key).read_bytes(), Path(tls.cert).read_bytes()
+        return grpc.ssl_server_certificate_configuration([pair], Path(tls.client_ca).read_bytes())
+
+    def _stamped(self) -> list[tuple[int, int, int]]:
+        stats = [Path(file).stat() for file in (self._tls.cert, self._tls.key, self._tls.client_ca)]
+        return [(each.st_mtime_ns, each.st_ino, each.st_size) for each in stats]

@@ -1,0 +1,166 @@
+"""The gRPC server for tools that lost Falco's: incidents as Falco events, and as incidents.
+
+`falco.outputs.service` is Falco's published interface, with one difference that everybody wants: Falco has one queue
+for all readers, here each has all. `sub` also sends without being asked again and again, so a client that sends one
+request and listens works like one that polls. It runs on the service's event loop: a thread for each reader costs more,
+and the memory is the same (16 MB, of which all is grpcio's import).
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from sidecar._proto.correlator.v1 import incidents_pb2 as v1
+from sidecar.alerts.classify import Verdict
+from sidecar.model import GRPC_READER, RANK, Notification
+from sidecar.sinks.grpc import addresses, listener, protobuf
+from sidecar.sinks.grpc.subscribers import Kept, Subscriber, Subscribers
+
+if TYPE_CHECKING:
+    from sidecar.settings.schema import GrpcSink
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 64 * 1024),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class GrpcServer:
+    """Serves what `subscribers` has. `refused` counts callers that were turned away, by reason."""
+
+    def __init__(self, subscribers: Subscribers) -> None:
+        self.refused: Counter[str] = Counter()
+        self.port = 0
+        self._subscribers = subscribers
+        self._settings: GrpcSink = subscribers.settings
+        self._server: Any = None
+
+    async def start(self) -> None:
+        """Listen. Raises OSError if the address cannot be had."""
+        addresses.check(self._settings.address)
+        most = 2 * self._settings.max_subscribers
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=most)
+        falco = {
+            "sub": grpc.stream_stream_rpc_method_handler(self._sub),
+            "get": grpc.unary_stream_rpc_method_handler(self._get),
+        }
+        ours = {"Watch": grpc.unary_stream_rpc_method_handler(self._watch)}
+        self._server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler("falco.outputs.service", falco),
+                grpc.method_handlers_generic_handler("correlator.v1.Incidents", ours),
+            )
+        )
+        self.port = listener.bound(self._server, self._settings)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """End every stream behind what is queued for it, for up to a second."""
+        self._subscribers.close()
+        if self._server is not None:
+            await self._server.stop(1)
+
+    def offer_json(self, verdict: Verdict, body: bytes) -> None:
+        """A raw alert in JSON, for those who want them."""
+        self._offer(verdict, body, protobuf.response)
+
+    def offer(self, verdict: Verdict, message: bytes) -> None:
+        """A raw alert as Falco's gRPC output sent it."""
+        self._offer(verdict, message, protobuf.mended)
+
+    def _offer(self, verdict: Verdict, data: bytes, encode: Callable[[bytes], bytes]) -> None:
+        ours = verdict.own_incident or (verdict.building_block and self._settings.alerts == "others")
+        if ours or not self._subscribers.want_alerts:
+            return
+        try:
+            self._subscribers.alert(encode(data))
+        except ValueError:
+            self._subscribers.counts["alert", "unreadable"] += 1
+
+    async def _sub(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        await self._admit(context)
+        reader = Subscriber(_as_falco_event, room=self._settings.queue, alerts=self._settings.alerts != "none")
+        asking = asyncio.create_task(_read(requests))
+        try:
+            await self._serve(reader, context)
+        finally:
+            asking.cancel()
+
+    async def _get(self, _request: bytes, context: Context) -> None:
+        await self._admit(context)
+        for item in self._subscribers.kept():
+            data = _as_falco_event(item)
+            await context.write(data)
+            self._subscribers.counts["incident", "sent"] += 1
+
+    async def _watch(self, request: bytes, context: Context) -> None:
+        await self._admit(context)
+        try:
+            wanted = v1.WatchRequest.FromString(request)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a correlator.v1.WatchRequest")
+
+        def encode(item: Kept) -> bytes | None:
+            note = item.message
+            if not isinstance(note, Notification) or RANK[note.severity] < wanted.at_least:
+                return None
+            return protobuf.step(item.key, note)
+
+        await self._serve(Subscriber(encode, room=self._settings.queue, alerts=False), context, wanted.after)
+
+    async def _serve(self, reader: Subscriber, context: Context, after: str = "") -> None:
+        with self._subscribers.joined(reader, after):
+            async for kind, data in reader:
+                await context.write(data)
+                self._subscribers.counts[kind, "sent"] += 1
+
+    async def _admit(self, context: Context) -> None:
+        """Turn away who may not read, or whom there is no place for."""
+        allowed = self._settings.tls.allowed_names
+        if allowed and _names(context).isdisjoint(allowed):
+            await self._refuse(context, "name", "this certificate's name is not in sinks.grpc.tls.allowed_names")
+        if _is_correlator(context):
+            await self._refuse(context, "loop", "a Falco Correlator must read Falco, not a correlator: a circle")
+        if len(self._subscribers) >= self._settings.max_subscribers:
+            await self._refuse(context, "full", "sinks.grpc.max_subscribers are connected already")
+
+    async def _refuse(self, context: Context, why: str, told: str) -> None:
+        self.refused[why] += 1
+        code = grpc.StatusCode
+        codes = {"name": code.PERMISSION_DENIED, "loop": code.FAILED_PRECONDITION, "full": code.RESOURCE_EXHAUSTED}
+        await context.abort(codes[why], told)
+
+
+def _as_falco_event(item: Kept) -> bytes:
+    return protobuf.response(item.body)
+
+
+async def _read(requests: AsyncIterator[bytes]) -> None:
+    """Take the requests of a client that polls, or else its window fills and it hangs."""
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+        async for _ in requests:
+            pass
+
+
+def _names(context: Context) -> set[str]:
+    facts = context.auth_context()
+    values = [*facts.get("x509_common_name", ()), *facts.get("x509_subject_alternative_name", ())]
+    return {value.decode("utf-8", "replace") for value in values}
+
+
+def _is_correlator(context: Context) -> bool:
+    return any(
+        name == "user-agent" and GRPC_READER in str(value) for name, value in context.invocation_metadata() or ()
+    )

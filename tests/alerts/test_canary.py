@@ -1,0 +1,192 @@
+"""Five kinds of silence, each named by its likely cause."""
+
+import asyncio
+import json
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+from conftest import Serving, spec
+from support import fake_falco
+
+from sidecar.alerts.canary import MARK, RULES, Canary, Traffic
+from sidecar.cli.stories import alerts
+from sidecar.correlation.pipeline import EVENTS_DROPPED, Pipeline
+from sidecar.model import Report
+from sidecar.rules.loading import SHIPPED
+from sidecar.rules.rule import CorrelationRule
+from sidecar.service.health import Health
+from sidecar.settings.schema import CanarySettings
+from sidecar.yamlfile.typed import Duration
+
+NONE = Traffic(0, 0, 0)
+SOME = Traffic(5, 0, 0)
+
+
+def outcome(canary: Canary, rules: tuple[str, ...], traffic: Traffic) -> str:
+    canary.sent("n1")
+    for rule in rules:
+        canary.came_back(rule, f"python3 {MARK}n1")
+    return canary.verdict(traffic)
+
+
+def test_all_is_well_when_both_come_back() -> None:
+    assert outcome(Canary(over_grpc=False), RULES, SOME) == ""
+
+
+@pytest.mark.parametrize(
+    ("over_grpc", "back", "traffic", "cause"),
+    [
+        (False, (), NONE, "Falco is not running"),
+        (False, (), SOME, "our rule files are not loaded"),
+        (False, RULES[:1], SOME, "set rule_matching: all"),
+        (True, RULES[:1], SOME, "set rule_matching: all"),
+        (False, (), Traffic(5, 5, 0), "set json_output: true"),
+        (False, (), Traffic(0, 0, 3), "secret path"),
+        (True, (), NONE, "Falco is not running"),
+    ],
+)
+def test_each_silence_has_its_cause(over_grpc: bool, back: tuple[str, ...], traffic: Traffic, cause: str) -> None:
+    assert cause in outcome(Canary(over_grpc=over_grpc), back, traffic)
+
+
+def test_canaries_that_come_back_only_now_and_then_are_stolen_by_a_second_grpc_reader() -> None:
+    canary = Canary(over_grpc=True)
+    outcome(canary, RULES, SOME)
+
+    assert "second reader" in outcome(canary, (), SOME)
+    assert "second reader" in outcome(canary, RULES[:1], SOME)
+
+
+def test_somebody_elses_marker_does_not_count() -> None:
+    canary = Canary(over_grpc=False)
+    canary.sent("mine")
+    for rule in RULES:
+        canary.came_back(rule, f"python3 {MARK}theirs")
+
+    assert canary.verdict(NONE)
+
+
+def alert(rule: str, cmdline: str, **more: Any) -> bytes:
+    fields = {"container.id": "host", "proc.pid": 7, "proc.cmdline": cmdline}
+    body = {"rule": rule, "priority": "Informational", "time": "2026-11-24T03:03:08Z", "hostname": "node-1"}
+    return json.dumps({**body, "output_fields": fields, **more}).encode()
+
+
+def test_the_pipeline_tells_the_canary_of_its_alerts_and_counts_them(pipeline: Pipeline) -> None:
+    pipeline.canary = Canary(over_grpc=False)
+    pipeline.canary.sent("n1")
+    for rule in RULES:
+        verdict, due = pipeline.feed_json(alert(rule, f"python3 -S -c {MARK}n1"))
+        assert (verdict.canary, verdict.building_block, due) == (True, True, [])
+
+    assert pipeline.canary.verdict(SOME) == ""
+    assert dict(pipeline.reasons) == {"canary": 2}
+
+
+def test_the_shipped_falco_rules_have_the_names_and_the_mark() -> None:
+    rules = [e for e in yaml.safe_load((SHIPPED / "canary_rules.yaml").read_text()) if "rule" in e]
+    (macro,) = [e for e in yaml.safe_load((SHIPPED / "canary_rules.yaml").read_text()) if "macro" in e]
+
+    assert list(RULES) == [rule["rule"] for rule in rules]
+    assert f'"{MARK}"' in macro["condition"]
+
+
+@pytest.mark.slow
+def test_the_marker_process_is_started_and_a_silence_is_reported_once_and_its_end_too() -> None:
+    reports: list[Report] = []
+    canary = Canary(over_grpc=False)
+    settings = CanarySettings(enabled=True, every=Duration.parse("10ms"))
+    alerts_in = [0]
+
+    async def watch() -> tuple[str, str]:
+        health = Health(
+            settings, canary, traffic=lambda: Traffic(alerts_in[0], 0, 0), report=reports.append, patience=0.02
+        )
+        health.start()
+        await asyncio.sleep(0.6)
+        silent = health.degraded
+        canary.verdict = lambda traffic: ""  # type: ignore[method-assign]
+        await asyncio.sleep(0.3)
+        well = health.degraded
+        await health.stop()
+        return silent, well
+
+    silent, well = asyncio.run(watch())
+
+    assert ("Falco is not running" in silent, well) == (True, "")
+    assert [(report.case, report.severity) for report in reports] == [("Correlator degraded", "high")]
+
+
+@pytest.mark.slow
+def test_a_degraded_service_says_so_in_its_metrics_and_to_its_sinks(serving: Serving, tmp_path: Path) -> None:
+    sink = tmp_path / "incidents.jsonl"
+    with serving({"canary": {"enabled": True}, "sinks": {"file": {"path": str(sink)}}}) as service:
+        assert service.service.health
+        service._loop.call_soon_threadsafe(service.service.health._judge, "Falco is not running")
+        until = time.monotonic() + 5
+        while not (sink.exists() and sink.read_text()) and time.monotonic() < until:
+            time.sleep(0.01)
+        degraded = service.metric('degraded{cause="canary"}')
+
+    assert (degraded, json.loads(sink.read_text().splitlines()[0])["rule"]) == (1.0, "Correlator degraded")
+
+
+def test_dropped_events_mark_the_open_incidents_of_that_host(pipeline: Pipeline, rule: CorrelationRule) -> None:
+    story = [spec("nginx > sh", "web_shell"), spec("nginx > sh > curl", "network", at="1s")]
+    for body in alerts(rule, story):
+        pipeline.feed_json(body)
+    pipeline.settle()
+    dropped = {"source": "internal", "priority": "Debug"}
+    pipeline.feed_json(alert(EVENTS_DROPPED, "", **dropped))
+    pipeline.feed_json(alert(EVENTS_DROPPED, "", **dropped, hostname="node-2"))
+    for body in alerts(rule, [spec("nginx > sh > cat", "credential", at="2s")]):
+        pipeline.feed_json(body)
+    (note,) = pipeline.settle()
+
+    assert note.incomplete  # type: ignore[union-attr]
+
+
+def test_falcos_own_events_are_signs_of_life(pipeline: Pipeline) -> None:
+    pipeline.feed_json(alert("Falco internal: metrics snapshot", "", source="internal"))
+    pipeline.feed_json(alert(EVENTS_DROPPED, "", source="internal"))
+
+    assert dict(pipeline.of_falco) == {"heartbeats": 1, "drops": 1}
+
+
+@pytest.mark.slow
+def test_a_second_reader_of_falcos_queue_is_named(
+    serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    falco, address = fake_falco.FakeFalco(), f"unix://{tmp_path}/falco.sock"
+
+    async def seen_by_falco(nonce: str) -> None:
+        for rule in RULES:
+            falco.queue.append(fake_falco.response(json.loads(alert(rule, MARK + nonce))))
+
+    monkeypatch.setattr("sidecar.service.health._mark", seen_by_falco)
+    monkeypatch.setattr("sidecar.service.service.Health", partial(Health, patience=0.3))
+    settings = {
+        "http": {"enabled": False},
+        "grpc": {"enabled": True, "address": address, "poll_max": "20ms"},
+        "canary": {"enabled": True, "every": "300ms"},
+        "sinks": {"file": {"path": str(tmp_path / "incidents.jsonl")}},
+    }
+    with fake_falco.running(address, falco), serving(settings) as service:
+        until = time.monotonic() + 5
+        while len(service.service.pipeline.canary._outcomes) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        alone = service.service.health.degraded
+        with grpc.insecure_channel(address) as channel:
+            thief = channel.unary_stream("/falco.outputs.service/get", lambda it: it, lambda it: it)
+            until = time.monotonic() + 15
+            while "second reader" not in service.service.health.degraded and time.monotonic() < until:
+                list(thief(b""))
+        named = service.service.health.degraded
+
+    assert "second reader" not in alone
+    assert "a second reader takes alerts from Falco's gRPC queue" in named

@@ -1,0 +1,90 @@
+"""Which alerts count, and for what."""
+
+from conftest import Play, fed, spec, told
+
+from sidecar.alerts.classify import CACHED, Classifier
+from sidecar.alerts.decode import envelope
+from sidecar.cli.stories import alerts
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.rules.rule import CorrelationRule
+
+SHELL = "nginx > sh"
+CURL = "nginx > sh > curl"
+
+
+def test_an_alert_counts_by_its_tag_whatever_its_name(rules: list[CorrelationRule]) -> None:
+    verdict = Classifier(rules).judge("Any name", ("webrce_network", "webrce_credential"))
+
+    assert (verdict.groups, verdict.relevant, verdict.building_block) == (((0, 0b1100),), True, True)
+
+
+def test_a_stock_rule_counts_by_its_name_and_is_no_building_block(rules: list[CorrelationRule]) -> None:
+    verdict = Classifier(rules).judge("Run shell untrusted", ("maturity_stable",))
+
+    assert (verdict.groups, verdict.stock, verdict.relevant, verdict.building_block) == ((), ((0, 1),), True, False)
+
+
+def test_a_lineage_tag_is_relevant_without_groups(rules: list[CorrelationRule]) -> None:
+    verdict = Classifier(rules).judge("Detached", ("webrce_lineage",))
+
+    assert (verdict.groups, verdict.relevant, verdict.building_block) == ((), True, True)
+
+
+def test_anything_else_is_nobodys_evidence(rules: list[CorrelationRule]) -> None:
+    assert not Classifier(rules).judge("Some rule", ("container",)).relevant
+
+
+def test_a_flood_of_names_is_not_remembered(rules: list[CorrelationRule]) -> None:
+    classify = Classifier(rules)
+    for number in range(2 * CACHED):
+        classify(envelope(f'{{"rule":"rule {number}"}}'.encode()))
+
+    assert len(classify._known) <= CACHED
+
+
+def test_a_megabyte_of_blanks_between_tags_is_not_remembered(rules: list[CorrelationRule]) -> None:
+    classify = Classifier(rules)
+    tags = b'["webrce_network"' + b" " * 1_000_000 + b"]"
+
+    assert classify(envelope(b'{"rule":"Any","tags":' + tags + b"}")).relevant
+    assert all(len(str(label)) < 100 for label in classify._known)
+
+
+def test_stock_rules_alone_give_the_incident(play: Play) -> None:
+    notes = play(
+        spec(SHELL, rule="Run shell untrusted"),
+        spec(CURL, rule="Launch Suspicious Network Tool in Container", at="1s"),
+    )
+
+    assert told(notes) == [("medium", "Web Shell with Network Activity")]
+
+
+def test_where_ours_see_the_same_events_what_only_a_stock_rule_reports_does_not_count(play: Play) -> None:
+    notes = play(
+        spec(SHELL, rule="Run shell untrusted"),
+        spec(SHELL, "web_shell"),
+        spec(CURL, rule="Launch Suspicious Network Tool in Container", at="1s"),
+    )
+
+    assert told(notes) == []
+
+
+def test_stock_rules_count_where_they_shadow_ours(play: Play) -> None:
+    notes = play(
+        spec(SHELL, "web_shell"),
+        spec(CURL, rule="Launch Suspicious Network Tool in Container", at="1s"),
+    )
+
+    assert told(notes) == [("medium", "Web Shell with Network Activity")]
+
+
+def test_one_host_says_nothing_about_another(pipeline: Pipeline, rule: CorrelationRule) -> None:
+    ours = [spec(SHELL, rule="Run shell untrusted"), spec(SHELL, "web_shell")]
+    stock = [
+        spec(SHELL, rule="Run shell untrusted", at="1s"),
+        spec(CURL, rule="Launch Suspicious Network Tool in Container", at="2s"),
+    ]
+    fed(pipeline, alerts(rule, ours))
+    elsewhere = [body.replace(b"node-1", b"node-2") for body in alerts(rule, stock)]
+
+    assert told(fed(pipeline, elsewhere)) == [("medium", "Web Shell with Network Activity")]

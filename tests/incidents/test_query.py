@@ -1,0 +1,55 @@
+"""What may be asked of the list: each mistake is told with what is right."""
+
+import pytest
+
+from sidecar.cli import incidents
+from sidecar.incidents import query
+from sidecar.incidents.query import QueryError, parse
+from sidecar.storage.archive import SORTS, Wanted
+
+HOUR = 3_600_000_000_000
+
+
+def test_nothing_asked_is_the_newest_fifty() -> None:
+    assert parse("", 0) == Wanted() == parse("state=&q=&since=&limit=&severity=", 0)
+
+
+def test_everything_can_be_asked_at_once() -> None:
+    text = (
+        "severity=critical&severity=high,low&state=open&q=shop%2Fweb&since=2h&sort=severity&order=asc&limit=9&offset=18"
+    )
+
+    assert parse(text, 5 * HOUR) == Wanted(
+        frozenset(("critical", "high", "low")), "open", "shop/web", 3 * HOUR, "severity", True, 9, 18
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("page=2", "unknown parameter 'page'; known are severity, state, q, since, sort, order, limit, offset"),
+        ("severity=worst", "severity: expected critical or high or medium or low, got 'worst'"),
+        ("state=new", "state: expected open or closed, got 'new'"),
+        ("sort=id;drop", "sort: expected last or first or severity or count, got 'id;drop'"),
+        ("limit=0", "limit: expected a number from 1 to 200, got '0'"),
+        ("limit=201", "limit: expected a number from 1 to 200, got '201'"),
+        ("limit=%D9%A3", "limit: expected a number from 1 to 200, got '\u0663'"),
+        ("offset=-1", "offset: expected a number from 0 to 1000000, got '-1'"),
+        ("since=yesterday", "since: expected a duration such as 500ms, 5s, 15m or 24h, got 'yesterday'"),
+        ("state=open&state=closed", "state: given 2 times"),
+        ("q=" + "x" * 201, "q: at most 200 characters"),
+        ("&".join("q=x" for _ in range(30)), "more than 20 parameters"),
+    ],
+)
+def test_a_mistake_is_told(text: str, told: str) -> None:
+    with pytest.raises(QueryError) as error:
+        parse(text, 0)
+
+    assert str(error.value) == told
+
+
+def test_the_command_line_knows_the_same_words() -> None:
+    assert incidents.SEVERITIES == query.SEVERITIES
+    assert incidents.STATES == query.STATES
+    assert incidents.ORDERS == query.ORDERS
+    assert set(incidents.SORTS) == set(SORTS)

@@ -1,0 +1,97 @@
+"""README is true: its commands run and its YAML is what the service and Falco take."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import DATA, Running
+from support.site_with_incidents import running
+
+from sidecar.rules.rule import CorrelationRule
+from sidecar.settings.schema import Settings
+from sidecar.storage.state import State
+from sidecar.yamlfile.typed import build
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BIN = Path(sys.executable).parent
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("falco-correlator") and " run --config" not in line]
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Running]:
+    with running() as serving:
+        yield serving
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands())
+def test_each_command_of_the_readme_runs(command: str, tmp_path: Path, service: Running) -> None:
+    State(tmp_path / "state.db", keep=3600).close()
+    (tmp_path / "alerts.jsonl").write_bytes((DATA / "stock_alerts.jsonl").read_bytes())
+    (tmp_path / "falco.yaml").write_text(next(b for b in blocks("yaml") if b.startswith("# falco.yaml, or")))
+    (tmp_path / "my-rules").mkdir()
+    (tmp_path / "my-rules" / "rule.yaml").write_bytes((DATA / "crypto_mining.yaml").read_bytes())
+    done = subprocess.run(
+        [BIN / "falco-correlator", *shlex.split(command)[1:]],
+        cwd=tmp_path,
+        env={
+            "FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true",
+            "FALCO_CORRELATOR_URL": f"http://127.0.0.1:{service.service.admin_port}",
+            "PATH": str(BIN),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.startswith("# falco-correlator.yaml")])
+def test_each_settings_file_of_the_readme_is_valid(block: str) -> None:
+    assert build(Settings, yaml.safe_load(block), "README").sinks.falcosidekick.url == "http://falcosidekick:2801"
+
+
+def test_the_falco_files_of_the_readme_are_yaml_and_ask_for_what_correlation_needs() -> None:
+    newer, older = (yaml.safe_load(b) for b in blocks("yaml") if b.startswith("# falco.yaml"))
+
+    assert (newer["json_output"], newer["rule_matching"]) == (True, "all")
+    assert {"proc.pid", "proc.ppid", "proc.sid", "container.id"} <= set(newer["append_output"][0]["extra_fields"])
+    assert older["grpc_output"] == {"enabled": True}
+
+
+def test_the_case_table_of_the_readme_is_that_of_the_rule(rule: CorrelationRule) -> None:
+    rows = re.findall(r"^\| ([A-Z][^|]+) \| (\w+) \(", README, re.MULTILINE)
+
+    assert [(case.name, case.severity) for case in rule.cases] == rows
+
+
+def test_make_has_every_target_that_the_readme_and_contributing_name() -> None:
+    named = set(re.findall(r"make ([a-z]+)", README + (ROOT / "CONTRIBUTING.md").read_text()))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    assert named <= targets
+
+
+def test_every_row_of_the_threat_model_names_tests_that_exist() -> None:
+    rows = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("|")][2:]
+    tests = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+
+    assert len(rows) >= 20
+    assert [row for row in rows if not (named := re.findall(r"`(test_\w+)`", row)) or not set(named) <= tests] == []

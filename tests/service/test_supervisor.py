@@ -1,0 +1,99 @@
+"""The parent process: a worker that dies costs no alert."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.crash import Victim, curl_sends, killing
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def logged(victim: Victim) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (victim.folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_worker_that_is_killed_again_and_again_under_curl_loses_no_alert(tmp_path: Path) -> None:
+    victim = Victim(tmp_path, free_port())
+    curl = curl_sends(tmp_path, victim.port, 8000)
+    killer = killing(victim, curl, after=0.4)
+    curl.wait(60)
+    killer.join()
+    victim.stop()
+
+    assert killer.kills >= 2  # type: ignore[attr-defined]
+    assert {f"node-1/{number:012x}" for number in range(8000)} == victim.remembered()
+
+
+def test_a_connection_made_between_two_workers_waits_and_is_answered(tmp_path: Path) -> None:
+    victim = Victim(tmp_path, free_port())
+    victim.kill_worker()
+    with socket.create_connection(("127.0.0.1", victim.port), timeout=10) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx")
+        answer = connection.recv(100)
+    victim.stop()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_worker_that_keeps_dying_is_started_ever_later_and_told_of() -> None:
+    code = "import sys; sys.exit(3)"
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "sidecar.service.supervisor", sys.executable, "-c", code],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert supervisor.stderr
+    told = [json.loads(supervisor.stderr.readline()) for _ in range(3)]
+    supervisor.terminate()
+
+    assert [line["crashes_in_a_row"] for line in told] == [1, 2, 3]
+    assert told[0]["pause"] < told[1]["pause"] < told[2]["pause"]
+    assert supervisor.wait(10) in (0, 1)
+    supervisor.stderr.close()
+
+
+def test_a_worker_that_finds_a_setting_wrong_is_not_started_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar.service.supervisor", sys.executable, "-c", "import sys; sys.exit(2)"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10,
+    )
+
+    assert (done.returncode, done.stderr) == (2, "")
+
+
+def test_the_worker_ends_when_the_parent_is_killed(tmp_path: Path) -> None:
+    victim = Victim(tmp_path, free_port())
+    worker = victim.worker()
+    victim.process.kill()
+    victim.process.wait()
+    until = time.monotonic() + 10
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+
+    victim.log.close()
+
+    assert not Path(f"/proc/{worker}/exe").exists()
+
+
+def test_the_parent_needs_less_than_12_mb(tmp_path: Path) -> None:
+    victim = Victim(tmp_path, free_port())
+    status = Path(f"/proc/{victim.process.pid}/status").read_text()
+    victim.stop()
+    resident = int(status.partition("VmRSS:")[2].split()[0])
+
+    assert resident < 12 * 1024
+    assert logged(victim)[-1]["message"] == "stopped"

@@ -1,0 +1,125 @@
+"""Settings: one file, every key also a variable, and each mistake told with the remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.errors import ConfigError
+from sidecar.settings.display import to_yaml
+from sidecar.settings.loading import load, variables
+from sidecar.settings.schema import Settings
+
+STDOUT = {"FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true"}
+
+
+def problems(tmp_path: Path, text: str, environment: dict[str, str] | None = None) -> list[str]:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load(file, environment or {})
+    return raised.value.problems
+
+
+def test_the_defaults_need_only_a_sink() -> None:
+    settings = load(None, STDOUT)
+
+    assert (settings.http.host, settings.http.port, settings.pass_through.mode) == ("127.0.0.1", 2802, "others")
+
+
+def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("http: {port: 1000, deadline: 3s}\n")
+    settings = load(file, {**STDOUT, "FALCO_CORRELATOR_HTTP__PORT": "1001"})
+
+    assert (settings.http.port, settings.http.deadline.seconds) == (1001, 3.0)
+
+
+@pytest.mark.parametrize("name", variables())
+def test_every_setting_has_a_variable_that_reaches_it(name: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(None, {**STDOUT, name: "[[]]"})
+
+    assert variables()[name] in str(raised.value)
+
+
+def test_lists_and_maps_can_be_given_in_a_variable() -> None:
+    settings = load(
+        None,
+        {
+            **STDOUT,
+            "FALCO_CORRELATOR_RULES": "[/a.yaml, /b]",
+            "FALCO_CORRELATOR_SINKS__WEBHOOK__HEADERS": "{Authorization: Bearer x}",
+        },
+    )
+
+    assert (settings.rules, settings.sinks.webhook.headers) == (["/a.yaml", "/b"], {"Authorization": "Bearer x"})
+
+
+def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
+    settings = load(None, {**STDOUT, "FALCO_CORRELATOR_SETTLE": "7ms"})
+    file = tmp_path / "printed.yaml"
+    file.write_text(to_yaml(settings))
+
+    assert settings == load(file, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("htpp: {}", "htpp: unknown key, did you mean 'http'?"),
+        ("http: {prot: 1}", "http.prot: unknown key, did you mean 'port'?"),
+        ("http: {port: x}", "http.port: expected int, got str"),
+        ("http: {port: 70000}", "http.port: expected a port number up to 65535, got 70000"),
+        ("admin: {port: 2802}", "admin.port: is the same as http.port; alerts and administration need a port each"),
+        (
+            "admin: {links: {Grafana: 'javascript:alert(1)'}}",
+            "admin.links.Grafana: expected http:// or https:// and a host",
+        ),
+        (
+            "admin: {links: {Grafana: 'https://{host}/'}}",
+            "admin.links.Grafana: expected http:// or https:// and a host",
+        ),
+        (
+            "admin: {links: {Grafana: 'https://g/{pods}'}}",
+            "admin.links.Grafana: unknown placeholder {pods}, did you mean {pod}?",
+        ),
+        ("admin: {names: ['a.example:80']}", "admin.names: expected a host name without port, got 'a.example:80'"),
+        ("admin: {pages: off}", "admin.pages: "),
+        ("http: {enabled: false}", "http.enabled, grpc.enabled, journal.path: none is set, so no alert can come in"),
+        ("pass_through: {mode: some}", "pass_through.mode: expected one of others, all, none, got 'some'"),
+        ("pass_through: {url: falcosidekick}", "pass_through.url: expected http://host:port or https://host:port"),
+        ("sinks: {webhook: {url: 'http://['}}", "sinks.webhook.url: expected http://host:port"),
+        ("sinks: {webhook: {url: 'http://h:99999'}}", "sinks.webhook.url: expected http://host:port"),
+        ("grpc: {enabled: true, address: 'h:5060'}", "grpc.ca, grpc.cert, grpc.key: are all needed"),
+        ("settle: 5", "settle: expected a duration such as 500ms"),
+        ("- a", "expected keys and values"),
+    ],
+)
+def test_a_mistake_is_told_with_path_and_remedy(tmp_path: Path, text: str, problem: str) -> None:
+    (told,) = problems(tmp_path, text, STDOUT)
+
+    assert told.startswith(problem)
+
+
+def test_without_any_sink_it_says_how_to_set_one(tmp_path: Path) -> None:
+    (told,) = problems(tmp_path, "{}")
+
+    assert "sinks.falcosidekick.url (FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL)" in told
+
+
+def test_a_misspelt_variable_is_an_error_that_names_the_right_one() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean FALCO_CORRELATOR_HTTP__PORT\?"):
+        load(None, {**STDOUT, "FALCO_CORRELATOR_HTTP__PROT": "1"})
+
+
+def test_a_variable_inside_what_the_file_has_as_text_is_told(tmp_path: Path) -> None:
+    assert problems(tmp_path, "http: x", {"FALCO_CORRELATOR_HTTP__PORT": "1"}) == [
+        "FALCO_CORRELATOR_HTTP__PORT: http is not a section in the file"
+    ]
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "empty.yaml"
+    file.write_text("# nothing\n")
+
+    assert Settings().http == load(file, STDOUT).http

@@ -1,0 +1,133 @@
+"""Falco's gRPC output (Falco <= 0.43): the same alerts give the same incidents, and nothing that happens ends it."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from alerts.test_decode import recorded_responses
+from conftest import DATA, Serving
+from support import fake_falco
+from support.certificates import make_ca
+from support.fake_falco import FakeFalco
+from support.falcosidekick import Falcosidekick
+
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.incidents.falco_event import to_json
+from sidecar.rules.rule import CorrelationRule
+from sidecar.sources.grpc import GrpcEnvelope, take
+
+STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()
+
+
+def wait_until(true: Any, seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not true() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert true()
+
+
+def settings(address: str, sidekick: Falcosidekick, **more: Any) -> dict[str, Any]:
+    return {
+        "http": {"enabled": False},
+        "grpc": {"enabled": True, "address": address, **more},
+        "sinks": {"falcosidekick": {"url": sidekick.url}},
+    }
+
+
+def test_the_same_alerts_give_the_same_notifications_as_over_http(rules: list[CorrelationRule]) -> None:
+    over_http, over_grpc = Pipeline(rules, lambda: 0.0), Pipeline(rules, lambda: 0.0)
+    wanted = [note for line in STOCK for note in over_http.feed_json(line)[1]] + over_http.settle()
+    got = take(over_grpc, fake_falco.responses(STOCK)) + over_grpc.settle()
+
+    assert len(wanted) == 3
+    assert [to_json(note) for note in wanted] == [to_json(note) for note in got]
+
+
+def test_a_bad_message_is_counted_and_the_others_are_used(pipeline: Pipeline) -> None:
+    good = fake_falco.responses(STOCK)
+    take(pipeline, [b"\xff\xff\xff", *good])
+
+    assert dict(pipeline.reasons) == {"not_json": 1}
+    assert len(good) + 1 == pipeline.received
+
+
+def test_bytes_that_are_not_utf8_are_replaced_and_counted(pipeline: Pipeline) -> None:
+    message = fake_falco.response(
+        {**_shell(), "output_fields": {**_shell()["output_fields"], "proc.cmdline": "id BAD"}}
+    )
+    take(pipeline, [message.replace(b"BAD", b"\xff\xfe\xfd")])
+
+    assert (dict(pipeline.reasons), pipeline.detections) == ({"bad_utf8": 1}, 1)
+
+
+def test_falcos_own_events_are_internal_by_either_field() -> None:
+    pipeline_reasons = []
+    for source, deprecated in ((b"internal", 0), (b"", 2)):
+        envelope = GrpcEnvelope(recorded_responses()[0])
+        envelope._response.source, envelope._response.source_deprecated = source, deprecated
+        try:
+            envelope.check()
+        except Exception as error:
+            pipeline_reasons.append(str(error))
+
+    assert pipeline_reasons == ["internal", "internal"]
+
+
+def _shell() -> dict[str, Any]:
+    return next(alert for alert in map(json.loads, STOCK) if alert["rule"] == "Run shell untrusted")
+
+
+@pytest.mark.slow
+def test_recorded_responses_over_a_unix_socket_become_the_incident(
+    serving: Serving, sidekick: Falcosidekick, tmp_path: Path
+) -> None:
+    falco, address = FakeFalco(), f"unix://{tmp_path}/falco.sock"
+    falco.queue.extend(recorded_responses())
+    with fake_falco.running(address, falco), serving(settings(address, sidekick)) as service:
+        events = sidekick.wait_for(1)
+        wait_until(lambda: service.service.pipeline.received == len(recorded_responses()))
+
+    assert [event["rule"] for event in events] == ["Shell Execution Detected"]
+    assert events[0]["output_fields"]["container.id"] == "faa4e3dfca7c"
+
+
+@pytest.mark.slow
+def test_falco_may_come_late_go_away_and_come_back(serving: Serving, sidekick: Falcosidekick, tmp_path: Path) -> None:
+    falco, address = FakeFalco(), f"unix://{tmp_path}/falco.sock"
+    with serving(settings(address, sidekick)) as service:
+        assert service.get("/readyz") == (503, "Falco's gRPC output does not answer\n")
+        with fake_falco.running(address, falco):
+            wait_until(lambda: service.service.grpc.connected)
+            assert service.get("/readyz") == (200, "ok\n")
+        wait_until(lambda: not service.service.grpc.connected)
+        falco.queue.extend(fake_falco.responses(STOCK))
+        with fake_falco.running(address, falco):
+            wait_until(lambda: len(sidekick.events) == 3, seconds=30)
+
+
+@pytest.mark.slow
+def test_falco_is_asked_seldom_while_it_has_nothing(serving: Serving, sidekick: Falcosidekick, tmp_path: Path) -> None:
+    falco, address = FakeFalco(), f"unix://{tmp_path}/falco.sock"
+    with fake_falco.running(address, falco), serving(settings(address, sidekick)):
+        wait_until(lambda: falco.asked >= 1)
+        time.sleep(1.5)
+
+    assert falco.asked < 12  # 20 ms, doubling up to 500 ms
+
+
+@pytest.mark.slow
+def test_mutual_tls_is_spoken_to_a_network_address(serving: Serving, sidekick: Falcosidekick, tmp_path: Path) -> None:
+    ca = make_ca(tmp_path)
+    server, client = ca.issue("localhost"), ca.issue("falco-correlator")
+    credentials = grpc.ssl_server_credentials(
+        [(server.key.read_bytes(), server.cert.read_bytes())], ca.cert.read_bytes(), require_client_auth=True
+    )
+    falco = FakeFalco()
+    falco.queue.extend(fake_falco.responses(STOCK))
+    with fake_falco.running("localhost:0", falco, credentials) as port:
+        files = {"ca": str(ca.cert), "cert": str(client.cert), "key": str(client.key)}
+        with serving(settings(f"localhost:{port}", sidekick, **files)):
+            assert len(sidekick.wait_for(3)) == 3

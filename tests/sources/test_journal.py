@@ -1,0 +1,149 @@
+"""Falco's file_output, followed through whatever is done to it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import DATA, Clock, Serving
+from sources.test_grpc import wait_until
+from support.falcosidekick import Falcosidekick
+
+from sidecar.sources.journal import CHUNK, LINGER, Journal
+from sidecar.storage.state import Position
+
+STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "events.jsonl"
+
+
+def opened(path: Path, clock: Clock, start: Position | None = None) -> Journal:
+    return Journal(path, start, clock)
+
+
+def test_lines_are_read_as_they_are_written_and_a_partial_one_waits_for_its_end(path: Path, clock: Clock) -> None:
+    journal = opened(path, clock)
+    assert journal.read() == []
+    with path.open("ab", buffering=0) as falco:
+        falco.write(b"one\ntw")
+        assert journal.read() == [b"one"]
+        assert journal.read() == []
+        falco.write(b"o\nthree\n")
+        assert journal.read() == [b"two", b"three"]
+    journal.close()
+
+
+def test_it_goes_on_where_it_stopped(path: Path, clock: Clock) -> None:
+    path.write_bytes(b"one\ntwo\n")
+    first = opened(path, clock)
+    first.read()
+    position = first.position
+    first.close()
+    with path.open("ab") as falco:
+        falco.write(b"three\n")
+    second = opened(path, clock, position)
+
+    assert second.read() == [b"three"]
+    second.close()
+
+
+def test_a_file_renamed_away_is_read_to_its_end_before_the_new_one(path: Path, clock: Clock) -> None:
+    journal = opened(path, clock)
+    falco = path.open("ab", buffering=0)
+    falco.write(b"one\n")
+    assert journal.read() == [b"one"]
+    path.rename(path.with_name("events.jsonl.1"))
+    path.write_bytes(b"three\n")
+    falco.write(b"two, written before Falco was told\n")
+    assert journal.read() == [b"two, written before Falco was told"]
+    assert journal.read() == []
+    clock.now += LINGER
+    assert journal.read() == []
+
+    assert journal.read() == [b"three"]
+    falco.close()
+    journal.close()
+
+
+def test_a_file_that_was_rotated_while_nobody_read_is_finished_first(path: Path, clock: Clock) -> None:
+    path.write_bytes(b"one\ntwo\n")
+    position = Position(path.stat().st_ino, 4)
+    path.rename(path.with_name("events.jsonl.1"))
+    path.write_bytes(b"three\n")
+    journal = opened(path, clock, position)
+    assert journal.read() == [b"two"]
+    journal.read()
+    clock.now += LINGER
+    journal.read()
+
+    assert journal.read() == [b"three"]
+    journal.close()
+
+
+def test_a_truncated_file_is_read_from_its_beginning(path: Path, clock: Clock) -> None:
+    journal = opened(path, clock)
+    path.write_bytes(b"one, a long line\n")
+    assert journal.read() == [b"one, a long line"]
+    with path.open("r+b") as file:
+        file.truncate(0)
+    with path.open("ab") as file:
+        file.write(b"two\n")
+    journal.read()
+
+    assert journal.read() == [b"two"]
+    journal.close()
+
+
+def test_a_line_that_is_no_alert_by_its_length_is_skipped_and_counted(path: Path, clock: Clock) -> None:
+    path.write_bytes(b"x" * CHUNK + b"\ntwo\n")
+    journal = opened(path, clock)
+    journal.read()
+
+    assert (journal.read(), journal.skipped) == ([b"two"], 1)
+    journal.close()
+
+
+@pytest.mark.slow
+def test_alerts_that_came_while_the_service_was_away_are_read_and_those_that_came_both_ways_count_once(
+    serving: Serving, sidekick: Falcosidekick, path: Path, tmp_path: Path
+) -> None:
+    settings = {
+        "journal": {"path": str(path), "poll": "20ms"},
+        "pass_through": {"mode": "none"},
+        "sinks": {"falcosidekick": {"url": sidekick.url}},
+    }
+    path.write_bytes(b"".join(line + b"\n" for line in STOCK[:40]))
+    with serving(settings) as service:
+        wait_until(lambda: service.service.received["journal"] == 40)
+        for line in STOCK[:40]:
+            service.post(line)
+        with path.open("ab") as falco:
+            falco.write(b"".join(line + b"\n" for line in STOCK[40:]))
+        wait_until(lambda: service.service.received["journal"] == len(STOCK))
+        duplicates = service.service.pipeline.reasons["duplicate"]
+
+    relevant = sum(json.loads(line)["rule"] != "" for line in STOCK[:40])
+    assert 0 < duplicates <= relevant
+    assert len(sidekick.events) == 3
+
+
+@pytest.mark.slow
+def test_the_position_survives_a_restart(serving: Serving, path: Path, tmp_path: Path) -> None:
+    settings = {
+        "http": {"enabled": False},
+        "journal": {"path": str(path), "poll": "20ms"},
+        "state": {"path": str(tmp_path / "state.db")},
+        "sinks": {"file": {"path": str(tmp_path / "incidents.jsonl")}},
+    }
+    path.write_bytes(b"".join(line + b"\n" for line in STOCK[:60]))
+    with serving(settings) as service:
+        wait_until(lambda: service.service.received["journal"] == 60)
+    with path.open("ab") as falco:
+        falco.write(b"".join(line + b"\n" for line in STOCK[60:]))
+    with serving(settings) as service:
+        wait_until(lambda: service.service.received["journal"] == len(STOCK) - 60)
+        assert service.service.pipeline.reasons["duplicate"] == 0
+
+    assert len((tmp_path / "incidents.jsonl").read_text().splitlines()) == 3

@@ -1,0 +1,165 @@
+"""Nothing that an attacker writes steers what shows it: no control, direction or invisible character, no live markup."""
+
+import csv
+import io
+import json
+import logging
+import re
+import unicodedata
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from conftest import fed, spec
+from support.injections import INJECTIONS
+
+from sidecar.cli.stories import alerts
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.incidents import terminal
+from sidecar.incidents.falco_event import to_event
+from sidecar.model import Message, Notification, Report, Where
+from sidecar.rules.rule import CorrelationRule
+from sidecar.service.logs import JsonFormatter
+from sidecar.text import escape
+
+MARKUP = re.compile(r"<[!@#]|<[a-z]+:|\]\(|@(?:here|channel|everyone|all)\b", re.IGNORECASE)
+
+INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def raw(text: str) -> list[str]:
+    """The characters of a text that are not to be in any output."""
+    blank = "\u3164\uffa0\u115f\u2800\u034f\ufe0f\U000e0100\u17b4"
+    return [ascii(c) for c in text if unicodedata.category(c) in INVISIBLE or c in blank]
+
+
+def incident(rule: CorrelationRule, pipeline: Pipeline, text: str) -> list[Notification]:
+    """Notifications of an attack in which every text that a forger could choose is this one."""
+    fields: dict[str, Any] = dict.fromkeys(
+        (
+            *(
+                "proc.cmdline",
+                "proc.name",
+                "proc.pname",
+                "proc.exepath",
+                "container.name",
+                "container.image.repository",
+            ),
+            *("container.image.tag", "k8s.ns.name", "k8s.pod.name", "user.name", "fd.name", "fd.rip", "evt.type"),
+            *(f"proc.aname[{number}]" for number in range(1, 7)),
+        ),
+        text or "x",
+    )
+    story = [
+        spec("nginx > sh", "web_shell", fields=fields),
+        spec("nginx > sh > curl", "network", at="1s", fields=fields),
+        spec("nginx > sh > cat", "credential", at="2s", fields=fields),
+    ]
+    bodies = []
+    for body in alerts(rule, story):
+        alert = json.loads(body)
+        changes = {
+            "hostname": text,
+            "rule": text or "x",
+            "output": text,
+            "tags": [*alert["tags"], f"mitre_{text}", text],
+        }
+        bodies.append(json.dumps({**alert, **changes}).encode("utf-8", "surrogatepass"))
+    return fed(pipeline, bodies)
+
+
+def strings(value: object) -> list[str]:
+    """Every text in a JSON value, keys too."""
+    if isinstance(value, dict):
+        return [text for key, each in value.items() for text in (str(key), *strings(each))]
+    if isinstance(value, list):
+        return [text for each in value for text in strings(each)]
+    return [value] if isinstance(value, str) else []
+
+
+def printed(message: Message) -> str:
+    out = io.StringIO()
+    terminal.show(message, out)
+    terminal.summary([message], out)
+    if isinstance(message, Notification):
+        terminal.explain(message, out)
+    return out.getvalue()
+
+
+def test_there_are_160_injections() -> None:
+    assert len(set(INJECTIONS)) >= 160
+
+
+@pytest.mark.parametrize("text", INJECTIONS, ids=ascii)
+def test_events_terminals_and_reports_show_it_and_are_not_steered(
+    rule: CorrelationRule, pipeline: Pipeline, text: str
+) -> None:
+    notes = incident(rule, pipeline, text)
+    report = Report("Correlator under pressure", "medium", text, Where(*([text] * 6)), 1_795_489_388_000_000_000)
+
+    assert [note.severity for note in notes] == ["medium", "critical"]
+    messages: list[Message] = [*notes, report]
+    for message in messages:
+        event = to_event(message)
+        for shown in strings(event):
+            assert raw(shown) == []
+            assert not MARKUP.search(shown)
+        assert "`" not in event["output"]
+        assert raw(printed(message).replace("\n", "")) == []
+
+
+@pytest.mark.parametrize("text", INJECTIONS, ids=ascii)
+def test_the_raw_text_is_what_is_kept(rule: CorrelationRule, pipeline: Pipeline, text: str) -> None:
+    note = incident(rule, pipeline, text)[-1]
+
+    assert note.timeline[0][0].cmdline == text[:512].encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("text", INJECTIONS, ids=ascii)
+def test_a_log_line_is_one_line_of_ascii_json(text: str) -> None:
+    record = logging.makeLogRecord({"msg": text, "levelname": "ERROR", "fact": text, "many": [text, {"x": text}]})
+    line = JsonFormatter().format(record)
+
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["fact"] == json.loads(line)["message"] == text
+
+
+@pytest.mark.parametrize("text", INJECTIONS, ids=ascii)
+def test_html_has_no_tag_and_no_attribute_of_it(text: str) -> None:
+    class Seen(HTMLParser):
+        tags: list[object] = []  # noqa: RUF012 - one parser, one page
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.tags.append((tag, dict(attrs)))
+
+    seen = Seen()
+    seen.tags = []
+    seen.feed(f'<p title="{escape.html(text)}">{escape.html(text)}</p>')
+
+    assert seen.tags == [("p", {"title": escape.terminal(text)})]
+    assert raw(escape.html(text)) == []
+
+
+@pytest.mark.parametrize("text", INJECTIONS, ids=ascii)
+def test_a_csv_cell_is_one_cell_and_no_formula(text: str) -> None:
+    (row,) = csv.reader(io.StringIO(f"{escape.csv_cell(text)},{escape.csv_cell(text)}\r\n"))
+
+    assert len(row) == 2
+    assert not row[0].startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert raw(row[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mysql db <dump.sql && cat <in >out 2>&1", "mysql db <dump.sql && cat <in >out 2>&1"),
+        ("wget http://203.0.113.9/k -O /tmp/k", "wget http://203.0.113.9/k -O /tmp/k"),
+        ("ssh deploy@10.0.0.5", "ssh deploy@10.0.0.5"),
+        ("Grüße 日本語 😀", "Grüße 日本語 😀"),
+        ("a\x1bb\u202ec", "a\\x1bb\\u202ec"),
+        ("<!channel> [x](http://y) @here", "\\x3c!channel> [x]\\x28http://y) \\x40here"),
+    ],
+)
+def test_what_is_harmless_is_shown_as_it_is(text: str, shown: str) -> None:
+    assert escape.event(text) == shown

@@ -1,0 +1,275 @@
+"""Writes the reference pages of the documentation from the code: `python -m reference` writes them all.
+
+Each page is a function; a test compares what it gives with the file, so that no page can be out of date.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from msgspec import Struct
+
+from sidecar.cli.main import EPILOG, main
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.incidents import falco_event
+from sidecar.model import REASONS, Notification, Report, Where
+from sidecar.rules.loading import SHIPPED, load
+from sidecar.service import metrics
+from sidecar.service.service import Service
+from sidecar.settings import schema
+from sidecar.sinks.factory import make_sinks
+from sidecar.sources.grpc import GrpcPoller
+
+FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+
+MADE = "\n<!-- Made by `make docs` from the code. Edit it there. -->\n"
+
+FIELDS = {
+    "incident.id": "The incident, the same over all its steps.",
+    "incident.severity": "`critical`, `high`, `medium` or `low`.",
+    "incident.severity.from": "The severity of the step before; absent at the first.",
+    "incident.case": "The row of the case table that holds; the same as `rule`.",
+    "incident.summary": "What happened, in one sentence of facts.",
+    "incident.step": "Counts the notifications of the incident from 1.",
+    "incident.previous": "The closed incident of the same place that this one follows.",
+    "incident.correlation": "The id of the correlation rule.",
+    "incident.groups": "The activity groups that were seen, by comma.",
+    "incident.first": "When the first detection happened (RFC 3339, nanoseconds).",
+    "incident.last": "When the newest detection happened.",
+    "incident.count": "Detections so far.",
+    "incident.incomplete": "`true` if Falco dropped events meanwhile: evidence may be missing.",
+    "incident.rules": "The Falco rules that fired.",
+    "incident.timeline": "What happened, oldest first: seconds after the first, groups, processes from the service down.",
+    "incident.join": "How detections came into the context: `lineage`, `session`, `orphan`, `container`.",
+    "incident.triage.N": "The next steps, N from 1: words and the command, filled in.",
+    "container.id": "The container, `host` for the node itself.",
+    "container.name": "Its name.",
+    "container.image.repository": "Its image.",
+    "container.image.tag": "The image's tag.",
+    "k8s.ns.name": "The Kubernetes namespace.",
+    "k8s.pod.name": "The pod.",
+    "proc.pid": "Of the process that decided the step: its pid on the node.",
+    "proc.vpid": "Its pid inside the container, which `kill` wants there.",
+    "proc.ppid": "The pid of its parent.",
+    "proc.pvpid": "The parent's pid inside the container.",
+    "proc.name": "Its name.",
+    "proc.pname": "The parent's name.",
+    "proc.sid": "Its session.",
+    "proc.tty": "Its terminal, 0 for none.",
+    "proc.exepath": "Its executable.",
+    "proc.cmdline": "Its command line, secrets masked.",
+    "user.name": "Its user.",
+    "user.uid": "The user's id.",
+    "user.loginuid": "Who logged in, -1 for nobody.",
+    "fd.name": "The file, or the connection.",
+    "fd.rip": "The remote address.",
+    "fd.rport": "The remote port.",
+}
+"""What the fields of an incident mean. A field that has no line here fails the test."""
+
+REASON_TEXTS = {
+    "not_json": "It cannot be parsed.",
+    "text_mode": "It is text: `json_output` is off.",
+    "not_an_object": "It is JSON, but no object.",
+    "too_deep": "It is nested too deeply.",
+    "wrong_type": "A field has a type that it cannot have.",
+    "no_rule": "It names no rule.",
+    "no_output_fields": "It has no output fields: `json_include_output_fields_property` is off, or they are empty.",
+    "bad_time": "It has no time that can be read.",
+    "too_large": "It is larger than 4 MiB.",
+    "bad_request": "What came over HTTP was no request with an alert.",
+    "internal": "Falco speaks of itself: a heartbeat, or dropped events.",
+    "canary": "The marker process that we start.",
+    "own_incident": "Our own incident or report that came back.",
+    "duplicate": "It was here before.",
+    "no_process": "It has no `proc.pid`, so it has no place; `append_output` adds it.",
+    "broken": "A bug of ours; the traceback is in the log.",
+    "bad_utf8": "Correlated, but bytes in it were no text and are replaced.",
+    "unknown_priority": "Correlated, but its priority is none of Falco's eight.",
+    "future_time": "Correlated, but its time is ahead of our clock by more than 120 s.",
+    "returned": "Correlated, but a Falcosidekick had it before us, so it is not passed through.",
+}
+
+
+def settings_page() -> str:
+    """Every setting with its default and meaning."""
+    lines = [
+        "# Settings",
+        MADE,
+        "One YAML file holds them (`falco-correlator run --config FILE`). Each is also an environment variable, which wins:",
+        "`sinks.falcosidekick.url` is `FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL`. `falco-correlator run --print-config`",
+        "prints those in effect, `falco-correlator schema settings` a JSON Schema for editors. A setting that does not exist, or",
+        "contradicts another, stops the start with exit code 2, its path and what to write instead.",
+        "",
+    ]
+    return "\n".join([*lines, *_section(schema.Settings, "")])
+
+
+def _section(kind: type[Struct], path: str) -> Iterator[str]:
+    told = _field_texts(kind)
+    fields = msgspec.structs.fields(kind)
+    values = [each for each in fields if not _is_section(each.type)]
+    if path:
+        yield f"## {path}\n"
+        yield f"{inspect.getdoc(kind)}\n"
+    if values:
+        yield "| setting | default | meaning |"
+        yield "| --- | --- | --- |"
+        for each in values:
+            name = f"{path}.{each.name}" if path else each.name
+            yield f"| `{name}` | {_default(each)} | {_cell(told.get(each.name, ''))} |"
+        yield ""
+    for each in fields:
+        if _is_section(each.type):
+            yield from _section(each.type, f"{path}.{each.name}" if path else each.name)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def _default(field: Any) -> str:
+    value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    if value in ("", [], {}):
+        return "empty"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _field_texts(kind: type[Struct]) -> dict[str, str]:
+    """The docstring under each field, which Python itself does not keep."""
+    (node,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(node, ast.ClassDef)
+    told = {}
+    for field, text in zip(node.body, node.body[1:], strict=False):
+        is_text = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
+            told[field.target.id] = str(text.value.value)  # type: ignore[attr-defined]
+    return told
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def metrics_page() -> str:
+    """Every metric of a service with everything turned on."""
+    lines = [
+        "# Metrics",
+        MADE,
+        "On `/metrics` of the administration port (`admin.port`, 2812), in Prometheus' text format. Every label value comes from",
+        "a fixed set: nothing that an attacker writes makes a new series. Metrics of what is not turned on are absent.",
+        "",
+        "| metric | type | labels | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    service = _whole_service()
+    for kind, rows in (("counter", metrics.counters(service)), ("gauge", metrics.gauges(service))):
+        for name, text, labels, values in rows:
+            suffix = "_total" if kind == "counter" else ""
+            told = "; ".join(_label(label, [pair[at] for pair in values]) for at, label in enumerate(labels))
+            lines.append(f"| `{metrics.PREFIX}{name}{suffix}` | {kind} | {told} | {_cell(text)} |")
+    reasons = [f"| `{reason}` | {REASON_TEXTS[reason]} |" for reason in REASONS]
+    table = ["", "## Reasons of `alerts_odd`", "", "| reason | meaning |", "| --- | --- |", *reasons, ""]
+    return "\n".join([*lines, *table])
+
+
+def _label(label: str, values: list[str]) -> str:
+    shown = list(dict.fromkeys(values))
+    if label in ("version", "reason") and len(shown) != 3:
+        return f"`{label}`"
+    return f"`{label}`: {', '.join(shown)}" if shown else f"`{label}`"
+
+
+def _whole_service() -> Service:
+    plain: dict[str, Any] = {
+        "sinks": {
+            "falcosidekick": {"url": "http://x:1"},
+            "webhook": {"url": "http://x:2"},
+            "file": {"path": "x"},
+            "stdout": {"enabled": True},
+            "grpc": {"address": "unix:///x"},
+        },
+        "canary": {"enabled": True},
+    }
+    wanted = msgspec.convert(plain, schema.Settings)
+    service = Service(wanted, load([SHIPPED / "correlation"]), make_sinks(wanted))
+    service.received.update(http=0, grpc=0, journal=0)
+    service.grpc = GrpcPoller(wanted.grpc, lambda _: None)
+    return service
+
+
+def incident_page() -> str:
+    """Every field of an incident, and what a report has."""
+    note = a_note()
+    names = [name for name, _ in falco_event._fields(note)]
+    shown = dict.fromkeys("incident.triage.N" if name.startswith("incident.triage.") else name for name in names)
+    event = falco_event.to_event(note)
+    report = falco_event.to_event(
+        Report("Correlator degraded", "high", "text", Where("h", "", "", "", "n", "p"), note.last)
+    )
+    own = [name for name in report["output_fields"] if name.startswith("correlator.")]
+    return "\n".join(
+        [
+            "# Incident fields",
+            MADE,
+            "An incident goes to every sink as a Falco event, so whatever understands Falco understands it. `rule` is the case,",
+            "`priority` Critical, Error, Warning or Notice for critical, high, medium or low, `source` is `syscall`, `time` that",
+            "of the newest detection, `hostname` the node; `output` begins like Falco's and holds id and severity. All values of",
+            "`output_fields` are texts of at most 500 bytes; a field without a value is absent. Names hold letters, digits and dots",
+            "only, so Falco Talon can match them. HTTP sinks get `Idempotency-Key: INCIDENT:SEVERITY:SINK` with it.",
+            "",
+            f"Tags: {', '.join(f'`{tag}`' for tag in event['tags'] if tag.startswith('webrce'))}, the correlation rule's MITRE",
+            "tags and those of the detection that decided the step, and `container` or `host`.",
+            "",
+            "| field | meaning |",
+            "| --- | --- |",
+            *(f"| `{name}` | {FIELDS[name]} |" for name in shown),
+            "",
+            "## Reports",
+            "",
+            "What the service has to say of itself (`Correlator degraded`, `Correlator under pressure`) goes to the sinks too, with",
+            f"the tag `correlator_report` and {' and '.join(f'`{name}`' for name in own)}.",
+            "",
+        ]
+    )
+
+
+def a_note() -> Notification:
+    """The strongest notification of the recorded attack that travels with the package."""
+    pipeline = Pipeline(load([SHIPPED / "correlation"]), lambda: 0.0)
+    lines = (SHIPPED / "recordings" / "demo.jsonl").read_bytes().splitlines()
+    due = [each for body in lines for each in pipeline.feed_json(body)[1]] + pipeline.settle()
+    return [each for each in due if isinstance(each, Notification)][-1]
+
+
+def commands_page() -> str:
+    """The help of every command."""
+    context = click.Context(main, info_name="falco-correlator", **main.context_settings)
+    helps = [
+        f"## {name}\n\n```text\n{_help(command, context, name)}\n```\n"
+        for name, command in sorted(main.commands.items())
+    ]
+    exits = EPILOG.removeprefix("Exit codes: ")
+    return "\n".join(["# Commands and exit codes", MADE, f"Exit codes: {exits}", "", *helps])
+
+
+def _help(command: click.Command, above: click.Context, name: str) -> str:
+    inner = click.Context(command, parent=above, info_name=name, max_content_width=88, terminal_width=88)
+    text = command.get_help(inner).partition("\n  Exit codes:")[0].rstrip()
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "incident.md": incident_page,
+    "commands.md": commands_page,
+}
+
+if __name__ == "__main__":
+    for page, made in PAGES.items():
+        (FOLDER / page).write_text(made())

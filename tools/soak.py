@@ -1,0 +1,173 @@
+"""The promises about delivery, at full length: `make soak`, or `make soak SHORT=1`.
+
+Each check kills, loads or cuts off a real service; it prints what it measured, and the last line counts.
+"""
+
+import argparse
+import http.client
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import Running, spec
+from correlation.test_flood import flood
+from delivery.test_crash import killed_at_random_points
+from service.test_supervisor import free_port
+from support import falcosidekick
+from support.crash import Victim, curl_sends, killing
+
+from sidecar.cli.stories import alerts
+from sidecar.model import REPORTS
+from sidecar.rules.loading import SHIPPED, load
+from sidecar.settings.schema import Settings
+from sidecar.yamlfile.typed import build
+
+RULES = load([SHIPPED / "correlation"])
+
+
+BATCH = 5_000
+"""Alerts that one service gets, killed all the while."""
+
+
+def worker_kills(folder: Path, *, short: bool) -> tuple[bool, str]:
+    """Kill -9 of the worker again and again under curl, with the parent and without."""
+    kills, done, seen, lost, began = 20 if short else 100, 0, 0, 0, time.monotonic()
+    while done < kills:
+        place = folder / str(seen)
+        place.mkdir()
+        victim = Victim(place, free_port())
+        curl = curl_sends(place, victim.port, BATCH)
+        killer = killing(victim, curl, after=0.3)
+        curl.wait()
+        killer.join()
+        victim.stop()
+        done += killer.kills  # type: ignore[attr-defined]
+        seen += BATCH
+        lost += BATCH - len(victim.remembered())
+    rate = seen / (time.monotonic() - began)
+    control = _control(folder / "control")
+    told = f"{done} kills, {seen} alerts, {rate:.0f}/s with all restarts: {lost} lost; without the parent {control:.0%} lost"
+    return lost == 0 and control > 0.1, told
+
+
+def _control(folder: Path) -> float:
+    """The share of alerts that is lost when the same service has no parent and is started again by hand."""
+    folder.mkdir()
+    victim = Victim(folder, free_port(), FALCO_CORRELATOR_SUPERVISOR="false")
+    count = 6000
+    curl = curl_sends(folder, victim.port, count)
+    while curl.poll() is None:
+        time.sleep(0.3)
+        victim.process.kill()
+        victim.process.wait()
+        victim.start()
+    victim.stop()
+    return 1 - len(victim.remembered()) / count
+
+
+def random_kills(folder: Path, *, short: bool) -> tuple[bool, str]:
+    """Kill -9 of everything at seeded points."""
+    kills = 30 if short else 200
+    lost, anew = killed_at_random_points(folder, RULES[0], kills=kills, seed=7)
+    return (lost, anew) == (0, 0), f"{kills} kills: {lost} escalations lost, {anew} told under another key"
+
+
+def outage(folder: Path, *, short: bool) -> tuple[bool, str]:
+    """10,000 notifications wait for a sink that is down, and are delivered in order when it is back."""
+    del short
+    with falcosidekick.running() as sidekick:
+        sidekick.behave = lambda _: 503
+        settings = {
+            "http": {"port": 0},
+            "admin": {"port": 0},
+            "state": {"path": str(folder / "state.db")},
+            "pass_through": {"mode": "none"},
+            "sinks": {"falcosidekick": {"url": sidekick.url}},
+        }
+        service = Running(build(Settings, settings, "soak"), RULES)
+        for number in range(10_000):
+            name = f"c{number}"
+            story = [
+                spec("tini > nginx > sh", "web_shell", container=name),
+                spec("tini > nginx > sh > curl", "network", at="1s", container=name),
+            ]
+            for body in alerts(RULES[0], story):
+                service.post(body)
+        time.sleep(0.1)
+        sidekick.behave = lambda _: None
+        began, waiting = time.monotonic(), sum(service.service.notified.values())
+        events = sidekick.wait_for(waiting, timeout=90)
+        took = time.monotonic() - began
+        service.close()
+    names = [event["output_fields"]["container.name"] for event in events if event["rule"] not in REPORTS]
+    passed = names == [f"c{number}" for number in range(10_000)] and took <= 60
+    return passed, f"{len(names)} of 10000 delivered {took:.0f} s after the sink was back, in order: {passed}"
+
+
+def load_test(folder: Path, *, short: bool) -> tuple[bool, str]:
+    """2,000 alerts a second, then 10,000 more than that within five seconds, while the sink hangs.
+
+    Every other alert is a web shell in a container of its own, and must be in the state file afterwards.
+    """
+    seconds = 15 if short else 60
+    with falcosidekick.running() as sidekick:
+        sidekick.behave = lambda _: hung()
+        victim = Victim(folder, free_port(), FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL=sidekick.url)
+        times = _paced(victim.port, 2000, seconds, 0) + _paced(victim.port, 4000, 5, 2000 * seconds)
+        victim.stop()
+    lost = len(times) // 2 - len(victim.remembered())
+    p99 = sorted(times)[int(len(times) * 0.99)] * 1000
+    told = f"{len(times)} alerts, answers p99 {p99:.2f} ms, worst {max(times) * 1000:.1f} ms, {lost} lost"
+    return lost == 0 and p99 <= 10, told
+
+
+def hung() -> int:
+    """A sink that answers late, and then no."""
+    time.sleep(5)
+    return 503
+
+
+def _paced(port: int, rate: int, seconds: int, start: int) -> list[float]:
+    falco = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    times, began = [], time.monotonic()
+    for number in range(rate * seconds):
+        pause = began + number / rate - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+        sent = time.monotonic()
+        body = flood(start + number, f"{start + number:012x}")
+        falco.request("POST", "/", body if number % 2 else body.replace(b"web_shell", b"anything_else"))
+        falco.getresponse().read()
+        times.append(time.monotonic() - sent)
+    falco.close()
+    return times
+
+
+CHECKS: dict[str, Callable[..., tuple[bool, str]]] = {
+    "a worker that is killed loses no alert": worker_kills,
+    "a service that is killed loses no escalation": random_kills,
+    "an outage of the sink is made up for": outage,
+    "answers are quick while the sink hangs": load_test,
+}
+
+
+def main() -> int:
+    """Run all checks; the exit code is the number that failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="less than ten minutes in all")
+    short = parser.parse_args().short
+    sys.setswitchinterval(0.0005)  # the fake sink and the service share this process
+    failed = 0
+    for name, check in CHECKS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            passed, told = check(Path(folder), short=short)
+        failed += not passed
+        print(f"{'ok    ' if passed else 'FAILED'} {name}: {told}", flush=True)
+    print(f"{len(CHECKS) - failed} passed, {failed} failed")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
