@@ -25,9 +25,9 @@ def test_the_wheel_carries_the_rules_and_the_recording(tmp_path: Path) -> None:
         "falco_rules/correlation/web_application_rce.yaml",
         "falco_rules/correlation-rule.schema.json",
         "falco_rules/recordings/demo.jsonl",
-        "sidecar/pages/incident.html",
-        "sidecar/pages/page.css",
-        "sidecar/pages/copy.js",
+        "sidecar/admin/pages/incident.html",
+        "sidecar/admin/pages/page.css",
+        "sidecar/admin/pages/copy.js",
         "sidecar/py.typed",
         "sidecar/_proto/falco/outputs_pb2.py",
     } <= names
