@@ -81,7 +81,7 @@ wheels: $(RUN) ## The wheels that the image is built of, in dist/wheels, for MAC
 	rm -rf dist/wheels && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist/wheels .
 	for machine in $(or $(MACHINES),$$(uname -m)); do $(BIN)/python -m pip download --quiet --dest dist/wheels \
 	  --only-binary=:all: --python-version 3.11 --platform manylinux_2_28_$$machine --platform manylinux2014_$$machine \
-	  dist/wheels/falco_correlator-*.whl hatchling || exit 1; done
+	  dist/wheels/falco_correlator-*.whl hatchling hatch-fancy-pypi-readme || exit 1; done
 
 image: wheels ## The container image, with ENGINE (docker; podman and buildah do it too), on another BASE
 	$(or $(ENGINE),docker) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg PIP_NO_INDEX=1 --build-arg REVISION=$$(git rev-parse HEAD) \

@@ -2,6 +2,8 @@
 
 `send` returns when the sink has taken the notification, raises SinkError if it did not (it will be tried again) and
 Refused if it never will.
+
+Belongs here: one file for each sink, and what sinks share. Does not: queues, order and retries (`delivery`).
 """
 
 from typing import NamedTuple, Protocol

@@ -1,8 +1,11 @@
 """What is published: a wheel with the rules in it, generated code that is current, layers that hold."""
 
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
+from email import message_from_string
 from pathlib import Path
 
 import pytest
@@ -71,3 +74,36 @@ def test_the_field_numbers_are_falcos() -> None:
         "tags": 8,
         "source": 9,
     }
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source distribution."""
+    pytest.importorskip("build", reason="the package `build` is in the dependency group test")
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_package_page_links_only_to_addresses_that_work_there(published: Path) -> None:
+    (wheel,) = published.glob("*.whl")
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+    page = message_from_string(archive.read(name).decode())
+    targets = re.findall(r"\]\(([^)]+)\)", str(page.get_payload()))
+
+    assert {url.partition(",")[0] for url in page.get_all("Project-URL", [])} >= {"Homepage", "Issues", "Changelog"}
+    assert targets
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+
+
+@pytest.mark.slow
+def test_the_source_distribution_carries_what_its_tests_read(published: Path) -> None:
+    (sdist,) = published.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    missing = {name for name in tracked.decode().split("\0") if name} - names
+
+    assert {name for name in missing if not name.startswith(".git")} == set()

@@ -2,6 +2,8 @@
 
 Everything an attacker may have written passes two gates on its way into a page: `escape.terminal`, so that nothing
 invisible is left, and Jinja's autoescape. The policy allows our own style and script by their digests, nothing else.
+
+Belongs here: templates, style and how they are rendered. Does not: what an incident is (`incidents`).
 """
 
 from base64 import b64encode
