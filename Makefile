@@ -13,8 +13,8 @@ run: $(RUN) ## Start the service on loopback and play a recorded attack at it (O
 test: $(DEV) chart-tools ## Every test
 	$(BIN)/pytest -n 2 -q
 
-quick: $(DEV) ## The tests without servers and processes, in seconds
-	$(BIN)/pytest -q -x --ff -m "not slow"
+quick: $(DEV) ## The tests without servers, processes and long plays: ten seconds on two cores
+	$(BIN)/pytest -q -x --ff -n auto -m "not slow"
 
 check: $(DEV) ## Everything that CI asks for besides the tests
 	$(BIN)/ruff format --check .

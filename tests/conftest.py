@@ -25,7 +25,7 @@ from sidecar.settings.schema import Settings
 from sidecar.sinks.factory import make_sinks
 from sidecar.yamlfile.typed import Duration, build
 
-hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
+hypothesis.settings.register_profile("fast", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=500, deadline=None)
 hypothesis.settings.load_profile("thorough" if os.environ.get("CI") else "fast")
 

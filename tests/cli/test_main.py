@@ -254,6 +254,7 @@ def test_a_grpc_socket_without_its_directory_exits_1_with_the_remedy(tmp_path: P
     assert f"cannot listen: {address}: there is no directory {tmp_path}/missing; create it" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_taken_port_exits_1_with_the_remedy(tmp_path: Path) -> None:
     started = Started(tmp_path)
     taken = str(started.ready["http_port"])

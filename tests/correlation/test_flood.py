@@ -72,6 +72,7 @@ def test_100_000_detections_from_one_container_leave_the_victim_its_evidence_and
     assert "1 passed, 0 failed" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_same_flood_against_one_plain_cache_loses_the_victim() -> None:
     sessions: TTLCache[tuple[str, int], str] = TTLCache(10_000, 3600)
     sessions["victim", 1] = "web shell"
@@ -113,6 +114,7 @@ def test_budgets_count_exactly_what_the_containers_hold(pipeline: Pipeline) -> N
     }
 
 
+@pytest.mark.slow
 def test_forgotten_containers_leave_nothing_for_the_garbage_collector(rule: CorrelationRule) -> None:
     now = [0.0]
     pipeline = Pipeline([rule], lambda: now[0])
@@ -136,6 +138,7 @@ def test_waiting_detections_are_bounded_by_kind(pipeline: Pipeline) -> None:
     assert len(container.waiting) == 64
 
 
+@pytest.mark.slow
 def test_1000_pairs_of_benign_containers_are_never_joined(pipeline: Pipeline, rule: CorrelationRule) -> None:
     story = []
     for number in range(1000):
@@ -159,6 +162,7 @@ def test_new_containers_push_out_only_such_as_hold_no_web_shell(pipeline: Pipeli
     assert pipeline.containers.evicted == 100
 
 
+@pytest.mark.slow
 def test_full_budgets_are_kept_to_whatever_fills_them(pipeline: Pipeline) -> None:
     budgets = pipeline.containers.budgets
     for name, room in (("contexts", 300), ("processes", 1500), ("waiting_bytes", 40_000), ("timeline_bytes", 500_000)):

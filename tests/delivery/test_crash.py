@@ -68,6 +68,7 @@ def finals(keys: list[str]) -> dict[str, int]:
     return strongest
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32), st.integers(1, 40), st.lists(st.floats(0, 1), max_size=3))
 def test_any_stream_shuffled_doubled_cut_and_played_again_gives_the_same_incidents_and_no_extra_notification(
     tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int, cuts: list[float]

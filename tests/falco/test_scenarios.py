@@ -19,6 +19,8 @@ from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents import falco_event
 from sidecar.rules import loading
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "tests" / "e2e" / "scenarios").glob("*.yaml"))
 SCENARIOS = [scenario for path in FILES for scenario in tree.load(path)]

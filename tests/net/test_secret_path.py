@@ -66,6 +66,7 @@ def test_mutual_tls_is_enough_and_tls_alone_is_not(tmp_path: Path, ca: Authority
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["cert", "key", "client_ca"])
 def test_a_certificate_that_cannot_be_used_is_told_at_the_start(tmp_path: Path, ca: Authority, file: str) -> None:
     pair = ca.issue("localhost")

@@ -47,6 +47,7 @@ def test_the_workload_looks_like_falco(work: workload.Workload) -> None:
         assert 17 <= len(alert["output_fields"]) <= 20
 
 
+@pytest.mark.slow
 def test_the_share_of_relevant_alerts_is_the_one_asked_for() -> None:
     relevant = sum(b'"webrce_' in body for body in workload.generate(20_000, 0.02).alerts)
 
@@ -89,6 +90,7 @@ def test_the_truth_is_all_three_kinds_within_one_window(events: list[tuple[float
     assert workload.compromised(made) == ({workload.name(made[0])} if is_one else set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relevant", [0.02, 1.0])
 def test_the_service_misses_none_and_invents_none(pipeline: Pipeline, relevant: float) -> None:
     work = workload.generate(COUNT, relevant)
@@ -176,6 +178,7 @@ def test_the_bound_of_instructions_says_what_it_was_counted_with() -> None:
     assert set(bound) == {"instructions", "python", "msgspec", "machine"}
 
 
+@pytest.mark.slow
 def test_the_bench_has_help() -> None:
     done = subprocess.run([sys.executable, BENCH / "run.py", "--help"], capture_output=True, text=True, check=True)
 

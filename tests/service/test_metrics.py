@@ -133,6 +133,7 @@ def series(text: bytes) -> set[str]:
     return {line.rpartition(" ")[0] for line in text.decode().splitlines() if not line.startswith("#")}
 
 
+@pytest.mark.slow
 def test_100000_random_names_make_no_new_series(rules: list[CorrelationRule]) -> None:
     numbers = random.Random(3)
     settings = build(Settings, {"http": {"port": 0}, "sinks": {"stdout": {"enabled": True}}}, "test")

@@ -176,6 +176,7 @@ def test_old_alerts_and_delivered_notifications_are_forgotten_and_pending_ones_n
     assert {"done"} == state.decide([Decided("done", "s", b""), Decided("open", "s", b"")])
 
 
+@pytest.mark.slow
 def test_a_container_that_floods_the_file_gives_its_own_oldest_alerts(state: State) -> None:
     state.remember(b"victim", "quiet", b"")
     for number in range(MOST + 10):

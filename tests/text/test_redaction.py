@@ -99,6 +99,7 @@ UNITS = (
 )
 
 
+@pytest.mark.slow
 def test_no_text_takes_long_whatever_it_is_made_of() -> None:
     slow = []
     for unit in itertools.chain(UNITS, map("".join, itertools.permutations(UNITS[:45], 2))):
@@ -111,6 +112,7 @@ def test_no_text_takes_long_whatever_it_is_made_of() -> None:
     assert slow == []
 
 
+@pytest.mark.slow
 def test_time_grows_with_the_length_and_not_faster() -> None:
     def best(length: int, unit: str) -> float:
         text = (unit * length)[:length]
