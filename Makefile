@@ -48,7 +48,8 @@ proto: $(DEV) ## Make sidecar/_proto anew from proto/
 e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [BESIDE=rules.yaml] [RECORD=file]
 	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(foreach file,$(BESIDE),--beside $(file)) $(if $(RECORD),--record $(RECORD))
 
-docs: $(DEV) ## Make anew what is made from the code: pages of docs/, the chart's table of values and its schema of `config`
+docs: $(DEV) ## Make anew what is made from the code: pages of docs/, fields asked of Falco, the chart's values and schema
+	PYTHONPATH=tools $(BIN)/python -m falco_fields
 	PYTHONPATH=tests:tools $(BIN)/python -m detections > docs/detections.md
 	PYTHONPATH=tests:tools $(BIN)/python -m reference
 	PYTHONPATH=tests:tools $(BIN)/python -m chart_docs

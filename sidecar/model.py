@@ -102,13 +102,22 @@ class Fields(
         "uid": "user.uid",
         "loginuid": "user.loginuid",
         "file": "fd.name",
-        "remote_ip": "fd.rip",
-        "remote_port": "fd.rport",
+        "remote_ip": "fd.sip",
+        "remote_port": "fd.sport",
+        "address": "evt.arg.addr",
+        "former_remote_ip": "fd.rip",
+        "former_remote_port": "fd.rport",
     },
 ):
     """The output fields of Falco that correlation and notifications use; Falco's names are in `rename`.
 
-    Start times (`proc.pid.ts`, `proc.ppid.ts`) are nanoseconds; 0 and None mean unknown.
+    Start times (`proc.pid.ts`, `proc.ppid.ts`) are nanoseconds; 0 and None mean unknown. `remote_ip` and `remote_port`
+    are the far end of a connection (`fd.rip` is the near end wherever Falco does not know the container's address).
+    Of a refused connection Falco shows only `address`; decoding fills the two from it.
+
+    `former_NAME` is the field that held NAME in alerts of older rules: decoding moves it to NAME where that has no
+    value, so rules and service may be upgraded in any order. New fields go to the end: a state file keeps waiting
+    alerts by position.
     """
 
     container_id: str | None = None
@@ -147,12 +156,27 @@ class Fields(
     file: str | None = None
     remote_ip: str | None = None
     remote_port: int | None = None
+    address: str | None = None
+    former_remote_ip: str | None = None
+    former_remote_port: int | None = None
 
     def __eq__(self, other: object) -> bool:
         """Decoding gives a subclass that knows its lengths: the same fields all the same."""
         return isinstance(other, Fields) and astuple(self) == astuple(other)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+FORMER = tuple((name, name.removeprefix("former_")) for name in Fields.__struct_fields__ if name.startswith("former_"))
+"""Fields under former names, each with the field that it is today."""
+
+ASKED = tuple(
+    falco
+    for name, falco in zip(Fields.__struct_fields__, Fields.__struct_encode_fields__, strict=True)
+    if not name.startswith("former_")
+)
+"""Falco's names of the fields that we ask it to put into every alert. Rules, configurations, the overlays of the chart,
+README and `doctor` are made of this list by `make docs`."""
 
 
 class Alert(Struct, frozen=True, gc=False):

@@ -66,8 +66,8 @@ FIELDS = {
     "user.uid": "The user's id.",
     "user.loginuid": "Who logged in, -1 for nobody.",
     "fd.name": "The file, or the connection.",
-    "fd.rip": "The remote address.",
-    "fd.rport": "The remote port.",
+    "fd.sip": "The remote address, also of a connection that was refused.",
+    "fd.sport": "The remote port.",
 }
 """What the fields of an incident mean. A field that has no line here fails the test."""
 

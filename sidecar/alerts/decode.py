@@ -5,17 +5,19 @@ output fields, kept as raw bytes until then, only for those that a correlation r
 are known (`sidecar.alerts.verdict_cache`) needs one. No text leaves here longer than memory, disk and sinks can bear.
 """
 
+import re
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated, Any, Protocol, get_args
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from sidecar.errors import AlertError
-from sidecar.model import FALCO_PRIORITIES, LONGEST, LONGEST_NAME, Alert, Fields
+from sidecar.model import FALCO_PRIORITIES, FORMER, LONGEST, LONGEST_NAME, Alert, Fields
 
 MAX_BYTES = 4 * 1024 * 1024
 """Falco cuts arguments at 4 KiB, so a real alert stays far below this."""
@@ -137,6 +139,11 @@ class _Alert(Struct, gc=False, rename={"host": "hostname"}):
     host: _Name = ""
 
 
+_unsettled = attrgetter("address", *(former for former, _ in FORMER))
+_SETTLED = (None,) * (1 + len(FORMER))
+_IP_ADDRESS = re.compile(r"[0-9a-f.:]+")
+_PORT = re.compile(r"[0-9]{1,5}")
+
 _Z = ord("Z")
 _known_seconds: dict[bytes, int] = {}
 _envelope = msgspec.json.Decoder(JsonEnvelope)
@@ -176,7 +183,7 @@ def alert(body: bytes, rule: str, tags: tuple[str, ...]) -> Alert | None:
         found = _alert.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return Alert(second + int(decimals), found.host, rule, tags, found.output_fields)
+    return Alert(second + int(decimals), found.host, rule, tags, _settled(found.output_fields))
 
 
 def _second(text: bytes) -> int:
@@ -204,13 +211,30 @@ def from_strings(strings: dict[str, str]) -> Fields:
     if not _ABSENT.isdisjoint(strings.values()):
         present = {key: value for key, value in strings.items() if value not in _ABSENT}
     try:
-        return msgspec.convert(present, _Short, strict=False)
+        return _settled(msgspec.convert(present, _Short, strict=False))
     except msgspec.ValidationError:
         pass
     try:
-        return _cut(msgspec.convert(present, Fields, strict=False))
+        return _settled(_cut(msgspec.convert(present, Fields, strict=False)))
     except msgspec.ValidationError:
         raise AlertError("wrong_type") from None
+
+
+def _settled(fields: Fields) -> Fields:
+    """The same fields, in place: values under former names moved, the far end of a refused connection filled in."""
+    if _unsettled(fields) == _SETTLED:  # nearly always; the rest would cost five times as much
+        return fields
+    for former, name in FORMER:
+        value = getattr(fields, former)
+        setattr(fields, former, None)
+        if getattr(fields, name) is None:
+            setattr(fields, name, value)
+    if fields.remote_ip is None and fields.evt_type == "connect" and fields.address is not None:
+        host, _, port = fields.address.rpartition(":")
+        if _IP_ADDRESS.fullmatch(host) and _PORT.fullmatch(port):  # no unix socket
+            fields.remote_ip = host
+            fields.remote_port = int(port)
+    return fields
 
 
 def nanoseconds(stamp: str) -> int:
@@ -239,8 +263,8 @@ def _fields(raw: bytes) -> Fields:
     try:
         if b'"<NA>"' not in raw:
             with suppress(msgspec.ValidationError):
-                return _short.decode(raw)
-        return _present(raw)
+                return _settled(_short.decode(raw))
+        return _settled(_present(raw))
     except RecursionError:
         raise AlertError("too_deep") from None
     except msgspec.ValidationError:

@@ -5,20 +5,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from sidecar.errors import ConfigError
+from sidecar.model import ASKED
 from sidecar.yamlfile.typed import parse_yaml, read_yaml
-
-NEEDED_FIELDS = (
-    "proc.pid",
-    "proc.pid.ts",
-    "proc.ppid",
-    "proc.vpid",
-    "proc.pvpid",
-    "proc.sid",
-    "proc.tty",
-    "proc.apid[2]",
-    "proc.aname[2]",
-    "container.id",
-)
 
 Mode = Literal["http", "grpc"]
 
@@ -64,7 +52,8 @@ def _common(falco: dict[str, Any]) -> Iterator[Finding]:
     ):
         if falco.get(key, True) is not True:
             yield Finding(True, f"{key} is off: {why}", f"{key}: true")
-    missing = [name for name in NEEDED_FIELDS if name not in _extra_fields(falco)]
+    appended = _extra_fields(falco)
+    missing = [name for name in ASKED if name not in appended]
     if missing:
         listed = ", ".join(f'"{name}"' for name in missing)
         lines = f"append_output:\n  - match:\n      source: syscall\n    extra_fields: [{listed}]"

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sidecar.correlation.notification import SECOND, moments, story
-from sidecar.model import PRIORITY, Fields, Message, Notification, Report
+from sidecar.model import ASKED, PRIORITY, Fields, Message, Notification, Report
 from sidecar.text import escape
 
 LONGEST = 500
@@ -21,7 +21,9 @@ LONGEST = 500
 _OF_THE_PROCESS = tuple(
     (field.encode_name, field.name)
     for field in msgspec.structs.fields(Fields)
-    if field.encode_name.startswith(("proc.", "user.", "fd.")) and not field.encode_name.endswith(("]", ".ts"))
+    if field.encode_name in ASKED
+    and field.encode_name.startswith(("proc.", "user.", "fd."))
+    and not field.encode_name.endswith(("]", ".ts"))
 )
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

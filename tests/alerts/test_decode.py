@@ -103,6 +103,70 @@ def test_host_empty_and_null_container_are_the_host(cid: str | None) -> None:
     assert decode.envelope(json.dumps(body).encode()).alert().container == ""
 
 
+def connection(**output_fields: object) -> tuple[str | None, int | None]:
+    """The far end that every way in decodes from an alert of a connection: by JSON in two ways, and by gRPC."""
+    fields = {"proc.pid": 1, "evt.type": "connect"} | output_fields
+    event = {
+        "hostname": "n",
+        "output_fields": fields,
+        "priority": "Notice",
+        "rule": "R",
+        "source": "syscall",
+        "tags": [],
+    }
+    event["time"] = "2026-11-24T03:03:08.000000000Z"
+    body = json.dumps(event, separators=(",", ":")).encode()
+    fast = decode.alert(body, "R", ())
+    assert fast is not None
+    ends = {
+        (alert.fields.remote_ip, alert.fields.remote_port)
+        for alert in (
+            fast,
+            decode.envelope(body).alert(),
+            decode.envelope(json.dumps(event | {"output_fields": fields | {"user.name": "<NA>"}}).encode()).alert(),
+            GrpcEnvelope(fake_falco.response(event)).alert(),
+        )
+    }
+    (end,) = ends
+    return end
+
+
+def test_the_far_end_of_a_connection_is_falcos_server_end() -> None:
+    assert connection(**{"fd.sip": "203.0.113.9", "fd.sport": 443, "fd.rip": "10.1.2.3", "fd.rport": 40000}) == (
+        "203.0.113.9",
+        443,
+    )
+
+
+def test_the_far_end_is_read_under_its_former_name_where_an_older_falco_configuration_sends_no_other() -> None:
+    assert connection(**{"fd.rip": "203.0.113.9", "fd.rport": 443}) == ("203.0.113.9", 443)
+
+
+def test_former_names_leave_no_trace_in_the_normal_form() -> None:
+    old = {"proc.pid": 1, "fd.rip": "203.0.113.9", "fd.rport": 443}
+    new = {"proc.pid": 1, "fd.sip": "203.0.113.9", "fd.sport": 443}
+
+    assert decode.from_strings({k: str(v) for k, v in old.items()}) == decode.from_strings(
+        {k: str(v) for k, v in new.items()}
+    )
+
+
+@pytest.mark.parametrize("address", ["203.0.113.9:4444", "2001:db8::7:4444"])
+def test_a_refused_connection_has_its_far_end_from_the_address(address: str) -> None:
+    assert connection(**{"evt.arg.addr": address}) == (address.removesuffix(":4444"), 4444)
+
+
+@pytest.mark.parametrize(
+    "address", ["/run/nscd/socket", "/tmp/a:80", "family 16", ":80", "10.0.0.1", "10.0.0.1:99999x"]
+)
+def test_an_address_that_is_none_of_the_network_is_no_far_end(address: str) -> None:
+    assert connection(**{"evt.arg.addr": address}) == (None, None)
+
+
+def test_the_address_of_another_system_call_is_no_far_end() -> None:
+    assert connection(**{"evt.type": "bind", "evt.arg.addr": "0.0.0.0:80"}) == (None, None)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_decode_or_give_a_reason(body: bytes) -> None:
     _decoded_or_refused(body)

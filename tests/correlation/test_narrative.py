@@ -13,7 +13,7 @@ SHELL = spec("tini > nginx > sh", "web_shell")
 def test_the_sentence_has_place_service_program_address_and_file(play: Play) -> None:
     note = play(
         SHELL,
-        spec("tini > nginx > sh > nc", "network", at="1s", fields={"fd.rip": "203.0.113.9", "fd.rport": 4444}),
+        spec("tini > nginx > sh > nc", "network", at="1s", fields={"fd.sip": "203.0.113.9", "fd.sport": 4444}),
         spec(
             "tini > nginx > sh > cat",
             "credential",
@@ -37,7 +37,7 @@ def test_without_address_and_file_the_command_is_told(play: Play) -> None:
 
 
 def test_the_metadata_service_is_called_by_its_name(play: Play) -> None:
-    fields: dict[str, str | int] = {"fd.rip": "169.254.169.254", "fd.rport": 80}
+    fields: dict[str, str | int] = {"fd.sip": "169.254.169.254", "fd.sport": 80}
     note = play(SHELL, spec("tini > nginx > sh > curl", "credential", at="1s", fields=fields))[-1]
 
     assert note.summary.endswith("asked the cloud metadata service (169.254.169.254:80) for credentials.")

@@ -43,16 +43,12 @@ def write_plan(stage: Stage, scenario: tree.Scenario) -> tree.Process:
 
 
 def _plan_line(process: tree.Process, end: int) -> str:
-    deeds = [f"{slot * SLOT:.3f}:{kind}:{what}" for slot, kind, what in process.deeds if not _forbidden(kind, what)]
+    deeds = [f"{slot * SLOT:.3f}:{kind}:{what}" for slot, kind, what in process.deeds]
     if not process.replaced:
         deeds.append(f"{end * SLOT:.3f}:wait")
     flags = "".join(FLAGS.get(mark, "") for mark in sorted(process.marks)) or "-"
     argv = [word.replace("\n", "\x1e") for word in process.argv]
     return "\x1f".join([str(process.number), process.file, flags, str(len(argv)), *argv, *deeds])
-
-
-def _forbidden(kind: str, what: object) -> bool:
-    return kind == "conn" and str(what).startswith("169.254.")
 
 
 def container_id(name: str) -> str:

@@ -1,7 +1,7 @@
 """The stage on which scenarios play: a folder that becomes their root, and addresses that answer.
 
-Nothing real is executed and nothing leaves the machine: every program is a copy of one small actor, and the documentation
-addresses that scenarios connect to are put on the loopback of a private network namespace.
+Nothing real is executed and nothing leaves the machine: every program is a copy of one small actor, and the addresses that
+scenarios connect to answer on the loopback of a private network namespace, to connections from another address.
 """
 
 import os
@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from e2e import tree
+from falco.event import OWN_ADDRESS
 
 
 class Stage:
@@ -28,6 +29,7 @@ class Stage:
         self._mount("dev", "--rbind", "/dev")
         self._mount("sys/fs/cgroup", "--rbind", "/sys/fs/cgroup")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        subprocess.run(["ip", "address", "replace", f"{OWN_ADDRESS}/32", "dev", "lo"], check=True)
 
     def clear(self) -> None:
         """Unmount everything below the root, innermost first."""
@@ -58,22 +60,24 @@ class Stage:
 
     def provide(self, kind: str, what: str) -> None:
         """Make a file readable, a folder writable or an address answer."""
-        if kind in ("conn", "plug"):
-            self._listen(what)
+        if kind in ("conn", "try", "plug"):
+            self._reach(what, answers=kind != "try")
         elif kind in ("read", "write"):
             full = self.root / what.lstrip("/")
             full.parent.mkdir(parents=True, exist_ok=True)
             if kind == "read" and not full.exists():
                 full.write_text("harmless test content\n")
 
-    def _listen(self, address: str) -> None:
+    def _reach(self, address: str, *, answers: bool) -> None:
+        """Bring an address into this namespace; those that connect to it come from OWN_ADDRESS."""
         host, _, port = address.rpartition(":")
-        if (host, int(port)) in self._listening or host.startswith("169.254."):
-            return
-        self._listening.add((host, int(port)))
-        subprocess.run(["ip", "addr", "add", f"{host}/32", "dev", "lo"], check=False, stderr=subprocess.DEVNULL)
-        server = socket.create_server((host, int(port)), backlog=16, reuse_port=True)
-        threading.Thread(target=_hang_up, args=(server,), daemon=True).start()
+        if not host.startswith("127."):
+            route = ["ip", "route", "replace", "local", host, "dev", "lo", "src", OWN_ADDRESS, "table", "local"]
+            subprocess.run(route, check=True)
+        if answers and (host, int(port)) not in self._listening:
+            self._listening.add((host, int(port)))
+            server = socket.create_server((host, int(port)), backlog=16, reuse_port=True)
+            threading.Thread(target=_hang_up, args=(server,), daemon=True).start()
 
 
 def _hang_up(server: socket.socket) -> None:

@@ -102,7 +102,7 @@ def _path_match(left: Value, right: str) -> bool:
 def _matcher(field: str, operator: str) -> Callable[[Value, str], bool]:
     if operator == "pmatch":
         return _path_match
-    return _in_network if field in ("fd.rnet", "fd.snet", "fd.net") else _equals
+    return _in_network if field in ("fd.snet", "fd.cnet") else _equals
 
 
 class Compiler(Transformer[Token, Any]):

@@ -20,9 +20,12 @@ FALLBACKS = {
     "proc.aexepath[1]": "proc.pexepath",
     "proc.acmdline[1]": "proc.pcmdline",
     "proc.apid[1]": "proc.ppid",
-    "fd.rnet": "fd.rip",
+    "fd.snet": "fd.sip",
 }
 TERMINAL = 34816
+REFUSED = -111
+OWN_ADDRESS = "10.1.2.3"
+"""Where connections come from. `fd.rip` and `fd.rport` show it wherever Falco does not know the container's address."""
 
 
 class Event:
@@ -100,18 +103,9 @@ def _exec() -> dict[str, Any]:
 def _deed(deed: str) -> dict[str, Any]:
     verb, _, what = deed.partition(" ")
     if verb == "connects":
-        address, _, port = what.rpartition(":")
-        version = "6" if ":" in address else "4"
-        return {
-            "evt.type": "connect",
-            "evt.num": 1,
-            "evt.rawres": 0,
-            "fd.name": f"10.1.2.3:40000->{what}",
-            "fd.rip": address.strip("[]"),
-            "fd.rport": int(port),
-            "fd.l4proto": "tcp",
-            "fd.typechar": version,
-        }
+        return _connection(what)
+    if verb == "tries":
+        return {"evt.type": "connect", "evt.num": 1, "evt.rawres": REFUSED, "evt.arg.addr": what}
     return {
         "evt.type": "openat",
         "evt.num": 1,
@@ -120,4 +114,23 @@ def _deed(deed: str) -> dict[str, Any]:
         "evt.is_open_write": verb == "writes",
         "fd.name": what,
         "fd.typechar": "f",
+    }
+
+
+def _connection(to: str) -> dict[str, Any]:
+    address, _, port = to.rpartition(":")
+    return {
+        "evt.type": "connect",
+        "evt.num": 1,
+        "evt.rawres": 0,
+        "evt.arg.addr": to,
+        "fd.name": f"{OWN_ADDRESS}:40000->{to}",
+        "fd.cip": OWN_ADDRESS,
+        "fd.cport": 40000,
+        "fd.sip": address.strip("[]"),
+        "fd.sport": int(port),
+        "fd.rip": OWN_ADDRESS,
+        "fd.rport": 40000,
+        "fd.l4proto": "tcp",
+        "fd.typechar": "6" if ":" in address else "4",
     }

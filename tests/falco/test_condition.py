@@ -14,7 +14,7 @@ SHELL = Event(
         "proc.pname": "php-fpm",
         "proc.aname[2]": "nginx",
         "proc.pcmdline": "php-fpm -F",
-        "fd.rip": "203.0.113.9",
+        "fd.sip": "203.0.113.9",
         "fd.name": "/etc/shadow",
         "fd.typechar": "4",
     },
@@ -39,7 +39,7 @@ HOLD = (
     "proc.aname[2] startswith ngi",
     "proc.acmdline contains php-fpm",
     "proc.aname[1] exists and not proc.aname[3] exists",
-    'fd.rnet in ("10.0.0.0/8", "203.0.113.0/24")',
+    'fd.snet in ("10.0.0.0/8", "203.0.113.0/24")',
     "fd.name pmatch (/etc, /usr)",
     "not proc.name = bash and proc.tty=0",
     "proc.name = bash and proc.tty = 1 or proc.name = sh",
@@ -56,7 +56,7 @@ FAIL = (
     "proc.name = sh and (proc.tty = 1 or proc.name = bash)",
     "proc.aname in (bash)",
     "fd.name pmatch (/et, /etc/shadow.d)",
-    'fd.rnet in ("10.0.0.0/8")',
+    'fd.snet in ("10.0.0.0/8")',
 )
 
 

@@ -7,17 +7,12 @@ import pytest
 from falco.condition import unquoted
 from falco.ruleset import RULES, Ruleset
 
+from sidecar.model import ASKED
+
 LONGEST_VALUE = 255
 """libsinsp refuses a longer value in a condition."""
 
-NEEDED = (
-    *("evt.hostname", "container.id", "container.name", "container.start_ts", "container.image.repository"),
-    *("k8s.ns.name", "k8s.pod.name", "proc.pid", "proc.pid.ts", "proc.vpid", "proc.ppid", "proc.ppid.ts", "proc.pvpid"),
-    *(f"proc.apid[{n}]" for n in range(2, 7)),
-    *(f"proc.aname[{n}]" for n in range(1, 7)),
-    *("proc.sid", "proc.is_sid_leader", "proc.vpgid", "proc.tty", "proc.exepath", "proc.cmdline", "proc.pcmdline"),
-    *("user.name", "user.uid", "user.loginuid", "evt.type", "proc.name", "proc.pname"),
-)
+NEEDED = [name for name in ASKED if not name.startswith("fd.") and name != "evt.arg.addr"]
 TOO_NEW = re.compile(r"\b(evt\.dir|oneof|anyof|allof|basename\(proc|val\(proc|concat\(|getopt\(|proc\.aargs)")
 MATURITY = {"maturity_stable", "maturity_incubating", "maturity_sandbox"}
 VALUES = re.compile(r'"(?:\\.|[^"\\])*"')
@@ -42,6 +37,14 @@ def test_output_of_network_and_file_rules_names_the_file_or_connection(name: str
     rule = shipped().rules[name]
     if "webrce_open" in rule["condition"] or "webrce_connect" in rule["condition"]:
         assert "%fd.name" in rule["output"]
+    if "webrce_connect" in rule["condition"]:
+        assert "%fd.sip" in rule["output"]
+        assert "%evt.arg.addr" in rule["output"]
+
+
+def test_no_rule_looks_at_fields_that_show_the_near_end_of_a_connection() -> None:
+    written = "\n".join(line for line in RULES.read_text().splitlines() if not line.lstrip().startswith("#"))
+    assert re.findall(r"fd\.(?:rip|rport|rnet|lip|lport)\b", written) == []
 
 
 @pytest.mark.parametrize("name", RULE_NAMES)

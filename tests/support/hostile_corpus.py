@@ -188,7 +188,7 @@ def protobuf_inputs() -> Iterator[tuple[str, bytes]]:
     message = fake_falco.response(GOOD)
     for raw in (b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\0"):
         yield f"text {raw!r}", message.replace(b"nginx", b"ngin" + raw)
-    for key in ("proc.pid", "proc.ppid", "proc.tty", "proc.pid.ts", "fd.rport", "proc.cmdline", "container.id"):
+    for key in ("proc.pid", "proc.ppid", "proc.tty", "proc.pid.ts", "fd.sport", "proc.cmdline", "container.id"):
         for value in ("", "<NA>", "x", "-1", "1e9", "9" * 5000, "\u202e", "\x1b[31m", "A" * 100_000):
             fields = {**GOOD["output_fields"], key: value}
             yield f"{key} {value[:10]!r}", fake_falco.response({**GOOD, "output_fields": fields})

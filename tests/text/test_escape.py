@@ -45,7 +45,7 @@ def incident(rule: CorrelationRule, pipeline: Pipeline, text: str) -> list[Notif
                 "container.name",
                 "container.image.repository",
             ),
-            *("container.image.tag", "k8s.ns.name", "k8s.pod.name", "user.name", "fd.name", "fd.rip", "evt.type"),
+            *("container.image.tag", "k8s.ns.name", "k8s.pod.name", "user.name", "fd.name", "fd.sip", "evt.type"),
             *(f"proc.aname[{number}]" for number in range(1, 7)),
         ),
         text or "x",

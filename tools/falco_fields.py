@@ -1,0 +1,107 @@
+"""Writes the fields that we ask of Falco wherever they stand: `python -m falco_fields`, which `make docs` runs.
+
+`sidecar.model.Fields` is the one place for them. Made of it are the outputs of our Falco rules and every list
+`extra_fields` of `append_output`: in `falco_rules/config.d`, the overlays of the chart, and README.md. `falco-correlator
+doctor` reads the same list.
+"""
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from sidecar.model import ASKED
+
+ROOT = Path(__file__).parents[1]
+RULES = ROOT / "falco_rules" / "web_rce_rules.yaml"
+LISTS = (
+    ROOT / "README.md",
+    *sorted((ROOT / "falco_rules" / "config.d").glob("*.yaml")),
+    *sorted((ROOT / "charts" / "falco-correlator" / "overlays").glob("*.yaml")),
+)
+WIDTH = 124
+
+SHOWN = (
+    *("proc.exe", "proc.args", "proc.cwd", "proc.pexepath", "proc.pcmdline", "proc.acmdline[2]", "proc.stdin.type"),
+)
+"""What our rules show besides, for people: the correlation does not read it."""
+
+LABELS = {
+    "evt.type": "evt_type",
+    "user.name": "user",
+    "user.uid": "user_uid",
+    "user.loginuid": "user_loginuid",
+    "proc.name": "process",
+    "proc.exepath": "proc_exepath",
+    "proc.pname": "parent",
+    "proc.cmdline": "command",
+    "proc.tty": "terminal",
+    "proc.pexepath": "parent_exepath",
+    "proc.pcmdline": "parent_command",
+    "proc.acmdline[2]": "gparent_command",
+}
+"""Names and order that Falco's style guide asks for; the others follow under their own names."""
+
+CONNECTION = re.compile(r"\b(webrce_connect|webrce_refused_connect|webrce_metadata_connector|fd\.typechar)\b")
+FILE = re.compile(r"\bwebrce_open_(read|write)\b")
+OUTPUT = re.compile(r"(?P<head>- rule: (?P<rule>[^\n]+)\n(?:(?!- rule:).)*?  output: >\n).*?(?=  priority:)", re.DOTALL)
+EXTRA = re.compile(r"(?P<indent> *)extra_fields:[^\n]*\n(?P=indent) +\[\n.*?\n(?P=indent) +\]\n", re.DOTALL)
+
+
+def output(rule: str, condition: str) -> str:
+    """The output of a rule: its name, and what correlation and people need of an event that its condition can meet."""
+    shows_file, shows_connection = FILE.search(condition), CONNECTION.search(condition)
+    asked = [*dict.fromkeys([*(name for name in LABELS if name in ASKED), *ASKED, *SHOWN])]
+    if not shows_connection:
+        asked = [name for name in asked if not name.startswith("fd.") and name != "evt.arg.addr"]
+    if shows_file and not shows_connection:
+        asked.append("fd.name")
+    return f"{rule} | " + " ".join(f"{_label(name)}=%{name}" for name in asked)
+
+
+def _label(name: str) -> str:
+    plain = re.sub(r"\W", "_", name.replace("[", "").replace("]", ""))
+    return LABELS.get(name) or plain.removeprefix("proc_")
+
+
+def rules(text: str) -> str:
+    """The text of the rules file with the outputs that its rules should have."""
+    conditions = {item["rule"]: item["condition"] for item in yaml.safe_load(text) if "rule" in item}
+
+    def made(found: re.Match[str]) -> str:
+        lines = _wrapped(output(found["rule"], conditions[found["rule"]]), " " * 4)
+        return f"{found['head']}{lines}\n"
+
+    return OUTPUT.sub(made, text)
+
+
+def lists(text: str) -> str:
+    """A text with every list `extra_fields` in it as it should be."""
+
+    def made(found: re.Match[str]) -> str:
+        indent = found["indent"]
+        names = ", ".join(f'"{name}"' if "[" in name else name for name in ASKED)
+        inner = f"{indent}  "
+        return f"{indent}extra_fields: # made by `make docs`\n{inner}[\n{_wrapped(names + ',', inner)}\n{inner}]\n"
+
+    return EXTRA.sub(made, text)
+
+
+def _wrapped(text: str, indent: str) -> str:
+    return textwrap.fill(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Every file that holds the fields, with the text that it should have."""
+    yield RULES, rules(RULES.read_text())
+    for path in LISTS:
+        yield path, lists(path.read_text())
+
+
+if __name__ == "__main__":
+    for file, wanted in files():
+        file.write_text(wanted)
