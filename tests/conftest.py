@@ -110,7 +110,9 @@ class Running:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.service = Service(self._settings, self._rules, make_sinks(self._settings), make_state(self._settings))
+        self.service = Service(
+            self._settings, self._rules, make_sinks(self._settings.sinks), make_state(self._settings)
+        )
         try:
             await self.service.start()
         finally:

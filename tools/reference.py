@@ -12,6 +12,7 @@ from typing import Any
 import click
 import msgspec
 from msgspec import Struct
+from support.switched_on import switched_on
 
 from sidecar.cli.main import EPILOG, main
 from sidecar.correlation.pipeline import Pipeline
@@ -21,6 +22,7 @@ from sidecar.rules.loading import SHIPPED, load
 from sidecar.service import metrics
 from sidecar.service.service import Service
 from sidecar.settings import schema
+from sidecar.settings.sinks import Sinks
 from sidecar.sinks.factory import make_sinks
 from sidecar.sources.grpc import GrpcPoller
 
@@ -185,18 +187,11 @@ def _label(label: str, values: list[str]) -> str:
 
 
 def _whole_service() -> Service:
-    plain: dict[str, Any] = {
-        "sinks": {
-            "falcosidekick": {"url": "http://x:1"},
-            "webhook": {"url": "http://x:2"},
-            "file": {"path": "x"},
-            "stdout": {"enabled": True},
-            "grpc": {"address": "unix:///x"},
-        },
-        "canary": {"enabled": True},
-    }
-    wanted = msgspec.convert(plain, schema.Settings)
-    service = Service(wanted, load([SHIPPED / "correlation"]), make_sinks(wanted))
+    sinks = Sinks()
+    for name, sink in sinks.sections():
+        setattr(sinks, name, switched_on(type(sink)))
+    wanted = schema.Settings(sinks=sinks, canary=schema.CanarySettings(enabled=True))
+    service = Service(wanted, load([SHIPPED / "correlation"]), make_sinks(wanted.sinks))
     service.received.update(http=0, grpc=0, journal=0)
     service.grpc = GrpcPoller(wanted.grpc, lambda _: None)
     return service

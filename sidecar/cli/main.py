@@ -84,7 +84,7 @@ def run(config: Path | None, *, print_config: bool) -> None:
     try:
         listening = sockets.inherited() or _opened(settings)
     except OSError as error:
-        _port_taken(error, "change http.port or admin.port, or sinks.grpc.address")
+        _port_taken(error, "change http.port or admin.port, or the address of the sink")
     if settings.supervisor and sockets.INHERITED not in os.environ:
         sockets.hand_over(listening, [str(config)] if config else [])
     worker.serve(settings, rules, listening)
@@ -100,7 +100,8 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
     import asyncio  # noqa: PLC0415
 
     from sidecar.cli import demo as demo_module  # noqa: PLC0415
-    from sidecar.settings.schema import Admin, HttpSource, Settings  # noqa: PLC0415
+    from sidecar.settings.schema import Admin, Settings  # noqa: PLC0415
+    from sidecar.settings.sources import HttpSource  # noqa: PLC0415
 
     settings = Settings(http=HttpSource(port=port), admin=Admin(port=admin_port))
     try:
@@ -251,10 +252,9 @@ def version() -> None:
 
 def _opened(settings: "Settings") -> "dict[str, socket.socket]":
     from sidecar.service import sockets  # noqa: PLC0415
-    from sidecar.sinks.grpc import addresses  # noqa: PLC0415
 
-    if settings.sinks.grpc.address:
-        addresses.check(settings.sinks.grpc.address)
+    for sink in settings.sinks.configured().values():
+        sink.check_startable()
     return sockets.opened(settings.listening_addresses())
 
 

@@ -137,9 +137,7 @@ def counters(service: "Measured") -> Iterator[Row]:
 
 def _received(service: "Measured") -> Mapping[str, int]:
     """Zero where none has come yet: only a series that exists can be found silent."""
-    settings = service.settings
-    sources = {"http": settings.http.enabled, "grpc": settings.grpc.enabled, "journal": bool(settings.journal.path)}
-    return {name: 0 for name, enabled in sources.items() if enabled} | {**service.received}
+    return dict.fromkeys(service.settings.sources(), 0) | {**service.received}
 
 
 def _of_what_goes_out(service: "Measured") -> Iterator[Row]:

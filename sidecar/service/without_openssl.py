@@ -7,18 +7,9 @@ it: asyncio then knows no TLS, the others have the same functions in C of Python
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sidecar.settings.schema import Settings
+from typing import Any
 
 MODULES = ("ssl", "_ssl", "_hashlib")
-
-
-def needed(settings: "Settings") -> bool:
-    """Whether a port or a sink of these settings speaks TLS; gRPC brings its own."""
-    urls = (settings.sinks.falcosidekick.url, settings.sinks.webhook.url, settings.pass_through.url)
-    return bool(settings.http.tls.cert) or any(url.lower().startswith("https:") for url in urls)
 
 
 @contextmanager

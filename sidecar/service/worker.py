@@ -37,7 +37,7 @@ def rules_of(paths: list[Path]) -> list[CorrelationRule]:
 
 def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str, socket.socket]") -> None:
     """Run the service until it is told to stop. Exits with PROBLEM if its state file must not be used."""
-    with contextlib.nullcontext() if without_openssl.needed(settings) else without_openssl.left_out():
+    with contextlib.nullcontext() if settings.needs_openssl() else without_openssl.left_out():
         import asyncio  # noqa: PLC0415 - within the block
 
         from sidecar.service import logs, run  # noqa: PLC0415 - as above
@@ -51,7 +51,7 @@ def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str
         except StateError as error:
             sys.stderr.write(f"state.path: {error}\n")
             sys.exit(PROBLEM)
-        service = Service(settings, rules, make_sinks(settings), state, listening)
+        service = Service(settings, rules, make_sinks(settings.sinks), state, listening)
     asyncio.run(run.serve(service))
 
 

@@ -1,31 +1,38 @@
-"""The settings in effect as they may be shown to a person: a file to go on from, its secrets hidden."""
+"""The settings in effect as they may be displayed: a valid settings file, with secrets hidden."""
 
-from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from sidecar.settings.schema import Settings
+from sidecar.settings.section import Leaf, Secret, Url, leaves
 
 HIDDEN = "***"
-"""In place of a secret where settings are shown."""
+"""Replaces a secret."""
 
 
 def to_yaml(settings: Settings, *, hide: bool = False) -> str:
-    """The settings in effect, as a file that `load` takes; with `hide` as it may be shown, without secrets."""
+    """The settings in effect as a settings file; with `hide`, without its secrets."""
     import yaml  # noqa: PLC0415 - only here
 
     data = msgspec.to_builtins(settings, enc_hook=str)
-    if hide:
-        _hide(data)
+    for leaf in leaves(settings) if hide else ():
+        section = data
+        for key in leaf.keys[:-1]:
+            section = section[key]
+        section[leaf.keys[-1]] = _hidden(leaf, section[leaf.keys[-1]])
     return yaml.safe_dump(data, sort_keys=False)
 
 
-def _hide(data: dict[str, Any]) -> None:
-    for section, key in (("http", "secret_path"), ("redaction", "key")):
-        data[section][key] = data[section][key] and HIDDEN
-    headers = data["sinks"]["webhook"]["headers"]
-    headers.update(dict.fromkeys(headers, HIDDEN))
-    for place in (data["sinks"]["falcosidekick"], data["sinks"]["webhook"], data["pass_through"]):
-        scheme, slashes, rest = place["url"].partition("://")
-        if "@" in rest.partition("/")[0]:
-            place["url"] = f"{scheme}{slashes}{HIDDEN}@{rest.partition('@')[2]}"
+def _hidden(leaf: Leaf, shown: object) -> object:
+    """What may be displayed of a value."""
+    if any(isinstance(mark, Secret) for mark in leaf.marks):
+        return HIDDEN if leaf.value else shown
+    if any(isinstance(mark, Url) for mark in leaf.marks):
+        return _without_password(leaf.value)
+    return shown
+
+
+def _without_password(url: str) -> str:
+    host = urlsplit(url).netloc
+    return url.replace(host, f"{HIDDEN}@{host.rpartition('@')[2]}", 1) if "@" in host else url

@@ -26,7 +26,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         raise ConfigError(where, ["expected keys and values"])
     _overlay(data, environment)
     settings = build(Settings, data, where)
-    problems = list(checks.of(settings))
+    problems = list(checks.validate(settings))
     if problems:
         raise ConfigError(where, problems)
     return settings

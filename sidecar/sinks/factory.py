@@ -1,27 +1,13 @@
-"""The sinks that the settings name; each is imported only then."""
+"""Makes the sinks that are configured. A sink's module, named like its settings, is imported only then."""
 
-from sidecar.settings.schema import Settings
+import importlib
+
+from sidecar.settings.sinks import Sinks
 from sidecar.sinks import Sink
 
 
-def make_sinks(settings: Settings) -> list[Sink]:
-    """The sinks that the settings name."""
-    from sidecar.sinks.falcosidekick import falcosidekick  # noqa: PLC0415
-    from sidecar.sinks.file import FileSink  # noqa: PLC0415
-    from sidecar.sinks.grpc.subscribers import Subscribers  # noqa: PLC0415
-    from sidecar.sinks.stdout import StdoutSink  # noqa: PLC0415
-    from sidecar.sinks.webhook import webhook  # noqa: PLC0415
-
-    wanted = settings.sinks
-    sinks: list[Sink] = []
-    if wanted.falcosidekick.url:
-        sinks.append(falcosidekick(wanted.falcosidekick))
-    if wanted.webhook.url:
-        sinks.append(webhook(wanted.webhook))
-    if wanted.file.path:
-        sinks.append(FileSink(wanted.file.path))
-    if wanted.grpc.address:
-        sinks.append(Subscribers(wanted.grpc))
-    if wanted.stdout.enabled:
-        sinks.append(StdoutSink(wanted.stdout.format))
-    return sinks
+def make_sinks(settings: Sinks) -> list[Sink]:
+    """Each configured sink, by the `make_sink` of its module."""
+    return [
+        importlib.import_module(f"sidecar.sinks.{name}").make_sink(sink) for name, sink in settings.configured().items()
+    ]

@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 
 from sidecar.errors import SinkError
+from sidecar.settings.sinks import FileSink as FileSettings
 from sidecar.sinks import Outgoing
 
 
@@ -41,3 +42,8 @@ def _is_torn(path: str) -> bool:
         file.seek(-1, os.SEEK_END)
         return file.read(1) != b"\n"
     return False
+
+
+def make_sink(settings: FileSettings) -> FileSink:
+    """The sink for `sinks.file`."""
+    return FileSink(settings.path)

@@ -4,6 +4,7 @@ import sys
 from typing import Literal, TextIO
 
 from sidecar.errors import SinkError
+from sidecar.settings.sinks import StdoutSink as StdoutSettings
 from sidecar.sinks import Outgoing
 
 
@@ -34,3 +35,8 @@ class StdoutSink:
             from sidecar.incidents.terminal import show  # noqa: PLC0415 - rich costs memory that JSON does not need
 
             show(out.message, self._out)
+
+
+def make_sink(settings: StdoutSettings) -> StdoutSink:
+    """The sink for `sinks.stdout`."""
+    return StdoutSink(settings.format)

@@ -23,7 +23,7 @@ from sidecar.alerts.decode import KEYS, from_strings
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.errors import AlertError
 from sidecar.model import GRPC_READER, LONGEST_NAME, Alert, Message
-from sidecar.settings.schema import GrpcSource
+from sidecar.settings.sources import GrpcSource
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from sidecar.net.http_server import OK, Limits, Request, Response, ServerProtoco
 from sidecar.net.latency import Latency
 from sidecar.net.secret_path import SecretPath, read_secret_path
 from sidecar.net.tls import Certificates, TlsDoor
-from sidecar.settings.schema import HttpSource
+from sidecar.settings.sources import HttpSource
 
 NOT_ALLOWED = Response("405 Method Not Allowed", b"POST Falco's alerts here (falco.yaml: http_output.url)\n")
 

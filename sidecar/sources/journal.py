@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sidecar.alerts.decode import MAX_BYTES
-from sidecar.settings.schema import JournalSource
+from sidecar.settings.sources import JournalSource
 from sidecar.storage.state import Position
 
 log = logging.getLogger(__name__)

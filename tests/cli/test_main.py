@@ -133,7 +133,7 @@ def test_replay_counts_what_it_could_not_use(tmp_path: Path) -> None:
         (("test", "BAD"), "id: is missing"),
         (("check", "--config", "BAD"), "groups: unknown key"),
         (("run", "--config", "BAD"), "groups: unknown key"),
-        (("run",), "no sink is set"),
+        (("run",), "no sink is configured"),
     ],
 )
 def test_a_wrong_file_or_setting_exits_2_with_file_and_path_and_no_traceback(

@@ -62,7 +62,7 @@ def test_mutual_tls_is_enough_and_tls_alone_is_not(tmp_path: Path, ca: Authority
 
     assert problems(tmp_path, f"{{{alone}, client_ca: {ca.cert}}}}}") == []
     assert [told[:60] for told in problems(tmp_path, f"{{{alone}}}}}")] == [
-        "http.host: '0.0.0.0' can be reached by others, who could forg"[:60]
+        "http.host: '0.0.0.0' can be reached from other machines, which could forg"[:60]
     ]
 
 
@@ -79,12 +79,12 @@ def test_a_certificate_that_cannot_be_used_is_told_at_the_start(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ("{secret_path: short}", "http.secret_path: expected / and at least 15"),
+        ("{secret_path: short}", "http.secret_path: expected / followed by at least 15"),
         ("{secret_path: 4f1c8a9b-secret-path}", "http.secret_path: expected / "),
         ("{secret_path: '/4f1c8a9b secret path'}", "http.secret_path: expected / "),
         ("{secret_path: /4f1c8a9b-secret-path, secret_path_file: x}", "http.secret_path, http.secret_path_file: give"),
         ("{secret_path_file: /missing}", "http.secret_path_file: /missing cannot be read: "),
-        ("{tls: {cert: x}}", "http.tls.cert, http.tls.key: are both needed"),
+        ("{tls: {cert: x}}", "http.tls.cert, http.tls.key: both are needed"),
         ("{tls: {client_ca: x}}", "http.tls.client_ca: needs http.tls.cert and http.tls.key"),
         ("{tls: {allowed_names: [x]}}", "http.tls.allowed_names: needs http.tls.client_ca"),
     ],
@@ -107,7 +107,7 @@ def test_the_service_refuses_to_start_open_to_all_with_exit_2(tmp_path: Path) ->
     )
 
     assert done.returncode == 2
-    assert "http.host: '0.0.0.0' can be reached by others" in done.stderr
+    assert "http.host: '0.0.0.0' can be reached from other machines" in done.stderr
 
 
 def sent(service: Running, path: str, *, method: str = "POST", body: bytes = STOCK[3]) -> tuple[int, bytes]:

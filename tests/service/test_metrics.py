@@ -88,7 +88,7 @@ def test_a_forger_cannot_use_the_guard_to_hide_a_detection(pipeline: Pipeline, r
 def test_a_url_that_leads_back_to_us_is_refused(tmp_path: Any, url: str, place: str) -> None:
     told = problems(tmp_path, place.replace("URL", f"'{url}'"), {"FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true"})
 
-    assert "they would run in a circle" in told[0]
+    assert "which makes a loop" in told[0]
 
 
 @pytest.mark.slow

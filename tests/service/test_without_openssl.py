@@ -19,7 +19,6 @@ from service.test_supervisor import free_port
 from support.certificates import Pair, make_ca
 from support.falcosidekick import Falcosidekick
 
-from sidecar.service.without_openssl import needed
 from sidecar.settings.schema import Settings
 from sidecar.yamlfile.typed import build
 
@@ -40,7 +39,7 @@ STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()
     ],
 )
 def test_tls_is_spoken_on_the_port_for_alerts_and_to_https_urls(settings: dict[str, Any], *, speaks: bool) -> None:
-    assert needed(build(Settings, settings, "test")) is speaks
+    assert build(Settings, settings, "test").needs_openssl() is speaks
 
 
 def python(code: str) -> str:

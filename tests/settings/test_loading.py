@@ -70,7 +70,7 @@ def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
         ("http: {prot: 1}", "http.prot: unknown key, did you mean 'port'?"),
         ("http: {port: x}", "http.port: expected int, got str"),
         ("http: {port: 70000}", "http.port: expected a port number up to 65535, got 70000"),
-        ("admin: {port: 2802}", "admin.port: is the same as http.port; alerts and administration need a port each"),
+        ("admin: {port: 2802}", "admin.port: is the same as http.port; alerts and administration need separate ports"),
         (
             "admin: {links: {Grafana: 'javascript:alert(1)'}}",
             "admin.links.Grafana: expected http:// or https:// and a host",
@@ -90,7 +90,7 @@ def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
         ("pass_through: {url: falcosidekick}", "pass_through.url: expected http://host:port or https://host:port"),
         ("sinks: {webhook: {url: 'http://['}}", "sinks.webhook.url: expected http://host:port"),
         ("sinks: {webhook: {url: 'http://h:99999'}}", "sinks.webhook.url: expected http://host:port"),
-        ("grpc: {enabled: true, address: 'h:5060'}", "grpc.ca, grpc.cert, grpc.key: are all needed"),
+        ("grpc: {enabled: true, address: 'h:5060'}", "grpc.ca, grpc.cert, grpc.key: all three are needed"),
         ("settle: 5", "settle: expected a duration such as 500ms"),
         ("- a", "expected keys and values"),
     ],

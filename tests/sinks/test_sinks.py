@@ -15,13 +15,11 @@ from sidecar.delivery.sink_queue import Delivery
 from sidecar.errors import Refused, SinkError
 from sidecar.incidents.falco_event import to_event, to_json
 from sidecar.model import Notification
-from sidecar.settings.schema import FalcosidekickSink, WebhookSink
-from sidecar.sinks import Outgoing, Sink, delivery_key
-from sidecar.sinks.falcosidekick import falcosidekick
+from sidecar.settings.sinks import FalcosidekickSink, WebhookSink
+from sidecar.sinks import Outgoing, Sink, delivery_key, falcosidekick, webhook
 from sidecar.sinks.file import FileSink
 from sidecar.sinks.http import HttpSink
 from sidecar.sinks.stdout import StdoutSink
-from sidecar.sinks.webhook import webhook
 
 
 @pytest.fixture
@@ -153,8 +151,8 @@ def test_beyond_its_room_a_queue_drops_the_oldest_and_counts(notes: list[Notific
 
 
 HTTP_SINKS: list[Callable[[str], Sink]] = [
-    lambda url: falcosidekick(FalcosidekickSink(url=url)),
-    lambda url: webhook(WebhookSink(url=url, headers={"Authorization": "Bearer x"})),
+    lambda url: falcosidekick.make_sink(FalcosidekickSink(url=url)),
+    lambda url: webhook.make_sink(WebhookSink(url=url, headers={"Authorization": "Bearer x"})),
 ]
 
 
@@ -178,7 +176,7 @@ def test_an_answer_decides_whether_it_is_tried_again(
 ) -> None:
     sidekick.behave = lambda _: status
     with pytest.raises(error) as raised:
-        asyncio.run(send(falcosidekick(FalcosidekickSink(url=sidekick.url)), notes[0]))
+        asyncio.run(send(falcosidekick.make_sink(FalcosidekickSink(url=sidekick.url)), notes[0]))
 
     assert error is raised.type
 
@@ -186,7 +184,7 @@ def test_an_answer_decides_whether_it_is_tried_again(
 @pytest.mark.slow
 def test_nobody_listening_is_a_sink_error(notes: list[Notification]) -> None:
     with pytest.raises(SinkError, match="falcosidekick: "):
-        asyncio.run(send(falcosidekick(FalcosidekickSink(url="http://127.0.0.1:9/")), notes[0]))
+        asyncio.run(send(falcosidekick.make_sink(FalcosidekickSink(url="http://127.0.0.1:9/")), notes[0]))
 
 
 @pytest.mark.slow

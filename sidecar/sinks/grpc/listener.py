@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from sidecar.net.addresses import socket_path
 from sidecar.net.tls_context import server_context
-from sidecar.sinks.grpc.addresses import socket_path
 
 if TYPE_CHECKING:
-    from sidecar.settings.schema import GrpcSink, ServerTls
+    from sidecar.settings.sinks import GrpcSink
+    from sidecar.settings.tls import ServerTls
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,12 @@ from google.protobuf.message import DecodeError
 from sidecar._proto.correlator.v1 import incidents_pb2 as v1
 from sidecar.alerts.classify import Verdict
 from sidecar.model import GRPC_READER, RANK, Notification
-from sidecar.sinks.grpc import addresses, listener, protobuf
+from sidecar.net import addresses
+from sidecar.sinks.grpc import listener, protobuf
 from sidecar.sinks.grpc.subscribers import Kept, Subscriber, Subscribers
 
 if TYPE_CHECKING:
-    from sidecar.settings.schema import GrpcSink
+    from sidecar.settings.sinks import GrpcSink
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sidecar.correlation.notification import SECOND
 from sidecar.incidents.falco_event import to_json
 from sidecar.model import Message
-from sidecar.settings.schema import GrpcSink
+from sidecar.settings.sinks import GrpcSink
 from sidecar.sinks import Outgoing, delivery_key
 
 KINDS = ("incident", "alert")

@@ -15,10 +15,11 @@ from sidecar._proto.falco import outputs_pb2
 from sidecar.errors import ConfigError
 from sidecar.incidents.falco_event import to_json
 from sidecar.model import Notification
+from sidecar.net import addresses
 from sidecar.settings.loading import load
-from sidecar.settings.schema import GrpcSink
+from sidecar.settings.sinks import GrpcSink
 from sidecar.sinks import Outgoing, delivery_key
-from sidecar.sinks.grpc import addresses, protobuf
+from sidecar.sinks.grpc import protobuf
 from sidecar.sinks.grpc.subscribers import Kept, Subscriber, Subscribers
 
 
@@ -180,17 +181,17 @@ def test_a_socket_or_an_insecure_loopback_port_is_enough_and_is_a_sink(tmp_path:
 @pytest.mark.parametrize(
     ("grpc", "told"),
     [
-        ("{address: '127.0.0.1:5060'}", "say sinks.grpc.insecure: true"),
+        ("{address: '127.0.0.1:5060'}", "set sinks.grpc.insecure: true"),
         (
             "{address: '0.0.0.0:5060', insecure: true}",
-            "can be reached by others: sinks.grpc.tls.cert, key and client_ca",
+            "can be reached from other machines: sinks.grpc.tls.cert, key and client_ca",
         ),
-        ("{address: '10.0.0.1:5060'}", "can be reached by others"),
+        ("{address: '10.0.0.1:5060'}", "can be reached from other machines"),
         ("{address: here}", "expected unix:///path or host:port, got 'here'"),
         ("{address: 'unix:relative.sock'}", "expected unix:///path or host:port"),
         ("{address: 'localhost:99999'}", "expected unix:///path or host:port"),
         ("{address: unix:///a, keep: 0}", "sinks.grpc.keep: expected at least 1, got 0"),
-        ("{address: unix:///a, tls: {cert: x}}", "sinks.grpc.tls.cert, sinks.grpc.tls.key: are both needed"),
+        ("{address: unix:///a, tls: {cert: x}}", "sinks.grpc.tls.cert, sinks.grpc.tls.key: both are needed"),
         ("{address: unix:///a, socket_for: 0660}", "sinks.grpc.socket_for"),
     ],
 )
@@ -203,7 +204,7 @@ def test_a_mistake_is_told_with_its_remedy(tmp_path: Path, grpc: str, told: str)
 def test_reading_our_own_server_is_a_mistake(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, "{address: unix:///a.sock}", "grpc: {enabled: true, address: unix:///a.sock}\n")
 
-    assert "sinks.grpc.address: unix:///a.sock is grpc.address too, where Falco is read: a circle" in problem
+    assert "sinks.grpc.address: unix:///a.sock is also grpc.address, where Falco is read, which makes a loop" in problem
 
 
 @pytest.mark.parametrize(

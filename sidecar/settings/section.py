@@ -1,0 +1,92 @@
+"""The building blocks of the settings: a section that checks itself, and marks on values (a secret, a URL).
+
+What has to hold for every setting of a kind is derived from the types: URLs are checked, and secrets hidden, wherever a
+field carries the mark. No other module lists settings by name.
+"""
+
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+
+class Secret:
+    """Marks a value that is never displayed."""
+
+
+class Url(NamedTuple):
+    """Marks a value that is a URL with one of these schemes and a host, or empty."""
+
+    schemes: tuple[str, ...]
+
+    def problem(self, url: str) -> str:
+        """What is wrong with a URL, "" if nothing is."""
+        if not url or is_url(url, self.schemes):
+            return ""
+        return f"expected {' or '.join(f'{scheme}://host:port' for scheme in self.schemes)}, got {url!r}"
+
+
+SecretText = Annotated[str, Secret()]
+HttpUrl = Annotated[str, Url(("http", "https"))]
+
+
+class Leaf(NamedTuple):
+    """One value: the keys that lead to it, its marks, and what it is set to."""
+
+    keys: tuple[str, ...]
+    marks: tuple[Any, ...]
+    value: Any
+
+
+class Section(Struct, forbid_unknown_fields=True):
+    """A part of the settings file. Subclasses add their fields and, in `problems`, what the types cannot express."""
+
+    def sections(self) -> "Iterator[tuple[str, Section]]":
+        """The sections directly below this one, by key."""
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Section):
+                yield field.encode_name, value
+
+    def problems(self, path: str) -> Iterator[str]:
+        """What is wrong with this section at `path`, each as a sentence with the path and the remedy."""
+        for leaf in _own_leaves(self, ()):
+            for mark in leaf.marks:
+                if isinstance(mark, Url) and (problem := mark.problem(leaf.value)):
+                    yield f"{'.'.join((path, *leaf.keys)).lstrip('.')}: {problem}"
+        for key, section in self.sections():
+            yield from section.problems(f"{path}.{key}".lstrip("."))
+
+
+def leaves(section: Section, above: tuple[str, ...] = ()) -> Iterator[Leaf]:
+    """Every value in a section and below; of a mapping each of its values."""
+    yield from _own_leaves(section, above)
+    for key, inner in section.sections():
+        yield from leaves(inner, (*above, key))
+
+
+def _own_leaves(section: Section, above: tuple[str, ...]) -> Iterator[Leaf]:
+    for field in msgspec.structs.fields(section):
+        value = getattr(section, field.name)
+        keys = (*above, field.encode_name)
+        if typing.get_origin(field.type) is dict:
+            _, inner = typing.get_args(field.type)
+            yield from (Leaf((*keys, key), _marks(inner), each) for key, each in value.items())
+        elif not isinstance(value, Section):
+            yield Leaf(keys, _marks(field.type), value)
+
+
+def _marks(kind: Any) -> tuple[Any, ...]:
+    return getattr(kind, "__metadata__", ())
+
+
+def is_url(url: str, schemes: tuple[str, ...] = ("http", "https")) -> bool:
+    """Whether this is a URL with one of the schemes, a host, and a port that exists if it names one."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
