@@ -16,8 +16,12 @@ ARG PIP_NO_INDEX
 ARG SOURCE_DATE_EPOCH=0
 WORKDIR /src
 COPY . .
-RUN python3 -m pip install --no-cache-dir --no-compile --disable-pip-version-check --root-user-action ignore \
-      --find-links dist/wheels . \
+# Nothing is installed whose hash is not in the repository; what builds our wheel stays out of the image.
+ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
+    PIP_FIND_LINKS=dist/wheels
+RUN python3 -m pip install --require-hashes --requirement docker/requirements.txt \
+ && python3 -m pip install --require-hashes --requirement docker/build-requirements.txt --target /build \
+ && PYTHONPATH=/build python3 -m pip install --no-deps --no-build-isolation . \
  && python3 docker/rootfs.py /image
 
 FROM scratch

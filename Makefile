@@ -4,8 +4,9 @@ BIN := .venv/bin
 RUN := .venv/.run
 DEV := .venv/.dev
 PEERS := .venv/peers/.bench
+PIN := $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-header --no-emit-options
 
-.PHONY: run test quick check fix coverage fuzz proto e2e docs screenshots soak bench bench-docs wheels image snapshots chart-tools clean
+.PHONY: run test quick check fix coverage fuzz proto e2e docs screenshots soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -79,10 +80,15 @@ $(PEERS): $(RUN) # what we are compared with, in an environment of its own
 	touch $@
 
 wheels: $(RUN) ## The wheels that the image is built of, in dist/wheels, for MACHINES (this one; or x86_64 aarch64)
-	rm -rf dist/wheels && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist/wheels .
+	rm -rf dist/wheels
 	for machine in $(or $(MACHINES),$$(uname -m)); do $(BIN)/python -m pip download --quiet --dest dist/wheels \
 	  --only-binary=:all: --python-version 3.11 --platform manylinux_2_28_$$machine --platform manylinux2014_$$machine \
-	  dist/wheels/falco_correlator-*.whl hatchling hatch-fancy-pypi-readme || exit 1; done
+	  --require-hashes -r docker/requirements.txt -r docker/build-requirements.txt || exit 1; done
+
+image-requirements: $(DEV) ## Pin anew what the image installs and what builds our wheel, each with its hashes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group pin
+	$(PIN) --all-extras --output-file docker/requirements.txt pyproject.toml
+	$(PIN) --only-build-deps --build-deps-for wheel --output-file docker/build-requirements.txt pyproject.toml
 
 image: wheels ## The container image, with ENGINE (docker; podman and buildah do it too), on another BASE
 	$(or $(ENGINE),docker) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg PIP_NO_INDEX=1 --build-arg REVISION=$$(git rev-parse HEAD) \

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,16 +47,17 @@ def alone() -> Iterator[None]:
 def wheels() -> Path:
     """A folder with every wheel that the build needs, as `make wheels` fetches them."""
     folder = CACHE / "wheels"
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"], "pip"]
-    if not folder.is_dir() or (folder / "wanted").read_text() != "\n".join(wanted):
+    files = [ROOT / "docker" / "requirements.txt", ROOT / "docker" / "build-requirements.txt"]
+    wanted = "".join(file.read_text() for file in files)
+    if not folder.is_dir() or (folder / "wanted").read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         run(
             *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version=3.11"),
             *(f"--platform={system}_{os.uname().machine}" for system in ("manylinux_2_28", "manylinux2014")),
-            *("--dest", folder, *wanted),
+            *("--dest", folder, "--require-hashes", *(part for file in files for part in ("--requirement", file))),
         )
-        (folder / "wanted").write_text("\n".join(wanted))
+        run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, "pip")
+        (folder / "wanted").write_text(wanted)
     return folder
 
 

@@ -4,11 +4,15 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from email import message_from_string
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROTOS = ("falco/outputs.proto", "correlator/v1/incidents.proto")
@@ -107,3 +111,24 @@ def test_the_source_distribution_carries_what_its_tests_read(published: Path) ->
     missing = {name for name in tracked.decode().split("\0") if name} - names
 
     assert {name for name in missing if not name.startswith(".git")} == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "section"),
+    [("docker/requirements.txt", "dependencies"), ("docker/build-requirements.txt", "build-system")],
+)
+def test_the_image_installs_only_pinned_versions_whose_hashes_are_known(file: str, section: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = chain.from_iterable(project["project"].get("optional-dependencies", {}).values())
+    wanted = (
+        [*project["project"]["dependencies"], *extras]
+        if section == "dependencies"
+        else project["build-system"]["requires"]
+    )
+    entries = re.split(r"\n(?=\S)", (ROOT / file).read_text().replace("\\\n", " "))
+    pinned = {Requirement(entry.split("--hash")[0]).name: entry for entry in entries if "==" in entry}
+
+    for requirement in map(Requirement, wanted):
+        entry = pinned[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(next(iter(Requirement(entry.split("--hash")[0]).specifier)).version)
+    assert [name for name, entry in pinned.items() if "--hash=sha256:" not in entry] == []
