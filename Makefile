@@ -56,7 +56,7 @@ docs: $(DEV) ## Make anew what is made from the code: pages of docs/, fields ask
 	PYTHONPATH=tests:tools $(BIN)/python -m chart_docs
 
 snapshots: $(DEV) ## Make the snapshots of the rendered chart anew, to be reviewed as a diff
-	PYTHONPATH=tests $(BIN)/python -m chart.rendering
+	PYTHONPATH=tests:tools $(BIN)/python -m chart.rendering
 
 chart-tools: $(DEV) ## Helm 3 and 4, checkov and kubernetes-validate, once, into ~/.cache/falco-correlator
 	$(BIN)/python tools/chart_tools.py
