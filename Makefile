@@ -50,6 +50,7 @@ e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcon
 	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(foreach file,$(BESIDE),--beside $(file)) $(if $(RECORD),--record $(RECORD))
 
 docs: $(DEV) ## Make anew what is made from the code: pages of docs/, fields asked of Falco, the chart's values and schema
+	PYTHONPATH=tools $(BIN)/python -m falco_programs
 	PYTHONPATH=tools $(BIN)/python -m falco_fields
 	PYTHONPATH=tests:tools $(BIN)/python -m detections > docs/detections.md
 	PYTHONPATH=tests:tools $(BIN)/python -m reference

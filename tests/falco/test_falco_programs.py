@@ -1,0 +1,38 @@
+"""The macros that know a program by its file are made from the lists of names, and hold for exactly those."""
+
+import falco_programs
+import pytest
+from falco.condition import compiled
+from falco.event import Event
+from hypothesis import given
+from hypothesis import strategies as st
+
+NAMES = st.lists(st.from_regex(r"[a-z][a-z0-9.+-]{0,20}", fullmatch=True), min_size=1, max_size=60, unique=True)
+
+
+def test_the_rules_file_is_current() -> None:
+    text = falco_programs.RULES.read_text()
+    assert text == falco_programs.programs(text), "run: make docs"
+
+
+@given(NAMES, st.from_regex(r"[a-z][a-z0-9.+-]{0,20}", fullmatch=True))
+def test_they_hold_for_the_names_and_for_no_other(names: list[str], other: str) -> None:
+    checks = [compiled(check, {}, {}) for check in falco_programs.conditions(names, "proc.exepath")]
+
+    def holds(path: str) -> bool:
+        return any(check(Event({"proc.exepath": path})) for check in checks)
+
+    assert all(holds(f"/usr/bin/{name}") and holds(f"/sbin/{name}") for name in names)
+    assert holds(f"/bin/{other}") == (other in names)
+    assert not holds(f"/opt/{names[0]}")
+
+
+@given(NAMES)
+def test_no_value_is_longer_than_the_engine_accepts(names: list[str]) -> None:
+    values = [check.partition('"')[2][:-1] for check in falco_programs.conditions(names, "proc.aexepath[2]")]
+    assert max(map(len, values)) <= falco_programs.LONGEST_VALUE
+
+
+@pytest.mark.parametrize("whose", falco_programs.FIELDS)
+def test_the_rules_have_a_macro_for_each_generation(whose: str) -> None:
+    assert f"_by_{whose} # made" in falco_programs.RULES.read_text()

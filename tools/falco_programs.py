@@ -1,0 +1,67 @@
+"""Writes the macros of the Falco rules that recognise a program by its resolved file: `python -m falco_programs`.
+
+`proc.name` is what a link, `/proc/self/fd` or `prctl` make of it; `proc.exepath` is the file that runs. A macro `LIST_by_file`
+holds for the programs of a list, `LIST_by_parent_file` for those whose parent is one of them, and so on. `make docs` writes
+their conditions: regular expressions, each short enough for the engine.
+"""
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+RULES = Path(__file__).parents[1] / "falco_rules" / "web_rce_rules.yaml"
+FIELDS = {
+    "file": "proc.exepath",
+    "parent_file": "proc.pexepath",
+    "grandparent_file": "proc.aexepath[2]",
+    "great_grandparent_file": "proc.aexepath[3]",
+}
+"""The field that each ending of a macro's name stands for."""
+
+TOOL_FOLDERS = "(/usr(/local)?)?/s?bin/"
+ANY_FOLDER = ".*/"
+"""Where tools lie, and services, which images put anywhere."""
+
+LONGEST_VALUE = 255
+"""Characters of a value in a condition that libsinsp accepts."""
+
+MACRO = re.compile(
+    r"(?P<head>- macro: (?P<list>\w+?)_by_(?P<whose>\w+) # made by `make docs`\n)  condition: >\n(?:    [^\n]*\n)+"
+)
+
+
+def conditions(names: list[str], field: str) -> Iterator[str]:
+    """Checks of a field with a path that together hold for every name, and for nothing else."""
+    folders = TOOL_FOLDERS if field == "proc.exepath" else ANY_FOLDER
+    escaped = [re.sub(r"[.+]", r"[\g<0>]", name) for name in names]
+    while escaped:
+        taken = 1
+        while taken < len(escaped) and len(_pattern(folders, escaped[: taken + 1])) <= LONGEST_VALUE:
+            taken += 1
+        yield f'{field} regex "{_pattern(folders, escaped[:taken])}"'
+        escaped = escaped[taken:]
+
+
+def _pattern(folders: str, names: list[str]) -> str:
+    return f"{folders}({'|'.join(names)})"
+
+
+def programs(text: str) -> str:
+    """The text of the rules file with its macros `LIST_by_...` as they should be."""
+    lists = {item["list"]: [str(name) for name in item["items"]] for item in yaml.safe_load(text) if "list" in item}
+
+    def made(found: re.Match[str]) -> str:
+        names, whose = lists[found["list"]], found["whose"]
+        below = [f"{name}_by_{whose}" for name in names if name in lists]
+        checks = [*below, *conditions([name for name in names if name not in lists], FIELDS[whose])]
+        joined = " or\n".join(checks)
+        return found["head"] + "  condition: >\n" + textwrap.indent(f"({joined})", " " * 4) + "\n"
+
+    return MACRO.sub(made, text)
+
+
+if __name__ == "__main__":
+    RULES.write_text(programs(RULES.read_text()))
