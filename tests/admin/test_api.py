@@ -19,6 +19,7 @@ import pytest
 from conftest import Running, Serving, spec
 from msgspec.structs import replace
 from support.injections import INJECTIONS
+from support.waiting import wait_until
 
 from sidecar.admin import api, openapi
 from sidecar.cli.stories import alerts
@@ -48,9 +49,7 @@ def service(serving: Serving, rule: CorrelationRule) -> Iterator[Running]:
 
 
 def settled(running: Running, steps: int) -> None:
-    until = time.monotonic() + 5
-    while sum(running.service.notified.values()) < steps and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: sum(running.service.notified.values()) >= steps)
 
 
 def within(running: Running, use: Callable[[Archive], T]) -> T:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conftest import Serving, spec
 from support import fake_falco
+from support.waiting import until_true, wait_until
 
 from sidecar.alerts.canary import MARK, RULES, Canary, Traffic
 from sidecar.cli.stories import alerts
@@ -108,10 +109,10 @@ def test_the_marker_process_is_started_and_a_silence_is_reported_once_and_its_en
             settings, canary, traffic=lambda: Traffic(alerts_in[0], 0, 0), report=reports.append, patience=0.02
         )
         health.start()
-        await asyncio.sleep(0.6)
+        await until_true(lambda: health.degraded)
         silent = health.degraded
         canary.verdict = lambda traffic: ""  # type: ignore[method-assign]
-        await asyncio.sleep(0.3)
+        await until_true(lambda: not health.degraded)
         well = health.degraded
         await health.stop()
         return silent, well
@@ -128,9 +129,7 @@ def test_a_degraded_service_says_so_in_its_metrics_and_to_its_sinks(serving: Ser
     with serving({"canary": {"enabled": True}, "sinks": {"file": {"path": str(sink)}}}) as service:
         assert service.service.health
         service._loop.call_soon_threadsafe(service.service.health._judge, "Falco is not running")
-        until = time.monotonic() + 5
-        while not (sink.exists() and sink.read_text()) and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_until(lambda: sink.exists() and sink.read_text())
         degraded = service.metric('degraded{cause="canary"}')
 
     assert (degraded, json.loads(sink.read_text().splitlines()[0])["rule"]) == (1.0, "Correlator degraded")
@@ -177,9 +176,7 @@ def test_a_second_reader_of_falcos_queue_is_named(
         "sinks": {"file": {"path": str(tmp_path / "incidents.jsonl")}},
     }
     with fake_falco.running(address, falco), serving(settings) as service:
-        until = time.monotonic() + 5
-        while len(service.service.pipeline.canary._outcomes) < 2 and time.monotonic() < until:
-            time.sleep(0.02)
+        wait_until(lambda: len(service.service.pipeline.canary._outcomes) >= 2)
         alone = service.service.health.degraded
         with grpc.insecure_channel(address) as channel:
             thief = channel.unary_stream("/falco.outputs.service/get", lambda it: it, lambda it: it)

@@ -4,9 +4,8 @@ import http.client
 import json
 import re
 import subprocess
-import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import yaml
 from conftest import DATA, Running, Serving, needs
 from service.test_supervisor import free_port
 from support.falcosidekick import Falcosidekick
+from support.waiting import wait_until
 
 from sidecar.rules.loading import SHIPPED
 
@@ -128,15 +128,14 @@ def prometheus(service: Running, folder: Path) -> Iterator[str]:
         running.wait(20)
 
 
-def wait_for(holds: Any) -> None:
-    for _ in range(150):
+def wait_for(holds: Callable[[], object]) -> None:
+    def answered() -> object:
         try:
-            if holds():
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError("Prometheus did not scrape the service")
+            return holds()
+        except (OSError, json.JSONDecodeError):  # not yet listening, or "Service Unavailable" while it starts
+            return False
+
+    wait_until(answered, why="Prometheus did not scrape the service")
 
 
 def asked(address: str, expression: str) -> list[Any]:

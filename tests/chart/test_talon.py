@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import yaml
 from conftest import DATA, Play, spec
 from support import talon
+from support.waiting import wait_until
 
 from sidecar.incidents.falco_event import to_event
 from sidecar.model import Notification, Report, Where
@@ -168,7 +168,7 @@ def test_the_quarantine_policies_select_the_label_that_the_action_and_the_triage
 def killed(command: list[str], **fields: str) -> bool:
     """Whether the script, run on a process, ends it."""
     victim = subprocess.Popen(command, stdin=subprocess.PIPE)
-    time.sleep(0.1)
+    wait_until(lambda: Path(f"/proc/{victim.pid}/cmdline").read_bytes().startswith(command[0].encode() + b"\0"))
     script = ACTIONS["Kill the shell"]["parameters"]["script"]
     subprocess.run(["sh", "-c", talon.expanded(script, {"proc.vpid": victim.pid, **fields})], check=False)
     try:

@@ -4,11 +4,11 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from support.crash import Victim, curl_sends, killing
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -80,13 +80,9 @@ def test_the_worker_ends_when_the_parent_is_killed(tmp_path: Path) -> None:
     worker = victim.worker()
     victim.process.kill()
     victim.process.wait()
-    until = time.monotonic() + 10
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-
     victim.log.close()
 
-    assert not Path(f"/proc/{worker}/exe").exists()
+    wait_until(lambda: not Path(f"/proc/{worker}/exe").exists())
 
 
 def test_the_parent_needs_less_than_12_mb(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from conftest import DATA, Clock, Serving
-from sources.test_grpc import wait_until
 from support.falcosidekick import Falcosidekick
+from support.waiting import wait_until
 
 from sidecar.sources.journal import CHUNK, LINGER, Journal
 from sidecar.storage.state import Position

@@ -16,11 +16,11 @@ from typing import Any
 import grpc
 import pytest
 from conftest import DATA, Running, Serving
-from sources.test_grpc import wait_until
 from support import fake_falco
 from support.certificates import make_ca
 from support.fake_falco import FakeFalco
 from support.falcosidekick import Falcosidekick
+from support.waiting import wait_until
 
 from sidecar._proto.correlator.v1 import incidents_pb2 as v1
 from sidecar.rules.loading import SHIPPED
@@ -184,7 +184,7 @@ def test_get_gives_what_is_kept_and_ends_and_takes_it_from_nobody(
         for _ in range(2):
             client = connect(address, "get")
             client.process.wait(20)
-            wait_until(lambda client=client: len(client.events) == 2)
+            wait_until(lambda: len(client.events) == 2)  # noqa: B023 - asked before the next turn
 
 
 def test_raw_alerts_are_as_falco_sent_them_and_ours_are_left_out(
