@@ -56,7 +56,7 @@ def play(plan: Plan, bodies: Sequence[bytes], mode: str, rate: float = 0) -> Rou
     port, sink_port, file = free_port(), free_port(), plan.folder / f"notes-{time.monotonic_ns()}"
     settings = {
         "http": {"port": port},
-        "pass_through": {"mode": mode, "queue": 1_000_000},
+        "pass_through": {"mode": mode, "queue_size": 1_000_000},
         "sinks": {"falcosidekick": {"url": f"http://127.0.0.1:{sink_port}/"}},
     }
     with child([PYTHON, SINK, str(sink_port), file]) as sink:

@@ -69,7 +69,7 @@ def _taken(fake: FastFalco, reader: Child, messages: list[bytes]) -> None:
 
 def paced(plan: Plan, messages: list[bytes]) -> float:
     """The share of a core (%) at 1,000 alerts a second, asked for every 100 ms."""
-    with falco(plan.folder) as fake, sidecar(plan.folder, fake.address, poll_min="100ms") as reader:
+    with falco(plan.folder) as fake, sidecar(plan.folder, fake.address, min_poll_interval="100ms") as reader:
         _taken(fake, reader, messages[:WARM])
         before, began = reader.cpu(), time.monotonic()
         thread = threading.Thread(target=_trickle, args=(fake, messages[WARM : WARM + 1000 * plan.seconds]))

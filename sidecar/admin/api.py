@@ -64,9 +64,9 @@ def unwelcome(request: Request, admin: Admin) -> str:
     if admin.pages == "loopback" and not request.local:
         return "incidents are shown on loopback only: use kubectl port-forward, or set admin.pages"
     name = request.host.rpartition(":")[0] if re.search(r":\d+$", request.host) else request.host
-    if name.lower() in ("localhost", admin.host.lower(), *map(str.lower, admin.names)) or _is_address(name):
+    if name.lower() in ("localhost", admin.host.lower(), *map(str.lower, admin.allowed_hosts)) or _is_address(name):
         return ""
-    return "this host name is not known: use an address or localhost, or add the name to admin.names"
+    return "unknown Host header; use an IP address or localhost, or add the name to admin.allowed_hosts"
 
 
 def _is_address(name: str) -> bool:

@@ -34,7 +34,7 @@ class AdminListener:
 
     async def start(self, listening: socket.socket) -> int:
         """Serve on a socket that listens; returns its port."""
-        limits = Limits(body=4096, head_deadline=5.0, body_deadline=5.0)
+        limits = Limits(body=4096, header_timeout=5.0, body_timeout=5.0)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: ServerProtocol(self._answer, limits, self._connections), sock=listening

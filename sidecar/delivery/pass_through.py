@@ -67,7 +67,7 @@ def pass_through(settings: Settings) -> PassThroughQueue | None:
     url = settings.pass_through.url or settings.sinks.falcosidekick.url
     if settings.pass_through.mode == "none" or not url or not settings.http.enabled:
         return None
-    return PassThroughQueue(url, settings.pass_through.queue)
+    return PassThroughQueue(url, settings.pass_through.queue_size)
 
 
 def _hung_up_for_good(state: tenacity.RetryCallState) -> bool:

@@ -65,8 +65,8 @@ class Limits(NamedTuple):
     """What one server grants: bytes of a body, seconds for the head of a request, and then for its body."""
 
     body: int
-    head_deadline: float
-    body_deadline: float
+    header_timeout: float
+    body_timeout: float
 
 
 class ServerProtocol(asyncio.Protocol):
@@ -239,7 +239,7 @@ class ServerProtocol(asyncio.Protocol):
     def _wait(self, phase: str) -> None:
         self._cancel_deadline()
         self._waiting_for = phase
-        seconds = self._limits.head_deadline if phase == "head" else self._limits.body_deadline
+        seconds = self._limits.header_timeout if phase == "head" else self._limits.body_timeout
         self._deadline = asyncio.get_running_loop().call_later(seconds, self._refuse, "408 Request Timeout")
 
     def _cancel_deadline(self) -> None:

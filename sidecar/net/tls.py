@@ -60,13 +60,13 @@ class TlsDoor(asyncio.Protocol):
         connections: Connections,
         *,
         allowed: Sequence[str],
-        deadline: float,
+        timeout: float,
     ) -> None:
         self._inner = inner
         self._certificates = certificates
         self._connections = connections
         self._allowed = frozenset(allowed)
-        self._deadline = deadline
+        self._timeout = timeout
         self._place: Place
         self._early = b""
         self._task: asyncio.Task[None] | None = None
@@ -91,8 +91,8 @@ class TlsDoor(asyncio.Protocol):
                 self,
                 self._certificates.current(),
                 server_side=True,
-                ssl_handshake_timeout=self._deadline,
-                ssl_shutdown_timeout=self._deadline,
+                ssl_handshake_timeout=self._timeout,
+                ssl_shutdown_timeout=self._timeout,
             )
         except (OSError, RuntimeError):  # asyncio tells a peer that hung up, or was pushed out, in both ways
             secure = None

@@ -28,7 +28,7 @@ class Health:
         patience: float = PATIENCE,
     ) -> None:
         self.degraded = ""
-        self._every = settings.every.seconds
+        self._every = settings.interval.seconds
         self._canary = canary
         self._traffic = traffic
         self._report = report

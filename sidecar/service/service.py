@@ -54,7 +54,7 @@ class Service:
         listening: Mapping[str, socket.socket] | None = None,
     ) -> None:
         self.settings = settings
-        self.deliveries = [Delivery(sink, settings.sinks.queue) for sink in sinks]
+        self.deliveries = [Delivery(sink, settings.sinks.queue_size) for sink in sinks]
         self.outbox = Outbox(state, self.deliveries)
         redact, remember = Redactor(settings.redaction.key), self.outbox.remember if state else None
         self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, remember, redact)
@@ -254,7 +254,7 @@ class Service:
             self._settling.cancel()
             self._settling = None
         if self.pipeline.correlator.unsettled and self._settling is None:
-            self._settling = self._loop.call_later(self.settings.settle.seconds, self._settle)
+            self._settling = self._loop.call_later(self.settings.coalesce.seconds, self._settle)
 
     def _settle(self) -> None:
         if self._settling is not None:
@@ -290,7 +290,7 @@ def make_state(settings: Settings) -> State | None:
     if not settings.state.path:
         return None
     try:
-        return State(Path(settings.state.path), keep=settings.state.keep.seconds)
+        return State(Path(settings.state.path), keep=settings.state.retention.seconds)
     except DiskError as error:
         log.error("the state file cannot be used, going on in memory", extra={"error": str(error)})  # noqa: TRY400
         return None

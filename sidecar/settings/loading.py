@@ -1,7 +1,7 @@
 """Settings from a YAML file and the environment, checked; every mistake is reported at once."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.errors import ConfigError
-from sidecar.settings import checks
+from sidecar.settings import checks, renamed
 from sidecar.settings.schema import Settings
 from sidecar.yamlfile.typed import build, parse_yaml, read_yaml
 
@@ -24,9 +24,14 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         data = {}
     if not isinstance(data, dict):
         raise ConfigError(where, ["expected keys and values"])
-    _overlay(data, environment)
-    settings = build(Settings, data, where)
-    problems = list(checks.validate(settings))
+    problems = list(renamed.take_out(data))
+    if unusable := list(_overlay(data, environment)):
+        raise ConfigError("environment", unusable)
+    try:
+        settings = build(Settings, data, where)
+    except ConfigError as error:
+        raise ConfigError(where, problems + error.problems) from None
+    problems += checks.validate(settings)
     if problems:
         raise ConfigError(where, problems)
     return settings
@@ -34,7 +39,11 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
 
 def variables() -> dict[str, str]:
     """Every environment variable, with the path of its setting."""
-    return {PREFIX + path.upper().replace(".", "__"): path for path in _paths(Settings)}
+    return {_variable(path): path for path in _paths(Settings)}
+
+
+def _variable(path: str) -> str:
+    return PREFIX + path.upper().replace(".", "__")
 
 
 def _paths(kind: type[Struct], above: str = "") -> Iterator[str]:
@@ -45,19 +54,28 @@ def _paths(kind: type[Struct], above: str = "") -> Iterator[str]:
             yield above + each.encode_name
 
 
-def _overlay(data: dict[str, Any], environment: Mapping[str, str]) -> None:
+def _overlay(data: dict[str, Any], environment: Mapping[str, str]) -> Iterator[str]:
+    """Put the values of environment variables into the data of the file; says which cannot be."""
     known = variables()
     for name, text in environment.items():
         if not name.startswith(PREFIX):
             continue
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            meant = f", did you mean {close[0]}?" if close else ""
-            raise ConfigError("environment", [f"{name}: no such setting{meant}"])
+            yield f"{name}: {_what_is_meant(name, known)}"
+            continue
         *parents, last = known[name].split(".")
-        inside = data
+        section: Any = data
         for parent in parents:
-            inside = inside.setdefault(parent, {})
-            if not isinstance(inside, dict):
-                raise ConfigError("environment", [f"{name}: {parent} is not a section in the file"])
-        inside[last] = parse_yaml(text.encode(), name) if text else ""
+            section = section.setdefault(parent, {}) if isinstance(section, dict) else None
+        if isinstance(section, dict):
+            section[last] = parse_yaml(text.encode(), name) if text else ""
+        else:
+            yield f"{name}: {'.'.join(parents)} is not a section in the file"
+
+
+def _what_is_meant(name: str, known: Iterable[str]) -> str:
+    old = {_variable(path): _variable(new) for path, new in renamed.RENAMED.items()}
+    if name in old:
+        return f"renamed to {old[name]}"
+    close = difflib.get_close_matches(name, known, 1)
+    return "no such setting" + (f", did you mean {close[0]}?" if close else "")

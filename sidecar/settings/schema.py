@@ -24,7 +24,7 @@ class PassThrough(Section):
     """`others`: all but our own `webrce_` detections, which appear inside incidents; `all`; or `none`."""
     url: HttpUrl = ""
     """Destination URL; defaults to sinks.falcosidekick.url."""
-    queue: int = 10_000
+    queue_size: int = 10_000
     """Number of alerts queued while Falcosidekick is unavailable; beyond it the oldest are dropped and counted."""
 
 
@@ -40,7 +40,7 @@ class Admin(Section):
     pages: Literal["loopback", "everyone", "nobody"] = "loopback"
     """Who may see incidents (pages and `/api/v1`). There is no login, so the default is this machine only, which
     includes users of `kubectl port-forward`. `everyone` needs an authenticating proxy in front."""
-    names: list[str] = []
+    allowed_hosts: list[str] = []
     """Host names under which the pages may be requested, besides localhost and IP addresses; others are refused, so
     that no web page can make a browser read incidents (DNS rebinding)."""
     links: dict[str, str] = {}
@@ -54,9 +54,9 @@ class Admin(Section):
             if "{" in url.partition("//")[2].partition("/")[0] or not is_url(url):
                 yield f"{path}.links.{label}: expected http:// or https:// and a host, got {url!r}"
             yield from placeholders.mistakes(f"{path}.links.{label}", url, placeholders.LINK)
-        for name in self.names:
+        for name in self.allowed_hosts:
             if not re.fullmatch(r"[A-Za-z0-9.-]+", name):
-                yield f"{path}.names: expected a host name without port, got {name!r}"
+                yield f"{path}.allowed_hosts: expected a host name without port, got {name!r}"
 
 
 class CanarySettings(Section):
@@ -64,7 +64,7 @@ class CanarySettings(Section):
 
     enabled: bool = False
     """Start the marker process. If Falco does not report it, *Correlator degraded* is sent with the likely cause."""
-    every: Duration = lasting("60s")
+    interval: Duration = lasting("60s")
     """Interval between two marker processes."""
 
 
@@ -73,7 +73,7 @@ class StateFile(Section):
 
     path: str = ""
     """SQLite file; empty keeps everything in memory. No other process may use it at the same time."""
-    keep: Duration = lasting("25h")
+    retention: Duration = lasting("25h")
     """How long relevant alerts are kept; an incident lasts 24 h at most."""
 
 
@@ -100,7 +100,7 @@ class Settings(Section):
     """Run a parent process that holds the ports and restarts the service after a crash, so that Falco only waits."""
     rules: list[str] = []
     """Correlation rule files or folders; `shipped` stands for the rules that ship with the service, the default."""
-    settle: Duration = lasting("5ms")
+    coalesce: Duration = lasting("5ms")
     """How long a notification waits for other alerts of the same kernel event."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Minimum level of log messages, which are JSON lines on standard error."""

@@ -104,7 +104,7 @@ class GrpcSink(SinkSettings):
 
     address: str = ""
     """`unix:///path` or `host:port` to listen on; empty turns it off."""
-    socket_for: Literal["owner", "group", "all"] = "owner"
+    socket_mode: Literal["owner", "group", "all"] = "owner"
     """Who may connect to the unix socket: mode 0600, 0660 or 0666."""
     tls: ServerTls = field(default_factory=ServerTls)
     """For `host:port`: `cert`, `key` and `client_ca` are all needed."""
@@ -112,11 +112,11 @@ class GrpcSink(SinkSettings):
     """Serve a loopback port without TLS: every process on the machine can then read incidents."""
     alerts: Literal["none", "others", "all"] = "none"
     """Also send raw alerts to subscribers of `falco.outputs.service`; `others` leaves out our `webrce_` detections."""
-    keep: int = 200
+    history_size: int = 200
     """Number of notifications kept in memory for new and reconnecting subscribers."""
-    replay: Duration = lasting("1h")
+    history_age: Duration = lasting("1h")
     """Maximum age of a kept notification to be sent to a new subscriber, which may then see some of them twice."""
-    queue: int = 1_000
+    queue_size: int = 1_000
     """Number of incidents, and of raw alerts, queued per subscriber; beyond it the oldest are dropped and counted."""
     max_subscribers: int = 32
     """Maximum number of concurrent streams; further ones are refused."""
@@ -136,7 +136,7 @@ class GrpcSink(SinkSettings):
     def problems(self, path: str) -> Iterator[str]:
         """Numbers that must be positive, and whether anything protects the port."""
         yield from super().problems(path)
-        for name in ("keep", "queue", "max_subscribers"):
+        for name in ("history_size", "queue_size", "max_subscribers"):
             if getattr(self, name) < 1:
                 yield f"{path}.{name}: expected at least 1, got {getattr(self, name)}"
         host, _, port = self.address.rpartition(":")
@@ -168,7 +168,7 @@ class Sinks(Section):
     file: FileSink = field(default_factory=FileSink)
     webhook: WebhookSink = field(default_factory=WebhookSink)
     grpc: GrpcSink = field(default_factory=GrpcSink)
-    queue: int = 1_000
+    queue_size: int = 1_000
     """Number of notifications queued per sink while it is unavailable."""
 
     def configured(self) -> dict[str, SinkSettings]:

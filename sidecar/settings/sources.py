@@ -47,11 +47,11 @@ class HttpSource(SourceSettings):
     max_connections: int = 64
     """Maximum number of open connections; one is reserved for loopback. When the limit is reached, an idle connection
     is closed, or the new one is closed after its response."""
-    max_per_peer: int = 8
+    max_connections_per_client: int = 8
     """Maximum number of open connections per client address."""
-    head_deadline: Duration = lasting("5s")
+    header_timeout: Duration = lasting("5s")
     """Timeout for the request header and the TLS handshake."""
-    deadline: Duration = lasting("10s")
+    body_timeout: Duration = lasting("10s")
     """Timeout for the request body."""
 
     def configured(self) -> bool:
@@ -97,9 +97,9 @@ class GrpcSource(SourceSettings):
     """Client certificate, PEM."""
     key: str = ""
     """Private key of the client certificate, PEM."""
-    poll_min: Duration = lasting("20ms")
+    min_poll_interval: Duration = lasting("20ms")
     """Polling interval while Falco has alerts."""
-    poll_max: Duration = lasting("500ms")
+    max_poll_interval: Duration = lasting("500ms")
     """Maximum polling interval when Falco has no alerts (exponential back-off)."""
 
     def configured(self) -> bool:
@@ -124,7 +124,7 @@ class JournalSource(SourceSettings):
 
     path: str = ""
     """File to follow; empty turns it off."""
-    poll: Duration = lasting("250ms")
+    poll_interval: Duration = lasting("250ms")
     """How often the file is checked for new lines."""
 
     def configured(self) -> bool:

@@ -173,12 +173,12 @@ class GrpcPoller:
             get = self._channel.unary_stream(
                 "/falco.outputs.service/get", request_serializer=_as_it_is, response_deserializer=_as_it_is
             )
-            pause = self._settings.poll_min.seconds
+            pause = self._settings.min_poll_interval.seconds
             while not self._stopping.wait(pause):
                 got = self._drain(get)
                 self.connected = True
-                longer = min(pause * 2, self._settings.poll_max.seconds)
-                pause = self._settings.poll_min.seconds if got else longer
+                longer = min(pause * 2, self._settings.max_poll_interval.seconds)
+                pause = self._settings.min_poll_interval.seconds if got else longer
 
     def _drain(self, get: "grpc.UnaryStreamMultiCallable[bytes, bytes]") -> int:
         batch: list[bytes] = []

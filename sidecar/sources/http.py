@@ -28,14 +28,14 @@ class HttpListener:
     """
 
     def __init__(self, settings: HttpSource, take: Callable[[bytes], None]) -> None:
-        self.connections = Connections(settings.max_connections, settings.max_per_peer, monotonic)
+        self.connections = Connections(settings.max_connections, settings.max_connections_per_client, monotonic)
         self.latency = Latency()
         self._settings = settings
         self._take = take
         self._gate = SecretPath(
             read_secret_path(settings.secret_path_file) if settings.secret_path_file else settings.secret_path
         )
-        self._limits = Limits(MAX_BYTES, settings.head_deadline.seconds, settings.deadline.seconds)
+        self._limits = Limits(MAX_BYTES, settings.header_timeout.seconds, settings.body_timeout.seconds)
         self._server: asyncio.Server | None = None
         self._known_strangers = 0
 
@@ -71,7 +71,7 @@ class HttpListener:
             certificates,
             self.connections,
             allowed=tls.allowed_names,
-            deadline=self._limits.head_deadline,
+            timeout=self._limits.header_timeout,
         )
 
     def _answer(self, request: Request) -> Response:

@@ -113,7 +113,7 @@ class JournalTail:
 
     def __init__(self, settings: JournalSource, start: Position | None, take: Take) -> None:
         self.journal = Journal(Path(settings.path), start)
-        self._poll = settings.poll.seconds
+        self._poll = settings.poll_interval.seconds
         self._take = take
         self._task: asyncio.Task[None] | None = None
 

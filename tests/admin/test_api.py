@@ -182,7 +182,7 @@ def test_a_page_of_others_cannot_make_a_browser_read_incidents(service: Running)
 def test_who_is_not_on_loopback_sees_no_incident_unless_told_so(
     pages: Any, local: bool, host: str, welcome: bool
 ) -> None:
-    admin = Admin(pages=pages, names=["incidents.example"])
+    admin = Admin(pages=pages, allowed_hosts=["incidents.example"])
 
     assert (api.unwelcome(Request("GET", "/", b"", host, local), admin) == "") is welcome
 

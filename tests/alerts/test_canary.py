@@ -101,7 +101,7 @@ def test_the_shipped_falco_rules_have_the_names_and_the_mark() -> None:
 def test_the_marker_process_is_started_and_a_silence_is_reported_once_and_its_end_too() -> None:
     reports: list[Report] = []
     canary = Canary(over_grpc=False)
-    settings = CanarySettings(enabled=True, every=Duration.parse("10ms"))
+    settings = CanarySettings(enabled=True, interval=Duration.parse("10ms"))
     alerts_in = [0]
 
     async def watch() -> tuple[str, str]:
@@ -171,8 +171,8 @@ def test_a_second_reader_of_falcos_queue_is_named(
     monkeypatch.setattr("sidecar.service.service.Health", partial(Health, patience=0.3))
     settings = {
         "http": {"enabled": False},
-        "grpc": {"enabled": True, "address": address, "poll_max": "20ms"},
-        "canary": {"enabled": True, "every": "300ms"},
+        "grpc": {"enabled": True, "address": address, "max_poll_interval": "20ms"},
+        "canary": {"enabled": True, "interval": "300ms"},
         "sinks": {"file": {"path": str(tmp_path / "incidents.jsonl")}},
     }
     with fake_falco.running(address, falco), serving(settings) as service:

@@ -149,7 +149,7 @@ def test_every_object_of_the_schema_refuses_unknown_keys() -> None:
         ("image.digest=sha256:12", "digest"),
         ("image.pullPolicy=Sometimes", "pullPolicy"),
         ("falcosidekick.url=falcosidekick:2801", "url"),
-        ("canary.every=1 minute", "every"),
+        ("canary.interval=1 minute", "interval"),
         ("state.type=disk", "type"),
         ("resources.limits.memory=much", "memory"),
         ("resources.limits.memroy=1Mi", "memroy"),

@@ -73,7 +73,7 @@ def test_an_alert_that_kills_the_receiver_is_given_up_and_the_next_ones_go_on(
 def test_a_full_queue_drops_the_oldest_and_counts(serving: Serving) -> None:
     settings = {
         "sinks": {"stdout": {"enabled": True}},
-        "pass_through": {"url": "http://127.0.0.1:9/", "queue": 10},
+        "pass_through": {"url": "http://127.0.0.1:9/", "queue_size": 10},
     }
     with serving(settings) as service:
         for line in STOCK[:30]:

@@ -279,7 +279,7 @@ def test_certificates_rotate_under_200_alerts_a_second_and_none_is_lost(  # noqa
 @pytest.mark.slow
 def test_a_handshake_that_never_ends_holds_a_place_and_is_cut_off(serving: Serving, ca: Authority) -> None:
     settings = secure(ca.issue("localhost"), ca)
-    settings["http"]["head_deadline"] = "300ms"
+    settings["http"]["header_timeout"] = "300ms"
     with (
         serving(settings) as service,
         socket.create_connection(("127.0.0.1", service.service.http_port), timeout=10) as slow,

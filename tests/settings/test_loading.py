@@ -7,6 +7,7 @@ import pytest
 from sidecar.errors import ConfigError
 from sidecar.settings.display import to_yaml
 from sidecar.settings.loading import load, variables
+from sidecar.settings.renamed import RENAMED
 from sidecar.settings.schema import Settings
 
 STDOUT = {"FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true"}
@@ -28,10 +29,10 @@ def test_the_defaults_need_only_a_sink() -> None:
 
 def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
-    file.write_text("http: {port: 1000, deadline: 3s}\n")
+    file.write_text("http: {port: 1000, body_timeout: 3s}\n")
     settings = load(file, {**STDOUT, "FALCO_CORRELATOR_HTTP__PORT": "1001"})
 
-    assert (settings.http.port, settings.http.deadline.seconds) == (1001, 3.0)
+    assert (settings.http.port, settings.http.body_timeout.seconds) == (1001, 3.0)
 
 
 @pytest.mark.parametrize("name", variables())
@@ -56,7 +57,7 @@ def test_lists_and_maps_can_be_given_in_a_variable() -> None:
 
 
 def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
-    settings = load(None, {**STDOUT, "FALCO_CORRELATOR_SETTLE": "7ms"})
+    settings = load(None, {**STDOUT, "FALCO_CORRELATOR_COALESCE": "7ms"})
     file = tmp_path / "printed.yaml"
     file.write_text(to_yaml(settings))
 
@@ -83,7 +84,10 @@ def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
             "admin: {links: {Grafana: 'https://g/{pods}'}}",
             "admin.links.Grafana: unknown placeholder {pods}, did you mean {pod}?",
         ),
-        ("admin: {names: ['a.example:80']}", "admin.names: expected a host name without port, got 'a.example:80'"),
+        (
+            "admin: {allowed_hosts: ['a.example:80']}",
+            "admin.allowed_hosts: expected a host name without port, got 'a.example:80'",
+        ),
         ("admin: {pages: off}", "admin.pages: "),
         ("http: {enabled: false}", "http.enabled, grpc.enabled, journal.path: none is set, so no alert can come in"),
         ("pass_through: {mode: some}", "pass_through.mode: expected one of others, all, none, got 'some'"),
@@ -91,7 +95,7 @@ def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
         ("sinks: {webhook: {url: 'http://['}}", "sinks.webhook.url: expected http://host:port"),
         ("sinks: {webhook: {url: 'http://h:99999'}}", "sinks.webhook.url: expected http://host:port"),
         ("grpc: {enabled: true, address: 'h:5060'}", "grpc.ca, grpc.cert, grpc.key: all three are needed"),
-        ("settle: 5", "settle: expected a duration such as 500ms"),
+        ("coalesce: 5", "coalesce: expected a duration such as 500ms"),
         ("- a", "expected keys and values"),
     ],
 )
@@ -123,3 +127,42 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     file.write_text("# nothing\n")
 
     assert Settings().http == load(file, STDOUT).http
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_key_is_answered_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
+    *parents, last = old.split(".")
+    text = "{" + last + ": 1}"
+    for parent in reversed(parents):
+        text = "{" + parent + ": " + text + "}"
+
+    assert problems(tmp_path, text, STDOUT) == [f"{old}: renamed to {new}"]
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_variable_is_answered_with_its_new_name(old: str, new: str) -> None:
+    known = {path: name for name, path in variables().items()}
+    name = "FALCO_CORRELATOR_" + old.upper().replace(".", "__")
+    with pytest.raises(ConfigError, match=f"{name}: renamed to {known[new]}$"):
+        load(None, {**STDOUT, name: "1"})
+
+
+def test_an_old_key_does_not_hide_other_mistakes(tmp_path: Path) -> None:
+    assert problems(tmp_path, "{settle: 5ms, http: {port: x}}", STDOUT) == [
+        "settle: renamed to coalesce",
+        "http.port: expected int, got str",
+    ]
+
+
+def test_all_wrong_variables_are_named_at_once() -> None:
+    wrong = {"FALCO_CORRELATOR_HTTP__PROT": "1", "FALCO_CORRELATOR_SETTLE": "1s"}
+    with pytest.raises(ConfigError) as raised:
+        load(None, {**STDOUT, **wrong})
+
+    assert len(raised.value.problems) == len(wrong)
+
+
+def test_every_renamed_setting_is_in_the_upgrade_notes() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "upgrading.md").read_text()
+
+    assert [old for old, new in RENAMED.items() if f"| `{old}` | `{new}` |" not in text] == []

@@ -151,7 +151,7 @@ def test_from_a_peer_that_does_not_read_its_answers_nothing_more_is_read() -> No
 
 
 def test_a_request_that_never_ends_is_cut_off_and_does_not_disturb_others(serving: Serving) -> None:
-    with serving({**STDOUT, "http": {"port": 0, "deadline": "300ms"}}) as service:
+    with serving({**STDOUT, "http": {"port": 0, "body_timeout": "300ms"}}) as service:
         answer = raw(service, b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nabc")
 
         assert answer.startswith(b"HTTP/1.1 408 ")

@@ -110,7 +110,7 @@ def test_alerts_that_came_while_the_service_was_away_are_read_and_those_that_cam
     serving: Serving, sidekick: Falcosidekick, path: Path, tmp_path: Path
 ) -> None:
     settings = {
-        "journal": {"path": str(path), "poll": "20ms"},
+        "journal": {"path": str(path), "poll_interval": "20ms"},
         "pass_through": {"mode": "none"},
         "sinks": {"falcosidekick": {"url": sidekick.url}},
     }
@@ -133,7 +133,7 @@ def test_alerts_that_came_while_the_service_was_away_are_read_and_those_that_cam
 def test_the_position_survives_a_restart(serving: Serving, path: Path, tmp_path: Path) -> None:
     settings = {
         "http": {"enabled": False},
-        "journal": {"path": str(path), "poll": "20ms"},
+        "journal": {"path": str(path), "poll_interval": "20ms"},
         "state": {"path": str(tmp_path / "state.db")},
         "sinks": {"file": {"path": str(tmp_path / "incidents.jsonl")}},
     }

@@ -264,8 +264,8 @@ def file_inputs() -> Iterator[tuple[str, bytes]]:
             "http: {host: 0.0.0.0}",
             "http: {port: -1}",
             "http: {secret_path: x}",
-            "http: {deadline: 99999999999h}",
-            "settle: 0ms",
+            "http: {body_timeout: 99999999999h}",
+            "coalesce: 0ms",
         ),
         *(
             "sinks: {webhook: {url: 'http://[::1'}}",

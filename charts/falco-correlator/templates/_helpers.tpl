@@ -137,7 +137,7 @@ state:
 {{- if and .Values.canary.enabled (ne .Values.mode "tap") }}
 canary:
   enabled: true
-  every: {{ .Values.canary.every }}
+  interval: {{ .Values.canary.interval }}
 {{- end }}
 {{- if .Values.correlationRules.files }}
 rules: {{ concat (ternary (list "shipped") (list) .Values.correlationRules.shipped) (list "/etc/falco-correlator/rules") | toJson }}

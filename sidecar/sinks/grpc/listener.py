@@ -32,7 +32,7 @@ def bound(server: Any, settings: "GrpcSink") -> int:
     except RuntimeError as error:
         raise OSError(f"{settings.address}: {error}") from None
     if settings.address.startswith("unix:"):
-        socket_path(settings.address).chmod(MODES[settings.socket_for])
+        socket_path(settings.address).chmod(MODES[settings.socket_mode])
     return port
 
 

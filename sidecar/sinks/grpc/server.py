@@ -92,7 +92,7 @@ class GrpcServer:
 
     async def _sub(self, requests: AsyncIterator[bytes], context: Context) -> None:
         await self._admit(context)
-        reader = Subscriber(_as_falco_event, room=self._settings.queue, alerts=self._settings.alerts != "none")
+        reader = Subscriber(_as_falco_event, room=self._settings.queue_size, alerts=self._settings.alerts != "none")
         asking = asyncio.create_task(_read(requests))
         try:
             await self._serve(reader, context)
@@ -119,7 +119,7 @@ class GrpcServer:
                 return None
             return protobuf.step(item.key, note)
 
-        await self._serve(Subscriber(encode, room=self._settings.queue, alerts=False), context, wanted.after)
+        await self._serve(Subscriber(encode, room=self._settings.queue_size, alerts=False), context, wanted.after)
 
     async def _serve(self, reader: Subscriber, context: Context, after: str = "") -> None:
         with self._subscribers.joined(reader, after):

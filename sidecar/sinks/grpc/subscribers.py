@@ -83,7 +83,7 @@ class Subscribers:
         self.settings = settings
         self.counts: Counter[tuple[str, str]] = Counter()
         self._wall = wall
-        self._kept: deque[Kept] = deque(maxlen=settings.keep)
+        self._kept: deque[Kept] = deque(maxlen=settings.history_size)
         self._readers: set[Subscriber] = set()
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class Subscribers:
 
     def restore(self, messages: Sequence[Message], decided: Mapping[str, int]) -> None:
         """Keep what was decided before a restart, without telling anybody; `decided` says when (seconds), by key."""
-        for message in messages[-self.settings.keep :]:
+        for message in messages[-self.settings.history_size :]:
             key = delivery_key(message, self.name)
             at = decided[key] * SECOND if key in decided else self._wall()
             self._kept.append(Kept(key, to_json(message), message, at))
@@ -125,7 +125,7 @@ class Subscribers:
         """What is kept, oldest first: what is behind the key `after`, all if that is unknown; "": what is recent."""
         kept = list(self._kept)
         if not after:
-            return [each for each in kept if each.at >= self._wall() - self.settings.replay]
+            return [each for each in kept if each.at >= self._wall() - self.settings.history_age]
         behind = next((number for number, each in enumerate(kept, 1) if each.key == after), 0)
         return kept[behind:]
 

@@ -128,7 +128,7 @@ def test_the_same_key_is_kept_once() -> None:
 
 def test_a_newcomer_gets_what_is_recent_and_behind_a_key_everything() -> None:
     now = 10**18
-    subscribers = Subscribers(GrpcSink(keep=3), wall=lambda: now)
+    subscribers = Subscribers(GrpcSink(history_size=3), wall=lambda: now)
     for number in range(5):
         now += 1_800_000_000_000
         asyncio.run(subscribers.send(outgoing(number)))
@@ -190,9 +190,9 @@ def test_a_socket_or_an_insecure_loopback_port_is_enough_and_is_a_sink(tmp_path:
         ("{address: here}", "expected unix:///path or host:port, got 'here'"),
         ("{address: 'unix:relative.sock'}", "expected unix:///path or host:port"),
         ("{address: 'localhost:99999'}", "expected unix:///path or host:port"),
-        ("{address: unix:///a, keep: 0}", "sinks.grpc.keep: expected at least 1, got 0"),
+        ("{address: unix:///a, history_size: 0}", "sinks.grpc.history_size: expected at least 1, got 0"),
         ("{address: unix:///a, tls: {cert: x}}", "sinks.grpc.tls.cert, sinks.grpc.tls.key: both are needed"),
-        ("{address: unix:///a, socket_for: 0660}", "sinks.grpc.socket_for"),
+        ("{address: unix:///a, socket_mode: 0660}", "sinks.grpc.socket_mode"),
     ],
 )
 def test_a_mistake_is_told_with_its_remedy(tmp_path: Path, grpc: str, told: str) -> None:

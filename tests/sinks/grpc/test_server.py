@@ -247,7 +247,7 @@ def test_a_correlator_that_is_pointed_at_a_correlator_is_refused(serving: Servin
 def test_a_slow_subscriber_loses_its_own_alerts_and_holds_up_nobody(
     serving: Serving, connect: Connect, address: str, sidekick: Falcosidekick
 ) -> None:
-    wanted = settings(address, alerts="all", queue=50)
+    wanted = settings(address, alerts="all", queue_size=50)
     wanted["sinks"]["falcosidekick"] = {"url": sidekick.url}
     big = json.loads(ALERTS[0]) | {"rule": "Big", "output": "x" * 50_000}
     with serving(wanted) as service:
@@ -393,7 +393,7 @@ def test_the_socket_has_its_mode_and_a_stale_one_is_replaced(serving: Serving, a
     path = tmp_path / "grpc.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    with serving(settings(address, socket_for="group")) as service:
+    with serving(settings(address, socket_mode="group")) as service:
         mode = stat.S_IMODE(path.stat().st_mode)
         play(service)
         assert len(watch(address, 2)) == 2
