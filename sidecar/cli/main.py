@@ -81,6 +81,7 @@ def run(config: Path | None, *, print_config: bool) -> None:
         click.echo(to_yaml(settings, hide=True), nl=False)
         return
     rules = _rules([Path(path) for path in settings.rules])
+    worker.refuse_unusable_state(settings)
     try:
         listening = sockets.inherited() or _opened(settings)
     except OSError as error:

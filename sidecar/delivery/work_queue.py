@@ -1,39 +1,28 @@
-"""A bounded queue with one worker, the stage in front of everything slow: what it cannot take yet waits here, in order.
+"""A bounded queue in front of a slow receiver: items in order, one at a time.
 
-Putting never waits, so nobody behind the queue can hold up Falco; when it is full, by number or by weight, the oldest
-item is dropped, and counted.
+Putting never waits, so nobody behind the queue can hold up Falco; when it is full, by number or by bytes, the oldest
+item is dropped and counted.
 """
 
-import asyncio
-import logging
 import time
-from abc import ABC, abstractmethod
-from collections import Counter, deque
+from abc import abstractmethod
+from collections import deque
 from typing import Generic, TypeVar
+
+from sidecar.delivery.stage import MAX_HELD_BYTES, Stage, log
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
 
-
-HEAVIEST = 16 * 1024 * 1024
-"""Bytes that a queue holds at the most, but for a single item."""
-
-
-class WorkQueue(ABC, Generic[T]):
-    """Items in order, one at a time to `carry`; `counts` is by outcome, a fixed set of words."""
+class WorkQueue(Stage, Generic[T]):
+    """Items in order, one at a time to `carry`."""
 
     def __init__(self, name: str, room: int) -> None:
-        self.name = name
-        self.counts: Counter[str] = Counter()
+        super().__init__(name)
         self._items: deque[T] = deque()
         self._since: deque[float] = deque()
         self.room = room
         self._weight = 0
-        self._filled = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._drained.set()
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def pending(self) -> int:
@@ -47,59 +36,33 @@ class WorkQueue(ABC, Generic[T]):
 
     @abstractmethod
     async def carry(self, item: T) -> str:
-        """Do with an item what is to be done, however long it takes; returns the outcome that is counted."""
+        """Send an item, however long it takes; returns the outcome that is counted."""
 
     def weigh(self, item: T) -> int:  # noqa: ARG002 - for those who hold bytes
         """Bytes that an item takes; 0 where all are small."""
         return 0
 
-    def start(self) -> None:
-        """Begin to carry."""
-        self._task = asyncio.create_task(self._run(), name=self.name)
-
     def put(self, item: T) -> None:
         """Queue one item."""
         self._weight += self.weigh(item)
-        while self._items and (len(self._items) >= self.room or self._weight > HEAVIEST):
+        while self._items and (len(self._items) >= self.room or self._weight > MAX_HELD_BYTES):
             self._pop()
-            self.counts["dropped"] += 1
-            if self.counts["dropped"] == 1:
-                log.error("queue full, dropping the oldest", extra={"queue": self.name, "room": self.room})
+            self._count_dropped()
         self._items.append(item)
         self._since.append(time.monotonic())
-        self._drained.clear()
-        self._filled.set()
+        self._wake()
 
-    async def drained(self) -> None:
-        """Wait until nothing is pending."""
-        await self._drained.wait()
-
-    async def stop(self, grace: float) -> None:
-        """Carry what is queued for up to `grace` seconds, then end."""
-        if self._task is None:
-            return
+    async def work(self) -> None:
+        """Carry the oldest item."""
+        item = self._items[0]
         try:
-            await asyncio.wait_for(self.drained(), grace)
-        except TimeoutError:
-            log.warning("stopping with items undelivered", extra={"queue": self.name, "count": self.pending})
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            while self._items:
-                item = self._items[0]
-                try:
-                    outcome = await self.carry(item)
-                except Exception:  # a bug must cost one item, not the queue
-                    log.exception("an item could not be carried", extra={"queue": self.name})
-                    outcome = "broken"
-                self.counts[outcome] += 1
-                if self._items and self._items[0] is item:
-                    self._pop()
-            self._drained.set()
-            self._filled.clear()
-            await self._filled.wait()
+            outcome = await self.carry(item)
+        except Exception:  # a bug must cost one item, not the queue
+            log.exception("an item could not be carried", extra={"queue": self.name})
+            outcome = "broken"
+        self.counts[outcome] += 1
+        if self._items and self._items[0] is item:
+            self._pop()
 
     def _pop(self) -> None:
         self._weight -= self.weigh(self._items.popleft())

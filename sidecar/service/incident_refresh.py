@@ -35,6 +35,7 @@ class Incidents:
 
     def start(self) -> None:
         """Begin to pick up what changes."""
+        self._outbox.check()
         began = time.perf_counter()
         try:
             self.refresh()

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import socket
+import sqlite3
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import msgspec
 
 from sidecar.admin.listener import AdminListener
 from sidecar.alerts.canary import Canary, Traffic
-from sidecar.alerts.classify import NOTHING, Verdict
+from sidecar.alerts.classify import NOTHING, Classifier, Verdict
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.delivery.outbox import Outbox
 from sidecar.delivery.pass_through import pass_through
@@ -55,7 +56,7 @@ class Service:
     ) -> None:
         self.settings = settings
         self.deliveries = [Delivery(sink, settings.sinks.queue_size) for sink in sinks]
-        self.outbox = Outbox(state, self.deliveries)
+        self.outbox = Outbox(state, self.deliveries, anchors(rules))
         redact, remember = Redactor(settings.redaction.key), self.outbox.remember if state else None
         self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, remember, redact)
         self._state = state
@@ -124,9 +125,11 @@ class Service:
 
     def _tell_of_the_state(self) -> None:
         """Say once, to the sinks too, that a crash would lose or has lost what should survive it."""
-        self.outbox.on_trouble = lambda why: self._degraded(f"the state file cannot be used, going on in memory: {why}")
+        self.outbox.on_trouble = self._degraded
         if self._state is not None and self._state.set_aside:
-            self._degraded(f"the state file was broken; it is kept as {self._state.set_aside}, a new one was begun")
+            self._degraded(
+                f"the state file was damaged; it was moved to {self._state.set_aside} and a new one was created"
+            )
         if self._state is None and self.settings.state.path:
             self._degraded("the state file cannot be used, going on in memory: open incidents do not survive a restart")
 
@@ -169,19 +172,39 @@ class Service:
         log.info("stopped")
 
     def _restore(self, state: State) -> None:
-        """Play again what was remembered; whatever it decides was decided before, or is decided now."""
-        began, count = time.monotonic(), 0
+        """Replay what was remembered; whatever it decides was decided before, or is decided now."""
+        began, count, damaged = time.monotonic(), 0, 0
         told = self.outbox.decided(self.subscribers.name) if self.subscribers is not None else {}
-        for name, body in state.recall():
-            self._decide_again(self.pipeline.restore(name, msgspec.json.decode(body, type=Alert)), told)
-            count += 1
-        self._decide_again(self.pipeline.settle(), told)
         self.outbox.resume()
-        log.info("restored", extra={"alerts": count, "seconds": round(time.monotonic() - began, 3)})
+        try:
+            for name, body in state.recall():
+                due = self._replayed(name, body)
+                count += 1
+                if due is None:
+                    damaged += 1
+                    state.set_alert_aside(name)
+                else:
+                    self._decide_again(due, told)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            log.error("the state file could not be read to its end", extra={"error": str(error)})  # noqa: TRY400
+            self._degraded(f"the state file could not be read to its end: {error}")
+        self._decide_again(self.pipeline.settle(), told)
+        self.outbox.resumed()
+        if damaged:
+            self._degraded(f"{damaged} alerts in the state file could not be replayed; they were set aside")
+        log.info("restored", extra={"alerts": count, "damaged": damaged, "seconds": round(time.monotonic() - began, 3)})
+
+    def _replayed(self, name: bytes, body: bytes) -> list[Message] | None:
+        """What a kept alert leads to; None if it cannot be read, or the pipeline fails on it."""
+        try:
+            return self.pipeline.restore(name, msgspec.json.decode(body, type=Alert))
+        except Exception as error:  # a damaged alert, or a bug: either must cost this alert, not the start
+            log.warning("a kept alert could not be replayed", extra={"error": f"{type(error).__name__}: {error}"})
+            return None
 
     def _decide_again(self, due: Sequence[Message], told: Mapping[str, int]) -> None:
         if notes := [message for message in due if isinstance(message, Notification)]:
-            self.outbox.decide(notes, send=False)
+            self.outbox.decide(notes)
             if self.subscribers is not None:
                 self.subscribers.restore(notes, told)
 
@@ -279,6 +302,17 @@ class Service:
         if self.grpc is not None and not self.grpc.connected and self.http is None:
             return "Falco's gRPC output does not answer"
         return ""
+
+
+def anchors(rules: Sequence[CorrelationRule]) -> Callable[[Alert], bool]:
+    """Whether an alert is evidence that contexts hang on, for one of these rules."""
+    judge = Classifier(rules).judge
+
+    def anchors_any(alert: Alert) -> bool:
+        verdict = judge(alert.rule, alert.tags)
+        return any(mask & rules[index].anchoring for index, mask in (*verdict.groups, *verdict.stock))
+
+    return anchors_any
 
 
 def make_state(settings: Settings) -> State | None:

@@ -35,8 +35,21 @@ def rules_of(paths: list[Path]) -> list[CorrelationRule]:
     return load([SHIPPED / "correlation" if path == shipped else path for path in paths or [shipped]])
 
 
+def refuse_unusable_state(settings: Settings) -> None:
+    """Exit with WRONG if the state file must not be used: before any port is open at which Falco would wait."""
+    if not settings.state.path:
+        return
+    from sidecar.storage.state import StateError, refuse_unusable_state  # noqa: PLC0415 - sqlite3 only where it is used
+
+    try:
+        refuse_unusable_state(Path(settings.state.path))
+    except StateError as error:
+        sys.stderr.write(f"state.path: {error}\n")
+        sys.exit(WRONG)
+
+
 def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str, socket.socket]") -> None:
-    """Run the service until it is told to stop. Exits with PROBLEM if its state file must not be used."""
+    """Run the service until it is told to stop. Exits with WRONG if its state file must not be used."""
     with contextlib.nullcontext() if settings.needs_openssl() else without_openssl.left_out():
         import asyncio  # noqa: PLC0415 - within the block
 

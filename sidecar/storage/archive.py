@@ -16,12 +16,14 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.model import RANK, Notification, Severity
+from sidecar.storage.shares import shrink
 
 KEEP = 30 * 86_400
 """Seconds an incident is kept after its last evidence."""
 
-MOST, BYTES = 20_000, 100_000_000
-"""Incidents in a state file, and the bytes of what is kept of them."""
+MOST = 20_000
+BYTES = 40 * 1024 * 1024
+"""Incidents in a state file, and the bytes of what is kept of them. Beyond either, the places with most lose theirs."""
 
 MOST_IN_MEMORY, BYTES_IN_MEMORY = 1_000, 4_000_000
 
@@ -42,6 +44,8 @@ CREATE INDEX incidents_by_closes ON incidents (closes);
 _LIST = "id, rank, case_name, host, namespace, pod, container, first, last, closes, count, incomplete, steps"
 
 _PUT = "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+_PLACE = "host, namespace, pod, container"
 
 SORTS = {"last": "last", "first": "first", "severity": "rank", "count": "count"}
 
@@ -101,7 +105,7 @@ class Archive:
         An incident only rises: what was played again from half its alerts does not make a row less severe.
         """
         found = self._db.execute("SELECT rank, steps FROM incidents WHERE id = ?", (note.incident,)).fetchone()
-        rank, steps = (found[0], _steps(found[1])) if found else (0, ())
+        rank, steps = (found[0], _steps(found[1])) if found and found[0] in RANK.values() else (0, ())
         if step and all(known.severity != note.severity for known in steps):
             steps = *steps, Step(note.last, note.severity, note.case, note.came_from)
         if RANK[note.severity] >= rank:
@@ -124,7 +128,7 @@ class Archive:
             f"SELECT {_LIST} FROM incidents WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 - as above
             (*values, wanted.limit, wanted.offset),
         ).fetchall()
-        return [_listed(row) for row in rows], total
+        return [listed for row in rows if (listed := _listed(row)) is not None], total
 
     def matching(self, prefix: str) -> list[str]:
         """The ids that begin so, at most ten."""
@@ -133,12 +137,15 @@ class Archive:
         return [row[0] for row in rows.fetchall()]
 
     def find(self, incident: str) -> tuple[Notification, tuple[Step, ...]] | None:
-        """An incident in full: its latest notification and its steps."""
+        """An incident in full: its latest notification and its steps; None if it is unknown or its row is damaged."""
         query = "SELECT body, steps, incomplete FROM incidents WHERE id = ?"
         row = self._db.execute(query, (incident,)).fetchone()
         if row is None:
             return None
-        note = msgspec.json.decode(zlib.decompress(row[0]), type=Notification)
+        try:
+            note = msgspec.json.decode(zlib.decompress(row[0]), type=Notification)
+        except (msgspec.MsgspecError, zlib.error, TypeError):
+            return None
         return msgspec.structs.replace(note, incomplete=bool(row[2])), _steps(row[1])
 
     def move_to(self, other: "Archive") -> None:
@@ -147,16 +154,18 @@ class Archive:
         other._db.executemany(_PUT, rows)  # noqa: SLF001 - of its own kind
         self._db.execute("DELETE FROM incidents")
 
+    def use(self, db: sqlite3.Connection) -> None:
+        """Go on with another connection, to a file that holds the same."""
+        self._db = db
+
     def prune(self, now: int) -> None:
-        """Forget the oldest beyond the bounds."""
+        """Forget what is too old; beyond the bounds, the oldest incidents of the places that have most of them."""
         self._since_pruned = 0
         self._db.execute("DELETE FROM incidents WHERE last < ?", (now - KEEP * 1_000_000_000,))
-        self._db.execute(
-            "DELETE FROM incidents WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER newest AS number, "
-            "sum(size) OVER newest AS total FROM incidents WINDOW newest AS (ORDER BY last DESC, id DESC)) "
-            "WHERE number > ? OR total > ?)",
-            (self._most, self._size),
-        )
+        count, size = self._db.execute("SELECT count(*), coalesce(sum(size), 0) FROM incidents").fetchone()
+        for used, most, weight in ((count, self._most, "1"), (size, self._size, "size")):
+            if used > most:
+                shrink(self._db, "incidents", _PLACE, weight, "last DESC, id DESC", most)
 
 
 def in_memory() -> Archive:
@@ -181,12 +190,19 @@ def _row(note: Notification, steps: Sequence[Step]) -> tuple[object, ...]:
 
 
 def _steps(text: str) -> tuple[Step, ...]:
-    return msgspec.json.decode(text, type=tuple[Step, ...])
+    try:
+        return msgspec.json.decode(text, type=tuple[Step, ...])
+    except (msgspec.MsgspecError, TypeError):  # a damaged row must not take the page, or a decision, with it
+        return ()
 
 
-def _listed(row: Sequence[Any]) -> Listed:
-    severity = next(word for word, rank in RANK.items() if rank == row[1])
-    return msgspec.convert((row[0], severity, *row[2:11], bool(row[11]), _steps(row[12])), Listed)
+def _listed(row: Sequence[Any]) -> Listed | None:
+    """A row of a list; None if it is damaged."""
+    severity = next((word for word, rank in RANK.items() if rank == row[1]), "")
+    try:
+        return msgspec.convert((row[0], severity, *row[2:11], bool(row[11]), _steps(row[12])), Listed)
+    except msgspec.ValidationError:
+        return None
 
 
 def _conditions(wanted: Wanted, now: int) -> tuple[str, list[object]]:

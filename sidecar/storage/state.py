@@ -7,8 +7,6 @@ before it is sent (it survives the machine), under a key that is unique, so play
 """
 
 import contextlib
-import fcntl
-import logging
 import os
 import sqlite3
 import time
@@ -18,20 +16,27 @@ from typing import NamedTuple
 
 from sidecar.model import Notification
 from sidecar.storage.archive import TABLES, Archive
+from sidecar.storage.opening import DiskError, StateError, lock, open_database, refuse_unusable, transaction
+from sidecar.storage.shares import shrink
 
-log = logging.getLogger(__name__)
+__all__ = ["Decided", "DiskError", "Position", "State", "StateError"]
 
-SCHEMA = 2
+MAX_ALERT_BYTES = 56 * 1024 * 1024
+"""Of all alerts kept; beyond it the containers with most of them lose their oldest, web-shell evidence last."""
 
-MOST = 50_000
-"""Relevant alerts kept in all; beyond it, containers with more than SHARE give their oldest."""
+MAX_ALERTS = 100_000
+"""Alerts kept in all: five seconds to play them again."""
 
-SHARE = 2_000
+MAX_OUTBOX_BYTES = 32 * 1024 * 1024
+"""Of notifications that no sink has accepted yet."""
 
-HARD = 100_000
-"""Beyond this the oldest go, whosever they are: 100 MB at the most, and five seconds to play them again."""
+MAX_DELIVERED = 50_000
+"""Delivered notifications whose keys are kept, so that playing alerts again does not send them twice."""
 
-_TABLES = """
+ROW_BYTES = 150
+"""What a row takes beside its texts."""
+
+_ALERTS = """
 CREATE TABLE alerts (id BLOB PRIMARY KEY, at INTEGER NOT NULL, place TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX alerts_by_place ON alerts (place);
 CREATE TABLE outbox (
@@ -42,211 +47,213 @@ CREATE INDEX outbox_to_do ON outbox (sink, number) WHERE done IS NULL;
 CREATE TABLE journal (path TEXT PRIMARY KEY, inode INTEGER NOT NULL, offset INTEGER NOT NULL);
 """
 
+_PLACES = """
+ALTER TABLE outbox ADD COLUMN place TEXT NOT NULL DEFAULT '';
+ALTER TABLE alerts ADD COLUMN anchors INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE damaged (what TEXT NOT NULL, at INTEGER NOT NULL, body BLOB)
+"""
 
-_STEPS = (_TABLES, TABLES)
+SCHEMAS = (_ALERTS, TABLES, _PLACES)
 """What brings a file from one schema to the next."""
+
+OUR_TABLES = frozenset(("alerts", "outbox", "journal", "incidents"))
+
+
+def refuse_unusable_state(path: Path) -> None:
+    """Raises StateError if a start with this state file cannot succeed; see `opening.refuse_unusable`."""
+    refuse_unusable(path, SCHEMAS, OUR_TABLES)
 
 
 class Decided(NamedTuple):
-    """One notification for one sink: its delivery key and the JSON that the sink is to get."""
+    """One notification for one sink: its delivery key, the JSON that the sink is to get, and its container."""
 
     key: str
     sink: str
     body: bytes
+    place: str = ""
+
+
+class Waiting(NamedTuple):
+    """A notification that a sink has not accepted yet: its delivery key, its container and its bytes."""
+
+    key: str
+    place: str
+    size: int
 
 
 class Position(NamedTuple):
-    """How far a journal file was read."""
+    """How far a journal file was read: its inode and the offset in bytes."""
 
     inode: int
     offset: int
 
 
-class StateError(Exception):
-    """The state file must not be used: a setting is wrong, or somebody else uses it. The text says why."""
-
-
-class DiskError(StateError):
-    """The disk does not let the state file be used: the service can go on in memory."""
-
-
 class State:
-    """The open state file. Methods raise sqlite3.Error when the disk fails; `Keeper` deals with that."""
+    """The open state file. Methods raise sqlite3.Error when the disk fails; `delivery.outbox` deals with that."""
 
     def __init__(self, path: Path, *, keep: float, wall: Callable[[], float] = time.time) -> None:
+        self._path = path
         self._keep = keep
         self._wall = wall
         self.set_aside = ""
-        """Where a broken file was put, "" if it was not broken."""
-        self._lock = _locked(path.with_suffix(path.suffix + ".lock"))
+        """What was done with a damaged file, "" if it was not damaged."""
+        self._lock = lock(path.with_suffix(path.suffix + ".lock"))
         try:
-            self._db, self.set_aside = _opened(path)
+            self._db, self.set_aside = open_database(path, SCHEMAS, OUR_TABLES)
         except StateError:
             os.close(self._lock)
             raise
-        self._since_pruned = 0
+        self._inode = path.stat().st_ino
         self.archive = Archive(self._db)
+        self.alert_bytes = 0
+        self.alerts = 0
+        self._count_alerts()
 
     def close(self) -> None:
-        """Close the file and let go of its lock."""
+        """Close the file and release its lock."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
         os.close(self._lock)
 
-    def remember(self, name: bytes, place: str, body: bytes) -> None:
-        """Keep a relevant alert; `name` is its event id, `place` its container."""
-        self._db.execute("INSERT OR IGNORE INTO alerts VALUES (?, ?, ?, ?)", (name, int(self._wall()), place, body))
-        self._since_pruned += 1
-        if self._since_pruned >= 1000:
-            self.prune()
+    def restore_if_deleted(self) -> bool:
+        """Write the file again if somebody deleted or replaced it; what was in it is still open, and is kept.
+
+        Raises sqlite3.Error or OSError if it cannot be written.
+        """
+        try:
+            if self._path.stat().st_ino == self._inode:
+                return False
+            self._path.unlink()
+        except FileNotFoundError:
+            pass
+        for leftover in ("-wal", "-shm"):
+            self._path.with_name(self._path.name + leftover).unlink(missing_ok=True)
+        db, _ = open_database(self._path, SCHEMAS, OUR_TABLES)
+        self._db.backup(db)
+        self._db.close()
+        db.close()
+        self._db, _ = open_database(self._path, SCHEMAS, OUR_TABLES)
+        self._inode = self._path.stat().st_ino
+        self.archive.use(self._db)
+        return True
+
+    def remember(self, name: bytes, place: str, body: bytes, *, anchors: bool = False) -> bool:
+        """Keep a relevant alert: its event id, its container, and whether it is evidence that contexts hang on."""
+        row = (name, int(self._wall()), place, body, anchors)
+        if self._db.execute("INSERT OR IGNORE INTO alerts VALUES (?, ?, ?, ?, ?)", row).rowcount:
+            self.alerts += 1
+            self.alert_bytes += ROW_BYTES + len(body)
+            if self.alert_bytes > MAX_ALERT_BYTES or self.alerts > MAX_ALERTS or self.alerts % 1000 == 0:
+                self.prune()
+        return True
 
     def recall(self) -> Iterator[tuple[bytes, bytes]]:
         """Id and body of every alert kept, in the order in which they came."""
-        last, page = -1, "SELECT rowid, id, body FROM alerts WHERE rowid > ? ORDER BY rowid LIMIT 500"
+        last = -1
+        page = "SELECT rowid, id, body FROM alerts WHERE rowid > ? ORDER BY rowid LIMIT 500"
         while rows := self._db.execute(page, (last,)).fetchall():
             last = rows[-1][0]
             yield from (row[1:] for row in rows)
 
-    def decide(self, decided: Iterable[Decided], incidents: Iterable[Notification] = ()) -> set[str]:
-        """Commit notifications, and the incidents whose steps they are, durably; returns the keys that are new."""
+    def set_alert_aside(self, name: bytes) -> None:
+        """Put an alert that cannot be read or played again where it does no harm."""
+        with transaction(self._db):
+            copied = "INSERT INTO damaged SELECT 'alert', ?, body FROM alerts WHERE id = ?"
+            self._db.execute(copied, (int(self._wall()), name))
+            self._db.execute("DELETE FROM alerts WHERE id = ?", (name,))
+            self._db.execute("DELETE FROM damaged WHERE rowid <= (SELECT max(rowid) - 100 FROM damaged)")
+
+    def decide(
+        self, decided: Iterable[Decided], incidents: Iterable[Notification] = (), delivered: Iterable[Decided] = ()
+    ) -> set[str]:
+        """Commit notifications, and the incidents whose steps they are, durably; returns the keys that are new.
+
+        `delivered` are those that a sink accepted while the file could not be written.
+        """
         now = int(self._wall())
         new = set()
-        self._db.execute("PRAGMA synchronous = FULL")
-        with _transaction(self._db):
+        insert = "INSERT OR IGNORE INTO outbox (key, sink, body, at, place) VALUES (?, ?, ?, ?, ?)"
+        with self._durably(), transaction(self._db):
             for note in incidents:
                 self.archive.put(note, step=True)
-            for key, sink, body in decided:
-                row = (key, sink, body, now)
-                done = self._db.execute("INSERT OR IGNORE INTO outbox (key, sink, body, at) VALUES (?, ?, ?, ?)", row)
-                if done.rowcount:
+            for key, sink, body, place in decided:
+                if self._db.execute(insert, (key, sink, body, now, place)).rowcount:
                     new.add(key)
-        self._db.execute("PRAGMA synchronous = NORMAL")
+            for key, sink, _, place in delivered:
+                self._db.execute(insert, (key, sink, b"", now, place))
+                self._db.execute("UPDATE outbox SET done = ?, body = x'' WHERE key = ?", (now, key))
         return new
 
     def refresh(self, incidents: Iterable[Notification], lost: Iterable[str], now: int) -> bool:
         """Keep what became of incidents without a notification, and which hosts lost events."""
-        with _transaction(self._db):
+        with transaction(self._db):
             for note in incidents:
                 self.archive.put(note, step=False)
             for host in lost:
                 self.archive.lost_events(host, now)
         return True
 
-    def pending(self, sink: str, limit: int) -> list[Decided]:
-        """What a sink has not taken yet, oldest first."""
+    def pending(self, sink: str) -> list[Waiting]:
+        """What a sink has not accepted yet, oldest first."""
         rows = self._db.execute(
-            "SELECT key, sink, body FROM outbox WHERE sink = ? AND done IS NULL ORDER BY number LIMIT ?", (sink, limit)
+            "SELECT key, place, length(body) FROM outbox WHERE sink = ? AND done IS NULL ORDER BY number", (sink,)
         )
-        return [Decided(*row) for row in rows.fetchall()]
+        return [Waiting(*row) for row in rows.fetchall() if str(row[0]).count(":") >= 2]
+
+    def body(self, key: str) -> bytes | None:
+        """The JSON of a notification; None if it is gone."""
+        row = self._db.execute("SELECT body FROM outbox WHERE key = ? AND done IS NULL", (key,)).fetchone()
+        return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def decided(self, sink: str) -> dict[str, int]:
         """When each notification for a sink was decided, in seconds, by its key."""
         return dict(self._db.execute("SELECT key, at FROM outbox WHERE sink = ?", (sink,)).fetchall())
 
-    def delivered(self, key: str) -> None:
-        """Note that the sink took it."""
-        self._db.execute("UPDATE outbox SET done = ? WHERE key = ?", (int(self._wall()), key))
+    def delivered(self, key: str) -> bool:
+        """Note that a sink accepted a notification; its text is not needed any more."""
+        self._db.execute("UPDATE outbox SET done = ?, body = x'' WHERE key = ?", (int(self._wall()), key))
+        return True
 
     def position(self, path: str) -> Position | None:
         """How far a journal was read."""
         row = self._db.execute("SELECT inode, offset FROM journal WHERE path = ?", (path,)).fetchone()
-        return Position(*row) if row else None
+        return Position(*row) if row and all(isinstance(value, int) for value in row) else None
 
     @contextlib.contextmanager
     def reading(self, path: str, position: Callable[[], Position]) -> Iterator[None]:
         """Keep the alerts that are remembered within, and the position after them, in one transaction."""
-        with _transaction(self._db):
+        with transaction(self._db):
             yield
             self._db.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?)", (path, *position()))
 
     def prune(self) -> None:
-        """Forget what is older than `keep`, and what one container has too much of when the file is full."""
-        self._since_pruned = 0
+        """Forget what is older than `keep`, and what the loudest containers have beyond the budget."""
         horizon = int(self._wall() - self._keep)
         self._db.execute("DELETE FROM alerts WHERE at < ?", (horizon,))
         self._db.execute("DELETE FROM outbox WHERE done IS NOT NULL AND at < ?", (horizon - int(self._keep),))
-        (count,) = self._db.execute("SELECT count(*) FROM alerts").fetchone()
-        if count > MOST:
-            self._db.execute(
-                "DELETE FROM alerts WHERE rowid IN (SELECT rowid FROM (SELECT rowid, row_number() OVER "
-                "(PARTITION BY place ORDER BY rowid DESC) AS rank FROM alerts) WHERE rank > ?)",
-                (SHARE,),
-            )
-        if count > HARD:
-            self._db.execute("DELETE FROM alerts WHERE rowid <= (SELECT max(rowid) - ? FROM alerts)", (HARD,))
-        self._db.execute("PRAGMA incremental_vacuum(200)")
+        self._db.execute(
+            "DELETE FROM outbox WHERE done IS NOT NULL AND number <= (SELECT max(number) - ? FROM outbox)",
+            (MAX_DELIVERED,),
+        )
+        self._count_alerts()
+        for used, most, weight in (
+            (self.alert_bytes, MAX_ALERT_BYTES, f"length(body) + {ROW_BYTES}"),
+            (self.alerts, MAX_ALERTS, "1"),
+        ):
+            if used > most:
+                shrink(self._db, "alerts", "place", weight, "anchors DESC, rowid DESC", most * 9 // 10)
+        self._count_alerts()
+        self._db.execute("PRAGMA incremental_vacuum(2000)")
 
+    def _count_alerts(self) -> None:
+        query = "SELECT count(*), coalesce(sum(length(body)), 0) FROM alerts"
+        self.alerts, size = self._db.execute(query).fetchone()
+        self.alert_bytes = size + ROW_BYTES * self.alerts
 
-def _locked(path: Path, patience: float = 30.0) -> int:
-    """Take the lock beside the state file, waiting for the service that is about to end."""
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        kind = StateError if isinstance(error, FileNotFoundError) else DiskError
-        raise kind(f"{path}: {error.strerror}") from None
-    until = time.monotonic() + patience
-    while True:
+    @contextlib.contextmanager
+    def _durably(self) -> Iterator[None]:
+        self._db.execute("PRAGMA synchronous = FULL")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() > until:
-                os.close(lock)
-                raise StateError(f"{path}: another service uses this state") from None
-            time.sleep(0.1)
-        else:
-            return lock
-
-
-def _opened(path: Path) -> tuple[sqlite3.Connection, str]:
-    """Open the file and bring an older schema up to date; a broken one is set aside, the second value says where."""
-    try:
-        return _connected(path), ""
-    except (sqlite3.OperationalError, OSError) as error:
-        raise DiskError(f"{path}: {error}") from None
-    except sqlite3.DatabaseError as error:
-        aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
-        path.rename(aside)
-        for leftover in ("-wal", "-shm"):
-            path.with_name(path.name + leftover).unlink(missing_ok=True)
-        log.error("the state file is broken, starting with a new one", extra={"error": str(error), "kept": str(aside)})  # noqa: TRY400
-        return _connected(path), str(aside)
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    path.touch(0o600)
-    db = sqlite3.connect(path, isolation_level=None, timeout=5)
-    try:
-        _prepare(db, path)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA:
-        raise StateError(f"{path}: was written by a newer version (schema {version}, this one knows {SCHEMA})")
-    if version == 0:
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    if version < SCHEMA:
-        with _transaction(db):
-            for statement in filter(str.strip, "".join(_STEPS[version:]).split(";")):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {SCHEMA}")
-    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise sqlite3.DatabaseError(verdict)
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
+            yield
+        finally:
+            self._db.execute("PRAGMA synchronous = NORMAL")

@@ -53,7 +53,7 @@ class Life:
             self.decide(list(self.pipeline.feed_json(body)[1]))
 
     def kill(self, *, deliver: bool) -> None:
-        for row in self.state.pending("s", 10_000) if deliver else []:
+        for row in self.state.pending("s") if deliver else []:
             self.sent.append(row.key)
             self.state.delivered(row.key)
         self.state.close()

@@ -1,22 +1,29 @@
 """What survives a crash, and what happens when the disk does not."""
 
 import asyncio
+import contextlib
 import json
+import os
 import sqlite3
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Serving, fed, spec
+from cli.test_main import COMMAND
+from conftest import Clock, Serving, fed, spec
 
 from sidecar.cli.stories import alerts
 from sidecar.delivery.outbox import Outbox
+from sidecar.model import Alert, Message
 from sidecar.rules.rule import CorrelationRule
 from sidecar.service.service import Service
 from sidecar.settings.schema import Settings
 from sidecar.sinks import Outgoing
+from sidecar.storage import state as state_module
 from sidecar.storage.archive import Wanted
-from sidecar.storage.state import MOST, SHARE, Decided, Position, State, StateError
+from sidecar.storage.opening import lock
+from sidecar.storage.state import Decided, DiskError, Position, State, StateError
 
 SHELL = spec("tini > nginx > sh", "web_shell")
 PYTHON = spec("tini > nginx > sh > python3", "shell_technique", at="1s")
@@ -152,40 +159,65 @@ def test_an_alert_that_comes_again_after_a_crash_is_a_duplicate(
 
 
 def test_a_key_is_decided_once(state: State) -> None:
-    assert {"a"} == state.decide([Decided("a", "s", b"1")])
-    assert {"b"} == state.decide([Decided("a", "s", b"2"), Decided("b", "s", b"3")])
-    assert [row.body for row in state.pending("s", 10)] == [b"1", b"3"]
+    assert {"a:low:s"} == state.decide([Decided("a:low:s", "s", b"1")])
+    assert {"b:low:s"} == state.decide([Decided("a:low:s", "s", b"2"), Decided("b:low:s", "s", b"3")])
+    assert [state.body(row.key) for row in state.pending("s")] == [b"1", b"3"]
 
 
 def test_what_is_delivered_is_no_longer_pending(state: State) -> None:
-    state.decide([Decided("a", "s", b""), Decided("b", "s", b"")])
-    state.delivered("a")
+    state.decide([Decided("a:low:s", "s", b""), Decided("b:low:s", "s", b"")])
+    state.delivered("a:low:s")
 
-    assert [row.key for row in state.pending("s", 10)] == ["b"]
+    assert [row.key for row in state.pending("s")] == ["b:low:s"]
 
 
 def test_old_alerts_and_delivered_notifications_are_forgotten_and_pending_ones_never(state: State, wall: Wall) -> None:
     state.remember(b"old", "c", b"")
-    state.decide([Decided("done", "s", b""), Decided("open", "s", b"")])
-    state.delivered("done")
+    state.decide([Decided("done:low:s", "s", b""), Decided("open:low:s", "s", b"")])
+    state.delivered("done:low:s")
     wall.now += 2 * 3600 + 1
     state.remember(b"new", "c", b"")
     state.prune()
 
     assert [name for name, _ in state.recall()] == [b"new"]
-    assert {"done"} == state.decide([Decided("done", "s", b""), Decided("open", "s", b"")])
+    assert {"done:low:s"} == state.decide([Decided("done:low:s", "s", b""), Decided("open:low:s", "s", b"")])
 
 
-@pytest.mark.slow
-def test_a_container_that_floods_the_file_gives_its_own_oldest_alerts(state: State) -> None:
+def test_a_container_that_floods_the_file_gives_its_own_oldest_alerts(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "MAX_ALERT_BYTES", 200_000)
     state.remember(b"victim", "quiet", b"")
-    for number in range(MOST + 10):
+    for number in range(3000):
         state.remember(b"%d" % number, "loud", b"")
-    state.prune()
     kept = [name for name, _ in state.recall()]
 
     assert b"victim" in kept
-    assert len(kept) == SHARE + 1
+    assert b"2999" in kept
+    assert 1000 < len(kept) < 200_000 / 150 + 2
+
+
+def test_a_flood_of_one_container_leaves_its_evidence_that_contexts_hang_on_until_last(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "MAX_ALERT_BYTES", 200_000)
+    state.remember(b"web shell", "loud", b"", anchors=True)
+    for number in range(3000):
+        state.remember(b"%d" % number, "loud", b"")
+
+    assert b"web shell" in [name for name, _ in state.recall()]
+
+
+def test_more_containers_than_the_file_has_room_for_leave_the_newest(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "MAX_ALERTS", 100)
+    for number in range(150):
+        state.remember(b"%d" % number, f"c{number}", b"")
+    kept = [name for name, _ in state.recall()]
+
+    assert kept[-1] == b"149"
+    assert 80 <= len(kept) <= 100
 
 
 def test_a_position_is_kept_only_together_with_the_alerts_before_it(state: State) -> None:
@@ -215,7 +247,7 @@ def test_a_broken_file_is_set_aside_and_the_service_starts_with_a_new_one(
     path.write_bytes(damage * 100 + data[len(damage) * 100 :] if damage else data[: len(data) // 2])
     State(path, keep=3600).close()
 
-    assert "the state file is broken" in caplog.text
+    assert "the state file is damaged" in caplog.text
     assert len(list(tmp_path.glob("state.db.corrupt-*"))) == 1
 
 
@@ -235,11 +267,9 @@ def test_a_folder_that_does_not_exist_is_told(tmp_path: Path) -> None:
         State(tmp_path / "missing" / "state.db", keep=3600)
 
 
-def test_the_lock_keeps_a_second_service_out(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sidecar.storage.state
-
-    with pytest.raises(StateError, match="another service uses this state"):
-        sidecar.storage.state._locked(tmp_path / "state.db.lock", patience=0)
+def test_the_lock_keeps_a_second_service_out(tmp_path: Path, state: State) -> None:
+    with pytest.raises(StateError, match="another instance is using this state file"):
+        lock(tmp_path / "state.db.lock", patience=0)
 
 
 def test_when_the_disk_fails_it_goes_on_in_memory_says_so_and_recovers(
@@ -247,20 +277,24 @@ def test_when_the_disk_fails_it_goes_on_in_memory_says_so_and_recovers(
 ) -> None:
     from sidecar.correlation.pipeline import Pipeline
 
-    outbox = Outbox(state, [])
+    clock = Clock()
+    outbox = Outbox(state, [], timer=clock)
     pipeline = Pipeline(rules, lambda: 0.0, None, outbox.remember)
     shell, python = alerts(rule, [SHELL, PYTHON])
 
-    def full(*_: object) -> None:
+    def full(*_: object, **_more: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
         patch.setattr(state, "remember", full)
         pipeline.feed_json(shell)
         assert outbox.trouble == "database or disk is full"
+    clock.now = 1.0
     pipeline.feed_json(python)
+    outbox.check()
 
     assert outbox.trouble == ""
+    assert len([*state.recall()]) == 2
     assert len(pipeline.settle()) == 1
 
 
@@ -269,16 +303,18 @@ def test_while_the_disk_fails_incidents_are_shown_from_memory_and_are_in_the_fil
 ) -> None:
     from sidecar.correlation.pipeline import Pipeline
 
-    outbox, pipeline = Outbox(state, []), Pipeline(rules, lambda: 0.0)
+    clock = Clock()
+    outbox, pipeline = Outbox(state, [], timer=clock), Pipeline(rules, lambda: 0.0)
     note, later = (fed(pipeline, alerts(rule, [shell, python])) for shell, python in OF_TWO)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **_more: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
         patch.setattr(state, "decide", full)
         outbox.decide(note)
         assert [row.id for row in outbox.archive.listed(Wanted(), 0)[0]] == [note[0].incident]
+    clock.now = 1.0
     outbox.decide(later)
 
     assert outbox.archive is state.archive
@@ -313,17 +349,146 @@ def test_a_full_disk_is_told_to_the_sinks_once_and_detection_goes_on(
     assert "database or disk is full" in sink.read_text()
 
 
-@pytest.mark.parametrize("broken", ["file", "folder"])
-def test_a_service_whose_state_is_broken_or_out_of_reach_starts_and_says_so(
-    serving: Serving, tmp_path: Path, broken: str
-) -> None:
+def test_a_service_whose_state_is_damaged_starts_and_says_so(serving: Serving, tmp_path: Path) -> None:
     sink, path = tmp_path / "incidents.jsonl", tmp_path / "state.db"
-    if broken == "file":
-        path.write_bytes(b"garbage" * 1000)
-    else:
-        path.mkdir()
+    path.write_bytes(b"garbage" * 1000)
     with serving({"state": {"path": str(path)}, "sinks": {"file": {"path": str(sink)}}}):
         pass
 
     assert "Correlator degraded" in sink.read_text()
-    assert ("state.db.corrupt-" if broken == "file" else "going on in memory") in sink.read_text()
+    assert "state.db.corrupt-" in sink.read_text()
+
+
+def test_a_service_whose_disk_is_full_starts_in_memory_and_says_so(
+    serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise DiskError("No space left on device")
+
+    monkeypatch.setattr(state_module, "lock", full)
+    sink = tmp_path / "incidents.jsonl"
+    with serving({"state": {"path": str(tmp_path / "state.db")}, "sinks": {"file": {"path": str(sink)}}}):
+        pass
+
+    assert "going on in memory" in sink.read_text()
+
+
+def foreign(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE customers (id)")
+
+
+def newer(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (newer, "newer version (schema 99"),
+        (foreign, "another program (tables customers)"),
+        (Path.mkdir, "is not a regular file"),
+    ],
+)
+def test_a_start_that_cannot_succeed_ends_with_2_and_the_reason_before_a_port_is_open(
+    tmp_path: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    path = tmp_path / "state.db"
+    spoil(path)
+    environment = {**os.environ, "FALCO_CORRELATOR_STATE__PATH": str(path)}
+    environment |= {"FALCO_CORRELATOR_HTTP__PORT": "1", "FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true"}
+    done = subprocess.run([*COMMAND, "run"], env=environment, capture_output=True, text=True, timeout=20, check=False)
+
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert not path.is_file() or path.stat().st_size  # left alone
+
+
+@pytest.mark.parametrize("version", [0, -3])
+def test_a_file_of_ours_whose_version_was_lost_is_set_aside(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "state.db"
+    State(path, keep=3600).close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {version}")
+    opened = State(path, keep=3600)
+    opened.close()
+
+    assert "corrupt-" in opened.set_aside
+
+
+def test_only_one_damaged_file_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.db"
+    (tmp_path / "state.db.corrupt-1").write_bytes(b"older")
+    path.write_bytes(b"garbage" * 1000)
+    State(path, keep=3600).close()
+
+    assert [file.read_bytes()[:7] for file in tmp_path.glob("*.corrupt-*")] == [b"garbage"]
+
+
+def test_a_file_of_schema_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(state_module.SCHEMAS[0])
+        db.execute("INSERT INTO alerts VALUES (x'01', 1, 'c', x'02')")
+        db.execute("INSERT INTO outbox (key, sink, body, at) VALUES ('i:low:s', 's', x'03', 1)")
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
+    opened = State(path, keep=1e12)
+    kept = [*opened.recall()], opened.pending("s")
+    opened.close()
+
+    assert kept == ([(b"\x01", b"\x02")], [("i:low:s", "", 1)])
+
+
+def test_an_alert_in_the_file_that_cannot_be_read_is_set_aside_and_reported_and_the_others_count(
+    tmp_path: Path, rules: list[CorrelationRule], rule: CorrelationRule
+) -> None:
+    path = tmp_path / "state.db"
+    lived(path, rules, list(alerts(rule, [SHELL, PYTHON])), delivers=False)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("INSERT INTO alerts VALUES (x'00', 1795489388, 'c', x'7b22', 0)")
+        db.commit()
+    sent = [case for _, case in lived(path, rules, [])]
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        damaged = db.execute("SELECT what, body FROM damaged").fetchall()
+
+    assert "Shell Execution Detected" in sent
+    assert "Correlator degraded" in sent
+    assert damaged == [("alert", b'{"')]
+
+
+def test_a_replayed_alert_that_meets_a_bug_costs_only_itself(
+    tmp_path: Path, rules: list[CorrelationRule], rule: CorrelationRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sidecar.correlation.pipeline import Pipeline
+
+    path = tmp_path / "state.db"
+    lived(path, rules, list(alerts(rule, [SHELL, PYTHON, CAT])), delivers=False)
+    restore = Pipeline.restore
+
+    def buggy(pipeline: Pipeline, name: bytes, alert: Alert) -> list[Message]:
+        if "python" in (alert.fields.cmdline or ""):
+            raise RecursionError
+        return restore(pipeline, name, alert)
+
+    monkeypatch.setattr(Pipeline, "restore", buggy)
+
+    assert "Correlator degraded" in [case for _, case in lived(path, rules, [])]
+
+
+def test_a_file_that_is_deleted_while_in_use_is_written_again_and_reported(state: State, tmp_path: Path) -> None:
+    reports: list[str] = []
+    outbox = Outbox(state, [])
+    outbox.on_trouble = reports.append
+    state.remember(b"kept", "c", b"body")
+    for file in tmp_path.glob("state.db*"):
+        if file.suffix != ".lock":
+            file.unlink()
+    outbox.check()
+    state.remember(b"later", "c", b"body")
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as db:
+        assert db.execute("SELECT id FROM alerts").fetchall() == [(b"kept",), (b"later",)]
+    assert reports == ["the state file was deleted or replaced while in use; it was written again"]

@@ -1,0 +1,38 @@
+"""Who gives way when a budget of bytes is used up: those who take most of it, and nobody else."""
+
+import sqlite3
+from collections.abc import Iterable
+
+
+def largest_fair_share(used: Iterable[int], budget: int) -> int:
+    """The most that each may keep so that all together stay within the budget; who uses less keeps everything.
+
+    >>> largest_fair_share([10, 20, 900], 100)
+    70
+    """
+    remaining, share = budget, 0
+    sizes = sorted(used)
+    for index, size in enumerate(sizes):
+        share = remaining // (len(sizes) - index)
+        if size > share:
+            return share
+        remaining -= size
+    return max(share, sizes[-1] if sizes else 0)
+
+
+def shrink(db: sqlite3.Connection, table: str, place: str, weight: str, order: str, target: int) -> None:
+    """Delete rows until the sum of `weight` is `target` at most: first of the places with most, in the end of all.
+
+    `order` says what is kept longest; everybody keeps one row while anybody has two. The names must be our own words,
+    not input. Raises sqlite3.Error.
+    """
+    total = f"SELECT coalesce(sum({weight}), 0) FROM {table}"  # noqa: S608 - our own words, here and below
+    sums = db.execute(f"SELECT sum({weight}) FROM {table} GROUP BY {place}").fetchall()  # noqa: S608
+    share = largest_fair_share((size for (size,) in sums), target)
+    ranked = f"SELECT rowid, sum({weight}) OVER mine AS total, row_number() OVER mine AS number FROM {table}"  # noqa: S608
+    for window, most, kept in ((f"PARTITION BY {place} ORDER BY {order}", share, 1), (f"ORDER BY {order}", target, 0)):
+        if db.execute(total).fetchone()[0] <= target:
+            return
+        rows = f"{ranked} WINDOW mine AS ({window})"
+        over = f"SELECT rowid FROM ({rows}) WHERE total > ? AND number > ?"  # noqa: S608
+        db.execute(f"DELETE FROM {table} WHERE rowid IN ({over})", (most, kept))  # noqa: S608

@@ -1,0 +1,23 @@
+"""The faults that others found (F1 to F9 of 2026-11), small; `make soak` repeats them with their figures."""
+
+from pathlib import Path
+
+import pytest
+from support.damage import damages
+from support.outage import disk_full_and_sink_down, second_steps_after_an_outage
+
+
+def test_a_full_disk_behind_a_sink_that_was_down_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
+    assert disk_full_and_sink_down(tmp_path / "state.db", incidents=200, room=50) == (0, 0, 0)
+
+
+def test_after_an_outage_and_a_restart_no_second_step_overtakes_its_first(tmp_path: Path) -> None:
+    assert second_steps_after_an_outage(tmp_path / "state.db", pending=200, steps=50, room=50) == (0, 0, 0)
+
+
+@pytest.mark.slow
+def test_a_start_on_a_randomly_damaged_state_file_succeeds_or_ends_at_once_with_the_reason(tmp_path: Path) -> None:
+    outcomes = damages(tmp_path, 60, seed=1)
+
+    assert set(outcomes) <= {"starts", "refused"}
+    assert outcomes["starts"] >= 55
