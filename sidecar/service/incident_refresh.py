@@ -35,7 +35,6 @@ class Incidents:
 
     def start(self) -> None:
         """Begin to pick up what changes."""
-        self._outbox.check()
         began = time.perf_counter()
         try:
             self.refresh()

@@ -42,9 +42,14 @@ log = logging.getLogger(__name__)
 GRACE = 4.0
 """Seconds that queued notifications and alerts get when the service stops; all in all it stops within five."""
 
+STATE_CHECK_SECONDS = 1.0
+"""Between two looks at the state file: is it still there, and can what waits for it be written?"""
+
 
 class Service:
     """Runs until told to stop. `received` counts alerts by source, `notified` notifications by severity."""
+
+    _checking: asyncio.TimerHandle | None = None
 
     def __init__(
         self,
@@ -108,6 +113,7 @@ class Service:
         await self._start_server()
         self._start_readers()
         self.incidents.start()
+        self._check_state()
         self._tell_of_the_state()
         log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
 
@@ -132,6 +138,10 @@ class Service:
             )
         if self._state is None and self.settings.state.path:
             self._degraded("the state file cannot be used, going on in memory: open incidents do not survive a restart")
+
+    def _check_state(self) -> None:
+        self.outbox.check()
+        self._checking = self._loop.call_later(STATE_CHECK_SECONDS, self._check_state)
 
     def _degraded(self, text: str) -> None:
         self._loop.call_soon(self._notify, [degraded(text)])
@@ -161,6 +171,8 @@ class Service:
             await self.journal.stop()
         self._settle()
         self.incidents.stop()
+        if self._checking is not None:
+            self._checking.cancel()
         stops = [delivery.stop(GRACE) for delivery in self.deliveries]
         stops += [self.pass_through.stop(GRACE)] if self.pass_through is not None else []
         await asyncio.gather(*stops)

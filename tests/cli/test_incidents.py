@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import Running, spec
+from conftest import Running
 from msgspec.structs import replace
 from support.site_with_incidents import DEMO, HOSTILE, notifications, running
 
 from sidecar.cli.main import main
-from sidecar.cli.stories import alerts
 from sidecar.model import Notification
-from sidecar.rules.rule import CorrelationRule
 from sidecar.storage.archive import TABLES, Archive
 from sidecar.storage.state import State
 
@@ -170,24 +168,6 @@ def test_there_are_colours_on_a_terminal_only_and_not_with_no_color(file: Path) 
     assert "\x1b[1;37;41m" in on_a_terminal(arguments, {})
     assert "\x1b[1;37;41m" not in on_a_terminal(arguments, {"NO_COLOR": "1"})
     assert "\x1b" not in ran(*arguments).stdout
-
-
-def test_an_older_state_file_is_brought_up_to_date_with_all_that_is_in_it(
-    tmp_path: Path, rules: list[CorrelationRule], rule: CorrelationRule
-) -> None:
-    path = tmp_path / "state.db"
-    state = State(path, keep=3600)
-    state._db.execute("DROP TABLE incidents")
-    state._db.execute("PRAGMA user_version = 1")
-    state.remember(b"kept", "c", next(alerts(rule, [spec("tini > nginx > sh", "web_shell")])))
-    state.close()
-    State(path, keep=3600).close()
-    db = sqlite3.connect(path)
-
-    assert db.execute("PRAGMA user_version").fetchone() == (2,)
-    assert db.execute("SELECT count(*) FROM alerts").fetchone() == (1,)
-    assert db.execute("SELECT count(*) FROM incidents").fetchone() == (0,)
-    db.close()
 
 
 def test_an_older_state_file_is_told_by_the_command(tmp_path: Path) -> None:

@@ -437,9 +437,11 @@ def test_a_file_of_schema_1_is_brought_up_to_date(tmp_path: Path) -> None:
         db.commit()
     opened = State(path, keep=1e12)
     kept = [*opened.recall()], opened.pending("s")
+    incidents = opened.archive.listed(Wanted(), 0)
     opened.close()
 
     assert kept == ([(b"\x01", b"\x02")], [("i:low:s", "", 1)])
+    assert incidents == ([], 0)
 
 
 def test_an_alert_in_the_file_that_cannot_be_read_is_set_aside_and_reported_and_the_others_count(
