@@ -176,7 +176,7 @@ def test_a_wrong_value_is_named(major: int, wrong: str, word: str) -> None:
     ("sets", "sentence"),
     [
         (["insecure=true"], "set networkPolicy.enabled: true too, or insecure: false"),
-        (["insecure=true", "networkPolicy.enabled=true", "secretPath.existingSecret=a"], "decide for one"),
+        (["insecure=true", "networkPolicy.enabled=true", "secretPath.existingSecret=a"], "choose one"),
         (["tls.enabled=true"], "set tls.certManager.enabled: true, or tls.existingSecret"),
         (["tls.enabled=true", "tls.existingSecret=a", "tls.certManager.enabled=true"], "set only one of them"),
         (["tls.existingSecret=a"], "do nothing without tls.enabled: true"),
@@ -258,7 +258,8 @@ def test_the_chart_says_of_itself_what_artifact_hub_shows() -> None:
 def test_the_notes_print_the_command_and_no_secret() -> None:
     said = notes("default")
 
-    assert "-f overlays/falco-0.44.yaml" in said
+    assert "--set falcosidekick.enabled=true -f overlays/falco-0.44.yaml" in said
+    assert "port-forward POD 2812" in said
     assert "change these lines" not in said
     assert (
         'echo "http://falco-correlator.falco.svc:2802$(kubectl get secret -n falco falco-correlator-secret-path '

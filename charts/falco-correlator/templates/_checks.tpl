@@ -1,15 +1,15 @@
-{{/* Values that contradict each other. Each sentence says what to set. */}}
+{{/* Values that contradict each other. Each message says what to set. */}}
 {{- define "falco-correlator.check" -}}
 {{- $v := .Values }}
 {{- $listens := include "falco-correlator.listens" . }}
 {{- if and $v.insecure (not $v.networkPolicy.enabled) }}
-{{- fail "insecure: true takes alerts from anybody who can reach the port: set networkPolicy.enabled: true too, or insecure: false" }}
+{{- fail "insecure: true accepts alerts from anyone who can reach the port: set networkPolicy.enabled: true too, or insecure: false" }}
 {{- end }}
 {{- if and $v.insecure (or $v.tls.enabled $v.secretPath.value $v.secretPath.existingSecret) }}
-{{- fail "insecure: true together with tls or secretPath: decide for one, set insecure: false to keep strangers out" }}
+{{- fail "insecure: true together with tls or secretPath: choose one; insecure: false keeps unauthenticated senders out" }}
 {{- end }}
 {{- if and (or $v.insecure $v.tls.enabled $v.secretPath.value $v.secretPath.existingSecret) (not $listens) }}
-{{- fail (printf "mode: %s has no port that others can reach: leave insecure, tls.enabled, secretPath.value and secretPath.existingSecret alone, they are for modes http and tap" $v.mode) }}
+{{- fail (printf "mode: %s has no port that others can reach: do not set insecure, tls.enabled, secretPath.value or secretPath.existingSecret, they are for modes http and tap" $v.mode) }}
 {{- end }}
 {{- if and $v.secretPath.value $v.secretPath.existingSecret }}
 {{- fail "secretPath.value and secretPath.existingSecret: set only one of them" }}
@@ -21,13 +21,13 @@
 {{- fail "tls.existingSecret and tls.certManager.enabled: set only one of them" }}
 {{- end }}
 {{- if and (or $v.tls.existingSecret $v.tls.certManager.enabled) (not $v.tls.enabled) }}
-{{- fail "tls.existingSecret and tls.certManager.enabled do nothing without tls.enabled: true: set it, or unset them" }}
+{{- fail "tls.existingSecret and tls.certManager.enabled do nothing without tls.enabled: true: set it, or remove them" }}
 {{- end }}
 {{- if and (eq $v.mode "tap") (ne (int $v.replicaCount) 1) }}
-{{- fail (printf "replicaCount: %v in mode tap: the correlator keeps its memory in one process, two would each see half of an attack: set replicaCount: 1" $v.replicaCount) }}
+{{- fail (printf "replicaCount: %v in mode tap: the correlator keeps its memory in one process, and two would each see half of an attack: set replicaCount: 1" $v.replicaCount) }}
 {{- end }}
 {{- if and (ne $v.mode "tap") (ne (int $v.replicaCount) 1) }}
-{{- fail (printf "replicaCount: %v in mode %s: there is one correlator on each node: leave replicaCount at 1, and choose nodes by nodeSelector" $v.replicaCount $v.mode) }}
+{{- fail (printf "replicaCount: %v in mode %s: there is one correlator on each node: leave replicaCount at 1, and choose nodes with nodeSelector" $v.replicaCount $v.mode) }}
 {{- end }}
 {{- if and (eq $v.mode "tap") (eq $v.state.type "hostPath") }}
 {{- fail "state.type: hostPath in mode tap: the replica may move to another node: set state.type: persistentVolumeClaim or emptyDir" }}
@@ -36,16 +36,16 @@
 {{- fail (printf "state.type: persistentVolumeClaim in mode %s: there is one correlator on each node: set state.type: hostPath or emptyDir" $v.mode) }}
 {{- end }}
 {{- if and (eq $v.mode "sidecar") (eq $v.state.type "hostPath") }}
-{{- fail "state.type: hostPath in mode sidecar: the volume is that of overlays/falco-sidecar.yaml: set state.type: emptyDir or memory" }}
+{{- fail "state.type: hostPath in mode sidecar: overlays/falco-sidecar.yaml defines the volume: set state.type: emptyDir or memory" }}
 {{- end }}
 {{- if eq (int $v.http.port) (int $v.admin.port) }}
-{{- fail (printf "http.port and admin.port are both %v: alerts and probes need a port each" $v.http.port) }}
+{{- fail (printf "http.port and admin.port are both %v: alerts and probes need separate ports" $v.http.port) }}
 {{- end }}
 {{- if and $v.podMonitor.enabled $v.serviceMonitor.enabled }}
 {{- fail "podMonitor.enabled and serviceMonitor.enabled: set only one of them, or everything is scraped twice" }}
 {{- end }}
 {{- if and (eq $v.mode "sidecar") (or $v.serviceMonitor.enabled $v.networkPolicy.enabled $v.scc.create) }}
-{{- fail "mode: sidecar makes no Service and no pod: set podMonitor.enabled instead of serviceMonitor.enabled, and leave networkPolicy.enabled and scc.create false" }}
+{{- fail "mode: sidecar creates no Service and no pod: set podMonitor.enabled instead of serviceMonitor.enabled, and leave networkPolicy.enabled and scc.create false" }}
 {{- end }}
 {{- if not (or $v.falcosidekick.url (dig "sinks" "stdout" "enabled" false $v.config) (dig "sinks" "file" "path" "" $v.config) (dig "sinks" "webhook" "url" "" $v.config)) }}
 {{- fail "falcosidekick.url is empty and config.sinks names no other sink, incidents would go nowhere: set falcosidekick.url, or config.sinks.stdout.enabled: true" }}
