@@ -44,7 +44,7 @@ LABELS = {
 }
 """Names and order that Falco's style guide asks for; the others follow under their own names."""
 
-CONNECTION = re.compile(r"\b(webrce_connect|webrce_refused_connect|webrce_metadata_connector|fd\.typechar)\b")
+CONNECTION = re.compile(r"\b(webrce_connect|webrce_refused_connect|webrce_metadata_connector|fd\.typechar|fd\.sport)\b")
 FILE = re.compile(r"\bwebrce_open_(read|write)\b")
 OUTPUT = re.compile(r"(?P<head>- rule: (?P<rule>[^\n]+)\n(?:(?!- rule:).)*?  output: >\n).*?(?=  priority:)", re.DOTALL)
 EXTRA = re.compile(r"(?P<indent> *)extra_fields:[^\n]*\n(?P=indent) +\[\n.*?\n(?P=indent) +\]\n", re.DOTALL)

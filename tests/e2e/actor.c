@@ -2,7 +2,7 @@
 //
 // A plan has one line per process, its fields parted by \x1f:  number file flags argc argv... deed...
 // A deed is  SECONDS:KIND[:WHAT]  with KIND child, fork or exec (WHAT is the number of a process), read, write (a path),
-// conn, try, plug (IP:PORT), exit or wait. Flags: t a terminal of its own, s setsid, d double fork, p a new PID namespace,
+// conn, try, plug, listen (IP:PORT), exit or wait. Flags: t a terminal of its own, s setsid, d double fork, p a new PID namespace,
 // c the cgroups of the container. A line break inside an argument is written as \x1e.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -128,6 +128,16 @@ static int connect_to(char *address) {
     return descriptor;
 }
 
+static void listen_at(char *address) {
+    char *port = strrchr(address, ':');
+    *port++ = 0;
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+    inet_pton(AF_INET, address, &own.sin_addr);
+    int descriptor = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
+    setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes);
+    if (bind(descriptor, (struct sockaddr *)&own, sizeof own) || listen(descriptor, 16)) perror(address);
+}
+
 static void plug(char *address) {
     int descriptor = connect_to(address);
     for (int i = 0; i < 3; i++) dup2(descriptor, i);
@@ -147,6 +157,7 @@ static void act(const char *kind, char *what) {
     else if (!strcmp(kind, "read")) open_file(what, O_RDONLY);
     else if (!strcmp(kind, "write")) open_file(what, O_CREAT | O_WRONLY | O_TRUNC);
     else if (!strcmp(kind, "conn") || !strcmp(kind, "try")) close(connect_to(what));
+    else if (!strcmp(kind, "listen")) listen_at(what);
     else if (!strcmp(kind, "plug")) plug(what);
     else if (!strcmp(kind, "exit")) _exit(0);
     else if (!strcmp(kind, "exec")) {

@@ -18,7 +18,18 @@ READY = "Opening 'syscall' source"
 ANCESTORS = [f"proc.{what}[{n}]" for what in ("aname", "aexepath", "acmdline") for n in range(1, 9)]
 PROBED = [
     *("evt.num", "evt.type", "evt.rawres", "evt.is_open_read", "evt.is_open_write"),
-    *("fd.name", "fd.sip", "fd.sport", "fd.cip", "fd.rip", "evt.arg.addr", "fd.l4proto", "fd.typechar", "container.id"),
+    *(
+        "fd.name",
+        "fd.sip",
+        "fd.sport",
+        "fd.cip",
+        "fd.rip",
+        "evt.arg.addr",
+        "fd.l4proto",
+        "fd.typechar",
+        "thread.ismain",
+        "container.id",
+    ),
     *("proc.name", "proc.exe", "proc.exepath", "proc.args", "proc.cmdline", "proc.cwd", "proc.tty", "proc.vpid"),
     *("proc.is_exe_from_memfd", "proc.is_exe_upper_layer", "proc.stdin.type", "proc.stdout.type"),
     *("proc.pname", "proc.pexepath", "proc.pcmdline"),

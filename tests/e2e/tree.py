@@ -2,7 +2,8 @@
 
 A scenario plays *chains*. `[php-fpm8.2, sh -c "id", id]` is php-fpm starting a shell that starts id; the next chain
 shares the processes that it begins with in the same words. An entry may be a deed of the process before it:
-`reads FILE`, `writes FILE`, `connects IP:PORT`, `tries IP:PORT` (a connection that is refused), `exits`; `plugs IP:PORT` makes a connection its standard input and output,
+`reads FILE`, `writes FILE`, `connects IP:PORT`, `tries IP:PORT` (a connection that is refused), `listens IP:PORT`
+(port 0 for any), `exits`; `plugs IP:PORT` makes a connection its standard input and output,
 and those of what it starts next. Before its command a process may carry marks:
 `[terminal]`, `[setsid]`, `[detached]` (double fork), `[enters]` (as `kubectl exec` does), `[fork]` (a copy of its parent,
 no exec), `[becomes]` (exec in place), `[exe=PATH]` (the program file behind the name) and `[as=PATH]` (that program, but
@@ -18,8 +19,16 @@ from typing import Any
 
 import yaml
 
-DEEDS = ("reads ", "writes ", "connects ", "tries ", "plugs ", "exits")
-KINDS = {"reads": "read", "writes": "write", "connects": "conn", "tries": "try", "plugs": "plug", "exits": "exit"}
+DEEDS = ("reads ", "writes ", "connects ", "tries ", "listens ", "plugs ", "exits")
+KINDS = {
+    "reads": "read",
+    "writes": "write",
+    "connects": "conn",
+    "tries": "try",
+    "listens": "listen",
+    "plugs": "plug",
+    "exits": "exit",
+}
 MARKS = re.compile(r"\[([^\]]*)\] ")
 PROGRAMS = {
     "sh": "/usr/bin/dash",

@@ -74,6 +74,7 @@ def _process(line: list[tree.Process], *, container: bool) -> dict[str, Any]:
         "proc.vpid": len(line) - 1,
         "proc.is_exe_from_memfd": False,
         "proc.is_exe_upper_layer": False,
+        "thread.ismain": True,
         "proc.stdin.type": "file",
         "proc.stdout.type": "file",
         "container.id": "97940276b482" if container else "host",
@@ -104,6 +105,8 @@ def _deed(deed: str) -> dict[str, Any]:
     verb, _, what = deed.partition(" ")
     if verb == "connects":
         return _connection(what)
+    if verb == "listens":
+        return _server(what)
     if verb == "tries":
         return {"evt.type": "connect", "evt.num": 1, "evt.rawres": REFUSED, "evt.arg.addr": what}
     return {
@@ -115,6 +118,14 @@ def _deed(deed: str) -> dict[str, Any]:
         "fd.name": what,
         "fd.typechar": "f",
     }
+
+
+def _server(at: str) -> dict[str, Any]:
+    address, _, port = at.rpartition(":")
+    fields = {"evt.type": "listen", "evt.num": 1, "evt.rawres": 0, "fd.name": at, "fd.typechar": "4"}
+    if port == "0":  # Falco shows neither address nor protocol
+        return fields
+    return fields | {"fd.sip": address, "fd.sport": int(port), "fd.l4proto": "tcp"}
 
 
 def _connection(to: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from e2e import judge, recording, tree
+from falco.event import OWN_ADDRESS
 from falco.ruleset import Ruleset
 
 from sidecar.correlation.pipeline import Pipeline
@@ -70,3 +71,12 @@ def test_played_events_come_to_the_case_of(scenario: tree.Scenario) -> None:
 def test_every_scenario_was_recorded() -> None:
     played = {event["output_fields"]["proc.env[CASE]"] for event in recording.events()}
     assert [scenario.name for scenario in SCENARIOS if scenario.name not in played] == []
+
+
+def test_connections_were_recorded_from_another_address_than_that_which_they_reach() -> None:
+    fields = [event["output_fields"] for event in recording.events()]
+    ends = {
+        (f["fd.cip"], f["fd.sip"]) for f in fields if f["evt.type"] == "connect" and not f["fd.sip"].startswith("127.")
+    }
+    assert {near for near, _ in ends} == {OWN_ADDRESS}
+    assert OWN_ADDRESS not in {far for _, far in ends}
