@@ -13,7 +13,7 @@ class CorrelatorError(Exception):
 
 
 class AlertError(CorrelatorError):
-    """An alert is not usable; `reason` is one word out of `model.REASONS`, used as a metric label."""
+    """An alert is not usable; `reason` is a key of `model.REJECTIONS` and a metric label."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -22,32 +22,31 @@ FALCO_PRIORITIES = frozenset(
 )
 """Falco's eight, and the short form that Falcosidekick takes too."""
 
-REASONS = (
-    "not_json",
-    "text_mode",
-    "not_an_object",
-    "too_deep",
-    "wrong_type",
-    "no_rule",
-    "no_output_fields",
-    "bad_time",
-    "too_large",
-    "bad_request",
-    "internal",
-    "canary",
-    "own_incident",
-    "duplicate",
-    "no_process",
-    "broken",
-    "bad_utf8",
-    "unknown_priority",
-    "future_time",
-    "returned",
-)
-"""Why an alert was not correlated, or (the last four) what was odd about one that was. A fixed set: metric labels.
+REJECTIONS: dict[str, str] = {
+    "not_json": "It cannot be parsed.",
+    "text_mode": "It is text: `json_output` is off.",
+    "not_an_object": "It is JSON, but not an object.",
+    "too_deep": "It is nested too deeply.",
+    "wrong_type": "A field has the wrong type.",
+    "no_rule": "It names no rule.",
+    "no_output_fields": "It has no output fields: `json_include_output_fields_property` is off, or they are empty.",
+    "bad_time": "It has no valid time.",
+    "internal": "Falco reports on itself: a heartbeat, or dropped events.",
+    "canary": "It is about the marker process that this service starts.",
+    "own_incident": "It is an incident or a report of this service that came back.",
+    "duplicate": "It was received before.",
+    "no_process": "It has no `proc.pid`, so it has no execution context; `append_output` adds it.",
+    "broken": "A bug in this service; the log has the traceback.",
+}
+"""Why an alert was not correlated, with the meaning for the reference. A fixed set: the keys are metric labels."""
 
-`broken` is a bug of ours: the traceback is in the log.
-"""
+ANOMALIES: dict[str, str] = {
+    "bad_utf8": "Invalid UTF-8 in it was replaced.",
+    "unknown_priority": "Its priority is none of Falco's eight.",
+    "future_time": "Its time is more than 120 s ahead of this machine's clock.",
+    "via_falcosidekick": "A Falcosidekick had it first, so it is not passed through.",
+}
+"""What was odd about an alert that was correlated all the same. A fixed set like REJECTIONS."""
 
 GroupKind = Literal["evidence", "credentials", "marker"]
 """What an activity group is for a reader: evidence, credentials that were touched, or a marker beside the evidence."""

@@ -17,7 +17,7 @@ from support.switched_on import switched_on
 from sidecar.cli.main import EPILOG, main
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents import falco_event
-from sidecar.model import REASONS, Notification, Report, Where
+from sidecar.model import ANOMALIES, REJECTIONS, Notification, Report, Where
 from sidecar.rules.loading import SHIPPED, load
 from sidecar.service import metrics
 from sidecar.service.service import Service
@@ -72,29 +72,6 @@ FIELDS = {
     "fd.sport": "The remote port.",
 }
 """What the fields of an incident mean. A field that has no line here fails the test."""
-
-REASON_TEXTS = {
-    "not_json": "It cannot be parsed.",
-    "text_mode": "It is text: `json_output` is off.",
-    "not_an_object": "It is JSON, but no object.",
-    "too_deep": "It is nested too deeply.",
-    "wrong_type": "A field has a type that it cannot have.",
-    "no_rule": "It names no rule.",
-    "no_output_fields": "It has no output fields: `json_include_output_fields_property` is off, or they are empty.",
-    "bad_time": "It has no time that can be read.",
-    "too_large": "It is larger than 4 MiB.",
-    "bad_request": "What came over HTTP was no request with an alert.",
-    "internal": "Falco speaks of itself: a heartbeat, or dropped events.",
-    "canary": "The marker process that we start.",
-    "own_incident": "Our own incident or report that came back.",
-    "duplicate": "It was here before.",
-    "no_process": "It has no `proc.pid`, so it has no place; `append_output` adds it.",
-    "broken": "A bug of ours; the traceback is in the log.",
-    "bad_utf8": "Correlated, but bytes in it were no text and are replaced.",
-    "unknown_priority": "Correlated, but its priority is none of Falco's eight.",
-    "future_time": "Correlated, but its time is ahead of our clock by more than 120 s.",
-    "returned": "Correlated, but a Falcosidekick had it before us, so it is not passed through.",
-}
 
 
 def settings_page() -> str:
@@ -169,14 +146,18 @@ def metrics_page() -> str:
         "| --- | --- | --- | --- |",
     ]
     service = _whole_service()
-    for kind, rows in (("counter", metrics.counters(service)), ("gauge", metrics.gauges(service))):
-        for name, text, labels, values in rows:
-            suffix = "_total" if kind == "counter" else ""
-            told = "; ".join(_label(label, [pair[at] for pair in values]) for at, label in enumerate(labels))
-            lines.append(f"| `{metrics.PREFIX}{name}{suffix}` | {kind} | {told} | {_cell(text)} |")
-    reasons = [f"| `{reason}` | {REASON_TEXTS[reason]} |" for reason in REASONS]
-    table = ["", "## Reasons of `alerts_odd`", "", "| reason | meaning |", "| --- | --- |", *reasons, ""]
-    return "\n".join([*lines, *table])
+    for metric in metrics.metrics(service):
+        suffix = "_total" if metric.kind == "counter" else ""
+        labels = "; ".join(
+            _label(label, [pair[at] for pair in metric.values]) for at, label in enumerate(metric.labels)
+        )
+        lines.append(f"| `{metrics.PREFIX}{metric.name}{suffix}` | {metric.kind} | {labels} | {_cell(metric.help)} |")
+    return "\n".join([*lines, *_reasons("alerts_rejected", REJECTIONS), *_reasons("alerts_anomalous", ANOMALIES), ""])
+
+
+def _reasons(metric: str, reasons: dict[str, str]) -> list[str]:
+    rows = [f"| `{reason}` | {text} |" for reason, text in reasons.items()]
+    return ["", f"## Reasons of `{metric}`", "", "| reason | meaning |", "| --- | --- |", *rows]
 
 
 def _label(label: str, values: list[str]) -> str:

@@ -96,7 +96,7 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
             return ()
         known = self.priority.capitalize() in FALCO_PRIORITIES
         # Falco itself gives no uuid: a Falcosidekick had it before us.
-        return [*([] if known else ["unknown_priority"]), *(["returned"] if self.uuid is not None else [])]
+        return [*([] if known else ["unknown_priority"]), *(["via_falcosidekick"] if self.uuid is not None else [])]
 
     def check(self) -> None:
         if not self.rule:

@@ -141,7 +141,7 @@ class Pipeline:
     def _odd(self, verdict: Verdict, oddities: Sequence[str]) -> Verdict:
         if not verdict.oddity:
             self.reasons.update(oddities)
-        return replace(verdict, returned=True) if "returned" in oddities else verdict
+        return replace(verdict, returned=True) if "via_falcosidekick" in oddities else verdict
 
     def _note(self, envelope: Envelope, verdict: Verdict) -> None:
         """An alert of ours came back: an incident, or that of our marker process."""

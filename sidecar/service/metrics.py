@@ -1,20 +1,20 @@
-"""What the service counts, as Prometheus reads it. Counting is plain integers on the hot path; this translates them.
+"""What the service counts, in the form that Prometheus reads.
 
-Every label value comes from a fixed set (reasons, severities, outcomes, sinks that are configured): nothing that an
-attacker writes can make a new series.
+Counting an alert means adding to plain integers; this module translates them at each scrape. Every label value comes
+from a fixed set (reasons, severities, outcomes, configured sinks), so nothing an attacker writes can create a series.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from sidecar import __version__
-from sidecar.model import RANK, REASONS
+from sidecar.model import ANOMALIES, RANK, REJECTIONS
 
 if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
+    from prometheus_client.metrics_core import Metric as Family
 
     from sidecar.correlation.pipeline import Pipeline
     from sidecar.delivery.outbox import Outbox
@@ -30,6 +30,46 @@ if TYPE_CHECKING:
 PREFIX = "falco_correlator_"
 
 STARTED = time.time()
+
+SINK_OUTCOMES = ("sent", "failed", "refused", "dropped", "broken")
+PASS_THROUGH_OUTCOMES = ("sent", "rejected", "failed", "dropped", "broken")
+GRPC_OUTCOMES = (
+    ("incident", "sent"),
+    ("incident", "dropped"),
+    ("alert", "sent"),
+    ("alert", "dropped"),
+    ("alert", "unreadable"),
+)
+GRPC_REFUSALS = ("name", "loop", "full")
+
+Values = Mapping[tuple[str, ...], float]
+
+
+class Metric(NamedTuple):
+    """One metric: its kind, its name without prefix and `_total`, its help text, its labels, and its values.
+
+    The keys of `values` are label values in the order of `labels`, () where there are none.
+    """
+
+    kind: Literal["counter", "gauge"]
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    values: Values
+
+
+def _counter(name: str, text: str, values: float | Mapping[Any, float], *labels: str) -> Metric:
+    return Metric("counter", name, text, labels, _by_labels(values))
+
+
+def _gauge(name: str, text: str, values: float | Mapping[Any, float], *labels: str) -> Metric:
+    return Metric("gauge", name, text, labels, _by_labels(values))
+
+
+def _by_labels(values: float | Mapping[Any, float]) -> Values:
+    if not isinstance(values, Mapping):
+        return {(): float(values)}
+    return {key if isinstance(key, tuple) else (key,): float(value) for key, value in values.items()}
 
 
 class Measured(Protocol):
@@ -65,7 +105,7 @@ class Measured(Protocol):
 
 def exposition(service: "Measured") -> bytes:
     """All metrics in Prometheus' text format."""
-    # Imported at the first scrape: prometheus_client costs 10 MB that an unscraped sidecar need not pay.
+    # Imported at the first scrape: a service that nobody scrapes does not pay for its memory.
     from prometheus_client.exposition import generate_latest  # noqa: PLC0415
     from prometheus_client.registry import CollectorRegistry  # noqa: PLC0415
 
@@ -78,147 +118,132 @@ class _Collector:
     def __init__(self, service: "Measured") -> None:
         self._service = service
 
-    def collect(self) -> "Iterator[Metric]":
+    def collect(self) -> "Iterator[Family]":
         from prometheus_client.core import (  # noqa: PLC0415
             CounterMetricFamily,
             GaugeMetricFamily,
             HistogramMetricFamily,
         )
 
-        for name, text, labels, values in counters(self._service):
-            yield _family(CounterMetricFamily, name, text, labels, values)
-        for name, text, labels, values in gauges(self._service):
-            yield _family(GaugeMetricFamily, name, text, labels, values)
-        for name, text, labels, values in waiting(self._service):
-            yield _family(GaugeMetricFamily, name, text, labels, values)
+        kinds: dict[str, Any] = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+        for metric in metrics(self._service):
+            family = kinds[metric.kind](PREFIX + metric.name, metric.help, labels=metric.labels)
+            for label_values, value in metric.values.items():
+                family.add_metric(label_values, value)
+            yield family
         if self._service.http is not None:
-            took, text = self._service.http.latency, "How long each alert over http kept Falco waiting."
-            yield HistogramMetricFamily(PREFIX + "alert_seconds", text, buckets=took.buckets(), sum_value=took.total)
+            latency = self._service.http.latency
+            text = "How long Falco waited for the response to each alert over HTTP."
+            name = PREFIX + "http_alert_duration_seconds"
+            yield HistogramMetricFamily(name, text, buckets=latency.buckets(), sum_value=latency.total)
 
 
-def _family(kind: Callable[..., Any], name: str, text: str, labels: tuple[str, ...], values: "Values") -> Any:
-    family = kind(PREFIX + name, text, labels=labels)
-    for label_values, value in values.items():
-        family.add_metric(label_values, value)
-    return family
+def metrics(service: "Measured") -> Iterator[Metric]:
+    """Every metric but the histogram, counters first."""
+    found = [
+        *_alerts(service),
+        *_sources(service),
+        *_memory(service),
+        *_sinks(service),
+        *_pass_through(service),
+        *_health(service),
+    ]
+    yield from (metric for metric in found if metric.kind == "counter")
+    yield from (metric for metric in found if metric.kind == "gauge")
 
 
-Values = Mapping[tuple[str, ...], float]
-Row = tuple[str, str, tuple[str, ...], Mapping[Any, float]]
-
-
-def counters(service: "Measured") -> Iterator[Row]:
-    """Everything that only grows: name, help, label names, value by label values."""
+def _alerts(service: "Measured") -> Iterator[Metric]:
     pipeline = service.pipeline
-    yield "alerts_received", "Alerts that came in, by source.", ("source",), _by(_received(service))
-    reasons = {(reason,): float(pipeline.reasons[reason]) for reason in REASONS}
-    yield "alerts_odd", "Alerts that were not correlated, or were odd, by reason.", ("reason",), reasons
-    signs = {(sign,): float(pipeline.of_falco[sign]) for sign in ("heartbeats", "drops")}
-    yield "falco_signs", "What Falco said of itself: signs of life, and events that it dropped.", ("sign",), signs
-    yield "detections", "Alerts that a correlation rule cares about.", (), {(): pipeline.detections}
-    yield "incidents_opened", "Incidents opened.", (), {(): pipeline.correlator.opened}
-    severities = {(severity,): float(service.notified[severity]) for severity in RANK}
-    yield "notifications", "Notifications decided, by severity.", ("severity",), severities
-    yield from _of_what_goes_out(service)
+    # Zero where none has come yet: only a series that exists can be found silent.
+    received = dict.fromkeys(service.settings.sources(), 0) | {**service.received}
+    rejected = {reason: pipeline.reasons[reason] for reason in REJECTIONS}
+    anomalous = {reason: pipeline.reasons[reason] for reason in ANOMALIES}
+    internal = {"heartbeat": pipeline.of_falco["heartbeats"], "drop": pipeline.of_falco["drops"]}
+    severities = {severity: service.notified[severity] for severity in RANK}
+    yield _counter("alerts_received", "Alerts received, by source.", received, "source")
+    yield _counter("alerts_rejected", "Alerts that were not correlated, by reason.", rejected, "reason")
+    yield _counter("alerts_anomalous", "Alerts correlated in spite of an anomaly, by reason.", anomalous, "reason")
+    yield _counter(
+        "falco_internal_events", "Falco's internal alerts: heartbeats and dropped-event notices.", internal, "type"
+    )
+    yield _counter("detections", "Alerts that a correlation rule uses as evidence.", pipeline.detections)
+    yield _counter("incidents_opened", "Incidents opened.", pipeline.correlator.opened)
+    yield _counter("notifications", "Notifications decided, by severity.", severities, "severity")
+
+
+def _sources(service: "Measured") -> Iterator[Metric]:
     if service.http is not None:
         connections = service.http.connections
-        yield "http_refused", "Requests and handshakes refused, by status.", ("status",), _by(connections.refused)
-        yield "http_pushed_out", "Silent connections that had to make room.", (), {(): connections.pushed_out}
-    yield (
-        "contexts_folded",
-        "Contexts folded into their container's under pressure.",
-        (),
-        {(): service.folded},
-    )
-    shed = {(name,): float(budget.shrunk) for name, budget in pipeline.containers.budgets.items()}
-    yield "memory_shed", "What was given up because all containers together held too much.", ("what",), shed
-    yield "containers_evicted", "Containers forgotten under pressure.", (), {(): pipeline.containers.evicted}
-
-
-def _received(service: "Measured") -> Mapping[str, int]:
-    """Zero where none has come yet: only a series that exists can be found silent."""
-    return dict.fromkeys(service.settings.sources(), 0) | {**service.received}
-
-
-def _of_what_goes_out(service: "Measured") -> Iterator[Row]:
-    outcomes = {
-        (each.sink.name, outcome): float(each.counts[outcome])
-        for each in service.deliveries
-        for outcome in ("sent", "failed", "refused", "dropped", "broken")
-    }
-    yield "sink_notifications", "Notifications by sink and outcome.", ("sink", "outcome"), outcomes
-    if service.subscribers is not None:
-        yield from _of_subscribers(service.subscribers, service.server)
-    if service.pass_through is not None:
-        passed = {
-            (o,): float(service.pass_through.counts[o]) for o in ("sent", "rejected", "failed", "dropped", "broken")
-        }
-        yield "pass_through_alerts", "Raw alerts passed through, by outcome.", ("outcome",), passed
-
-
-def _of_subscribers(subscribers: "Subscribers", server: "GrpcServer | None") -> Iterator[Row]:
-    pairs = (
-        ("incident", "sent"),
-        ("incident", "dropped"),
-        ("alert", "sent"),
-        ("alert", "dropped"),
-        ("alert", "unreadable"),
-    )
-    given = {pair: float(subscribers.counts[pair]) for pair in pairs}
-    yield "grpc_messages", "Messages to gRPC subscribers, by kind and outcome.", ("kind", "outcome"), given
-    refused = {(why,): float(server.refused[why]) if server is not None else 0.0 for why in ("name", "loop", "full")}
-    yield "grpc_refused", "gRPC callers that were turned away, by reason.", ("reason",), refused
-
-
-def gauges(service: "Measured") -> Iterator[Row]:
-    """Everything that goes up and down."""
-    yield "build_info", "Always 1.", ("version",), {(__version__,): 1.0}
-    used = {(name,): budget.used / budget.room for name, budget in service.pipeline.containers.budgets.items()}
-    yield "memory_used_ratio", "Share of what all containers together may hold that was in use.", ("what",), used
-    yield (
-        "containers",
-        "Containers with remembered detections.",
-        (),
-        {(): float(len(service.pipeline.containers))},
-    )
-    yield (
-        "sink_pending",
-        "Notifications that a sink has not taken.",
-        ("sink",),
-        {(each.sink.name,): float(each.pending) for each in service.deliveries},
-    )
-    if service.pass_through is not None:
-        yield "pass_through_pending", "Raw alerts that wait.", (), {(): float(service.pass_through.pending)}
-    causes = {
-        **({("canary",): service.health.degraded} if service.health is not None else {}),
-        **({("refused_senders",): service.http.degraded} if service.http is not None else {}),
-    }
-    degraded = {cause: float(bool(sentence)) for cause, sentence in causes.items()}
-    yield "degraded", "1 while the way from Falco to here is broken; the log says how.", ("cause",), degraded
-    yield "state_trouble", "1 while the state file cannot be used.", (), {(): float(bool(service.outbox.trouble))}
-    if service.http is not None:
-        yield "http_connections", "Open connections.", (), {(): float(len(service.http.connections))}
-    if service.subscribers is not None:
-        yield "grpc_subscribers", "Streams of gRPC subscribers.", (), {(): float(len(service.subscribers))}
+        yield _counter("http_refused", "Requests and TLS handshakes refused, by status.", connections.refused, "status")
+        yield _counter(
+            "http_connections_evicted", "Idle connections closed to make room for new ones.", connections.pushed_out
+        )
+        yield _gauge("http_connections", "Open connections on the port for alerts.", len(connections))
     if service.grpc is not None:
-        yield "grpc_connected", "1 while Falco answers over gRPC.", (), {(): float(service.grpc.connected)}
+        yield _gauge("grpc_connected", "1 while Falco answers over gRPC.", service.grpc.connected)
 
 
-def waiting(service: "Measured") -> Iterator[Row]:
-    """What shows that something is stuck or grows: ages and memory."""
-    oldest = {(each.sink.name,): each.oldest for each in service.deliveries}
-    yield "sink_oldest_seconds", "How long the oldest notification has waited for its sink.", ("sink",), oldest
-    if service.pass_through is not None:
-        age = {(): service.pass_through.oldest}
-        yield "pass_through_oldest_seconds", "How long the oldest raw alert has waited.", (), age
-    yield "resident_memory_bytes", "Resident memory of the worker.", (), {(): _resident()}
-    yield "start_time_seconds", "When the worker started, in seconds since 1970.", (), {(): STARTED}
+def _memory(service: "Measured") -> Iterator[Metric]:
+    containers = service.pipeline.containers
+    evictions = {name: budget.shrunk for name, budget in containers.budgets.items()}
+    used = {name: budget.used / budget.room for name, budget in containers.budgets.items()}
+    yield _counter(
+        "contexts_merged", "Execution contexts merged into their container's wide one under pressure.", service.folded
+    )
+    yield _counter(
+        "evictions", "Items given up because all containers together exceeded a budget.", evictions, "resource"
+    )
+    yield _counter("containers_evicted", "Containers evicted under pressure.", containers.evicted)
+    yield _gauge("budget_used_ratio", "Used share of each budget for all containers together.", used, "resource")
+    yield _gauge("containers", "Containers with remembered detections.", len(containers))
+
+
+def _sinks(service: "Measured") -> Iterator[Metric]:
+    deliveries = service.deliveries
+    outcomes = {(each.sink.name, outcome): each.counts[outcome] for each in deliveries for outcome in SINK_OUTCOMES}
+    pending = {each.sink.name: each.pending for each in deliveries}
+    oldest = {each.sink.name: each.oldest for each in deliveries}
+    yield _counter("sink_notifications", "Notifications, by sink and outcome.", outcomes, "sink", "outcome")
+    yield _gauge("sink_pending", "Notifications that a sink has not accepted yet.", pending, "sink")
+    yield _gauge("sink_oldest_seconds", "Age of the oldest notification waiting for its sink.", oldest, "sink")
+    if service.subscribers is not None:
+        messages = {pair: service.subscribers.counts[pair] for pair in GRPC_OUTCOMES}
+        refused = service.server.refused if service.server is not None else {}
+        refusals = {reason: refused.get(reason, 0) for reason in GRPC_REFUSALS}
+        yield _counter(
+            "grpc_messages", "Messages to gRPC subscribers, by kind and outcome.", messages, "kind", "outcome"
+        )
+        yield _counter("grpc_refused", "gRPC subscribers refused, by reason.", refusals, "reason")
+        yield _gauge("grpc_subscribers", "Open streams of gRPC subscribers.", len(service.subscribers))
+
+
+def _pass_through(service: "Measured") -> Iterator[Metric]:
+    queue = service.pass_through
+    if queue is None:
+        return
+    outcomes = {outcome: queue.counts[outcome] for outcome in PASS_THROUGH_OUTCOMES}
+    yield _counter("pass_through_alerts", "Raw alerts passed through, by outcome.", outcomes, "outcome")
+    yield _gauge("pass_through_pending", "Raw alerts in the queue.", queue.pending)
+    yield _gauge(
+        "pass_through_oldest_seconds", "Age of the oldest raw alert in the queue.", queue.oldest
+    )
+
+
+def _health(service: "Measured") -> Iterator[Metric]:
+    causes = {}
+    if service.health is not None:
+        causes["canary"] = bool(service.health.degraded)
+    if service.http is not None:
+        causes["refused_senders"] = bool(service.http.degraded)
+    yield _gauge(
+        "degraded", "1 if the path from Falco is degraded, by cause; see the log for details.", causes, "cause"
+    )
+    yield _gauge("state_file_unavailable", "1 while the state file cannot be used.", bool(service.outbox.trouble))
+    yield _gauge("build_info", "Always 1.", {__version__: 1}, "version")
+    yield _gauge("resident_memory_bytes", "Resident memory of the worker process.", _resident())
+    yield _gauge("start_time_seconds", "Start time of the worker process, in seconds since 1970.", STARTED)
 
 
 def _resident() -> float:
     pages = Path("/proc/self/statm").read_text("ascii").split()[1]
     return float(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _by(counter: Mapping[str, int]) -> Values:
-    return {(name,): float(value) for name, value in counter.items()}

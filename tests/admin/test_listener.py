@@ -67,7 +67,7 @@ def test_metrics_count_what_happened(serving: Serving) -> None:
         assert service.metric('alerts_received_total{source="http"}') == 120.0
         assert service.metric("detections_total") == 58.0
         assert service.metric("incidents_opened_total") == 3.0
-        assert service.metric('alerts_odd_total{reason="not_json"}') == 1.0
+        assert service.metric('alerts_rejected_total{reason="not_json"}') == 1.0
         assert service.metric('notifications_total{severity="medium"}') == 3.0
 
 
@@ -120,9 +120,9 @@ def test_latency_and_memory_are_told(serving: Serving) -> None:
         for line in STOCK:
             service.post(line)
 
-        assert service.metric("alert_seconds_count") == len(STOCK)
-        assert service.metric('alert_seconds_bucket{le="+Inf"}') == len(STOCK)
-        assert 0 < service.metric("alert_seconds_sum") < 5
+        assert service.metric("http_alert_duration_seconds_count") == len(STOCK)
+        assert service.metric('http_alert_duration_seconds_bucket{le="+Inf"}') == len(STOCK)
+        assert 0 < service.metric("http_alert_duration_seconds_sum") < 5
         assert 10e6 < service.metric("resident_memory_bytes") < 1e9
         assert abs(service.metric("start_time_seconds") - time.time()) < 3600
 

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import random
+import re
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,7 +113,7 @@ def test_a_sink_that_sends_everything_back_gets_each_incident_once(
                 service.post(raw)
 
         assert len(sidekick.raw) == 1
-        assert service.metric('alerts_odd_total{reason="own_incident"}') == 50.0
+        assert service.metric('alerts_rejected_total{reason="own_incident"}') == 50.0
 
 
 @pytest.mark.slow
@@ -125,7 +127,7 @@ def test_an_alert_that_falcosidekick_had_is_correlated_but_not_sent_to_it_again(
         sidekick.wait_for(1)
 
         assert service.service.pipeline.detections == 2
-        assert service.metric('alerts_odd_total{reason="returned"}') == 1.0
+        assert service.metric('alerts_anomalous_total{reason="via_falcosidekick"}') == 1.0
     assert [raw for raw in sidekick.raw if b"incident.id" not in raw] == [STOCK[4]]
 
 
@@ -156,3 +158,15 @@ def test_100000_random_names_make_no_new_series(rules: list[CorrelationRule]) ->
 
     assert before == after
     assert len(after) < 100
+
+
+def test_every_renamed_metric_in_the_upgrade_notes_exists() -> None:
+    notes = (Path(__file__).parents[2] / "docs" / "upgrading.md").read_text().partition("### Metrics")[2]
+    new = set(re.findall(r"`([a-z_]+)(?:\{[^`]*\})?`", "".join(line.split("|")[2] for line in table(notes))))
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
+
+    assert {name for name in new if f"`falco_correlator_{name}`" not in reference} <= {"http_alert_duration_seconds"}
+
+
+def table(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("| `")]

@@ -19,7 +19,7 @@ from sidecar.correlation.pipeline import Pipeline
 from sidecar.errors import ConfigError
 from sidecar.incidents import terminal
 from sidecar.incidents.falco_event import to_json
-from sidecar.model import REASONS, Alert, Message
+from sidecar.model import ANOMALIES, REJECTIONS, Alert, Message
 from sidecar.net.admission import Connections
 from sidecar.net.http_server import OK, Limits, Request, Response, ServerProtocol
 from sidecar.net.secret_path import SecretPath
@@ -93,7 +93,7 @@ def _counted(pipeline: Pipeline, fed: Callable[[], list[Message]]) -> None:
     before, reasons = pipeline.received, sum(pipeline.reasons.values())
     messages = fed() + pipeline.settle()
     assert pipeline.received == before + 1
-    assert set(pipeline.reasons) <= set(REASONS) - {"broken"}, pipeline.reasons
+    assert set(pipeline.reasons) <= {*REJECTIONS, *ANOMALIES} - {"broken"}, pipeline.reasons
     assert reasons <= sum(pipeline.reasons.values())
     _shown(messages)
 
