@@ -224,9 +224,7 @@ def _pass_through(service: "Measured") -> Iterator[Metric]:
     outcomes = {outcome: queue.counts[outcome] for outcome in PASS_THROUGH_OUTCOMES}
     yield _counter("pass_through_alerts", "Raw alerts passed through, by outcome.", outcomes, "outcome")
     yield _gauge("pass_through_pending", "Raw alerts in the queue.", queue.pending)
-    yield _gauge(
-        "pass_through_oldest_seconds", "Age of the oldest raw alert in the queue.", queue.oldest
-    )
+    yield _gauge("pass_through_oldest_seconds", "Age of the oldest raw alert in the queue.", queue.oldest)
 
 
 def _health(service: "Measured") -> Iterator[Metric]:
