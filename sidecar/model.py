@@ -104,8 +104,9 @@ class Fields(
         "remote_ip": "fd.sip",
         "remote_port": "fd.sport",
         "address": "evt.arg.addr",
-        "former_remote_ip": "fd.rip",
-        "former_remote_port": "fd.rport",
+        "fallback_remote_ip": "fd.rip",
+        "fallback_remote_port": "fd.rport",
+        "fallback_file": "fs.path.target",
     },
 ):
     """The output fields of Falco that correlation and notifications use; Falco's names are in `rename`.
@@ -114,9 +115,9 @@ class Fields(
     are the far end of a connection (`fd.rip` is the near end wherever Falco does not know the container's address).
     Of a refused connection Falco shows only `address`; decoding fills the two from it.
 
-    `former_NAME` is the field that held NAME in alerts of older rules: decoding moves it to NAME where that has no
-    value, so rules and service may be upgraded in any order. New fields go to the end: a state file keeps waiting
-    alerts by position.
+    `fallback_NAME` is read where NAME has no value, and decoding moves it there: a field that held NAME in alerts of
+    older rules, so that rules and service can be upgraded in any order, or one that holds it for some events (the
+    target of a link). New fields go to the end: a state file keeps waiting alerts by position.
     """
 
     container_id: str | None = None
@@ -156,8 +157,9 @@ class Fields(
     remote_ip: str | None = None
     remote_port: int | None = None
     address: str | None = None
-    former_remote_ip: str | None = None
-    former_remote_port: int | None = None
+    fallback_remote_ip: str | None = None
+    fallback_remote_port: int | None = None
+    fallback_file: str | None = None
 
     def __eq__(self, other: object) -> bool:
         """Decoding gives a subclass that knows its lengths: the same fields all the same."""
@@ -166,13 +168,15 @@ class Fields(
     __hash__ = None  # type: ignore[assignment]
 
 
-FORMER = tuple((name, name.removeprefix("former_")) for name in Fields.__struct_fields__ if name.startswith("former_"))
-"""Fields under former names, each with the field that it is today."""
+FALLBACKS = tuple(
+    (name, name.removeprefix("fallback_")) for name in Fields.__struct_fields__ if name.startswith("fallback_")
+)
+"""Fields that are read where another has no value, each with that other."""
 
 ASKED = tuple(
     falco
     for name, falco in zip(Fields.__struct_fields__, Fields.__struct_encode_fields__, strict=True)
-    if not name.startswith("former_")
+    if not name.startswith("fallback_")
 )
 """Falco's names of the fields that we ask it to put into every alert. Rules, configurations, the overlays of the chart,
 README and `doctor` are made of this list by `make docs`."""

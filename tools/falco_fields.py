@@ -58,6 +58,8 @@ def output(rule: str, condition: str) -> str:
         asked = [name for name in asked if not name.startswith("fd.") and name != "evt.arg.addr"]
     if shows_file and not shows_connection:
         asked.append("fd.name")
+    if "fs.path.target" in condition:
+        asked.append("fs.path.target")
     return f"{rule} | " + " ".join(f"{_label(name)}=%{name}" for name in asked)
 
 

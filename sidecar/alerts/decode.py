@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from sidecar.errors import AlertError
-from sidecar.model import FALCO_PRIORITIES, FORMER, LONGEST, LONGEST_NAME, Alert, Fields
+from sidecar.model import FALCO_PRIORITIES, FALLBACKS, LONGEST, LONGEST_NAME, Alert, Fields
 
 MAX_BYTES = 4 * 1024 * 1024
 """Falco cuts arguments at 4 KiB, so a real alert stays far below this."""
@@ -28,7 +28,7 @@ LONGEST_LABEL = 2048
 SECONDS = 64
 """That are remembered: alerts come many a second."""
 
-_LONG = frozenset(("cmdline", "exepath", "file"))
+_LONG = frozenset(("cmdline", "exepath", "file", "fallback_file"))
 _ABSENT = frozenset(("", "<NA>"))
 _ABSENT_JSON = (b'""', b'"<NA>"', b"null")
 _EMPTY = (b"", b"{}", b"null")
@@ -139,8 +139,8 @@ class _Alert(Struct, gc=False, rename={"host": "hostname"}):
     host: _Name = ""
 
 
-_unsettled = attrgetter("address", *(former for former, _ in FORMER))
-_SETTLED = (None,) * (1 + len(FORMER))
+_unsettled = attrgetter("address", *(fallback for fallback, _ in FALLBACKS))
+_SETTLED = (None,) * (1 + len(FALLBACKS))
 _IP_ADDRESS = re.compile(r"[0-9a-f.:]+")
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -221,12 +221,12 @@ def from_strings(strings: dict[str, str]) -> Fields:
 
 
 def _settled(fields: Fields) -> Fields:
-    """The same fields, in place: values under former names moved, the far end of a refused connection filled in."""
+    """The same fields, in place: fallbacks used, and the far end of a refused connection filled in."""
     if _unsettled(fields) == _SETTLED:  # nearly always; the rest would cost five times as much
         return fields
-    for former, name in FORMER:
-        value = getattr(fields, former)
-        setattr(fields, former, None)
+    for fallback, name in FALLBACKS:
+        value = getattr(fields, fallback)
+        setattr(fields, fallback, None)
         if getattr(fields, name) is None:
             setattr(fields, name, value)
     if fields.remote_ip is None and fields.evt_type == "connect" and fields.address is not None:

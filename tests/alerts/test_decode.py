@@ -142,6 +142,12 @@ def test_the_far_end_is_read_under_its_former_name_where_an_older_falco_configur
     assert connection(**{"fd.rip": "203.0.113.9", "fd.rport": 443}) == ("203.0.113.9", 443)
 
 
+def test_the_target_of_a_link_is_its_file() -> None:
+    fields = decode.from_strings({"proc.pid": "1", "evt.type": "symlinkat", "fs.path.target": "/etc/shadow"})
+
+    assert fields.file == "/etc/shadow"
+
+
 def test_former_names_leave_no_trace_in_the_normal_form() -> None:
     old = {"proc.pid": 1, "fd.rip": "203.0.113.9", "fd.rport": 443}
     new = {"proc.pid": 1, "fd.sip": "203.0.113.9", "fd.sport": 443}

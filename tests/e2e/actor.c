@@ -2,7 +2,7 @@
 //
 // A plan has one line per process, its fields parted by \x1f:  number file flags argc argv... deed...
 // A deed is  SECONDS:KIND[:WHAT]  with KIND child, fork or exec (WHAT is the number of a process), read, write (a path),
-// conn, try, plug, listen (IP:PORT), exit or wait. Flags: t a terminal of its own, s setsid, d double fork, p a new PID namespace,
+// link (a path), conn, try, plug, listen (IP:PORT), exit or wait. Flags: t a terminal of its own, s setsid, d double fork, p a new PID namespace,
 // c the cgroups of the container. A line break inside an argument is written as \x1e.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -152,11 +152,19 @@ static void open_file(const char *path, int flags) {
     close(file);
 }
 
+static void link_to(const char *path) {
+    char name[64];
+    snprintf(name, sizeof name, "/tmp/link-%d", getpid());
+    unlink(name);
+    if (symlink(path, name)) perror(path);
+}
+
 static void act(const char *kind, char *what) {
     if (!strcmp(kind, "child")) start_child(atoi(what));
     else if (!strcmp(kind, "read")) open_file(what, O_RDONLY);
     else if (!strcmp(kind, "write")) open_file(what, O_CREAT | O_WRONLY | O_TRUNC);
     else if (!strcmp(kind, "conn") || !strcmp(kind, "try")) close(connect_to(what));
+    else if (!strcmp(kind, "link")) link_to(what);
     else if (!strcmp(kind, "listen")) listen_at(what);
     else if (!strcmp(kind, "plug")) plug(what);
     else if (!strcmp(kind, "exit")) _exit(0);

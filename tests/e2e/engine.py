@@ -25,6 +25,7 @@ PROBED = [
         "fd.cip",
         "fd.rip",
         "evt.arg.addr",
+        "fs.path.target",
         "fd.l4proto",
         "fd.typechar",
         "thread.ismain",
@@ -77,9 +78,18 @@ class Engine:
     def stop(self) -> None:
         """Let it write what it has, and end."""
         if self._process is not None:
-            time.sleep(1)
+            self._wait_until_quiet()
             self._process.terminate()
             self._process.wait(timeout=20)
+
+    def _wait_until_quiet(self) -> None:
+        """Wait until nothing new was written for two seconds: on a machine under load it is behind."""
+        size, quiet, deadline = -1, 0, time.monotonic() + 60
+        while quiet < 4 and time.monotonic() < deadline:
+            time.sleep(0.5)
+            written = self.alerts.stat().st_size
+            quiet = quiet + 1 if written == size else 0
+            size = written
 
     def raised(self) -> Iterator[dict[str, Any]]:
         """The alerts that it wrote."""

@@ -3,7 +3,7 @@
 A scenario plays *chains*. `[php-fpm8.2, sh -c "id", id]` is php-fpm starting a shell that starts id; the next chain
 shares the processes that it begins with in the same words. An entry may be a deed of the process before it:
 `reads FILE`, `writes FILE`, `connects IP:PORT`, `tries IP:PORT` (a connection that is refused), `listens IP:PORT`
-(port 0 for any), `exits`; `plugs IP:PORT` makes a connection its standard input and output,
+(port 0 for any), `links FILE` (makes a symbolic link to it), `exits`; `plugs IP:PORT` makes a connection its standard input and output,
 and those of what it starts next. Before its command a process may carry marks:
 `[terminal]`, `[setsid]`, `[detached]` (double fork), `[enters]` (as `kubectl exec` does), `[fork]` (a copy of its parent,
 no exec), `[becomes]` (exec in place), `[exe=PATH]` (the program file behind the name) and `[as=PATH]` (that program, but
@@ -19,13 +19,14 @@ from typing import Any
 
 import yaml
 
-DEEDS = ("reads ", "writes ", "connects ", "tries ", "listens ", "plugs ", "exits")
+DEEDS = ("reads ", "writes ", "connects ", "tries ", "listens ", "links ", "plugs ", "exits")
 KINDS = {
     "reads": "read",
     "writes": "write",
     "connects": "conn",
     "tries": "try",
     "listens": "listen",
+    "links": "link",
     "plugs": "plug",
     "exits": "exit",
 }

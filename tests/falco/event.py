@@ -105,6 +105,8 @@ def _deed(deed: str) -> dict[str, Any]:
     verb, _, what = deed.partition(" ")
     if verb == "connects":
         return _connection(what)
+    if verb == "links":
+        return {"evt.type": "symlink", "evt.num": 1, "evt.rawres": 0, "fs.path.target": what}
     if verb == "listens":
         return _server(what)
     if verb == "tries":

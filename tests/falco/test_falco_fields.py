@@ -9,7 +9,7 @@ from falco.ruleset import Ruleset
 
 from sidecar.alerts import decode
 from sidecar.cli.main import main
-from sidecar.model import ASKED, FORMER
+from sidecar.model import ASKED, FALLBACKS
 
 FILES = dict(falco_fields.files())
 
@@ -29,9 +29,9 @@ def test_the_output_of_every_rule_is_made() -> None:
     assert found == list(Ruleset().rules)
 
 
-def test_a_field_that_is_read_is_asked_for_unless_it_is_a_former_name() -> None:
-    assert decode.KEYS - set(ASKED) == {"fd.rip", "fd.rport"}
-    assert len(FORMER) == 2
+def test_a_field_that_is_read_is_asked_for_unless_it_is_a_fallback() -> None:
+    assert decode.KEYS - set(ASKED) == {"fd.rip", "fd.rport", "fs.path.target"}
+    assert len(FALLBACKS) == 3
 
 
 def test_doctor_asks_for_each_of_them(tmp_path: Path) -> None:
