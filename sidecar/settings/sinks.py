@@ -12,6 +12,7 @@ from msgspec import field
 
 from sidecar.net import addresses
 from sidecar.net.admission import is_loopback
+from sidecar.settings import extras
 from sidecar.settings.section import HttpUrl, SecretText, Section
 from sidecar.settings.tls import ServerTls
 from sidecar.yamlfile.typed import Duration, lasting
@@ -134,8 +135,10 @@ class GrpcSink(SinkSettings):
         addresses.check(self.address)
 
     def problems(self, path: str) -> Iterator[str]:
-        """Numbers that must be positive, and whether anything protects the port."""
+        """Whether gRPC is installed, numbers are positive, and anything protects the port."""
         yield from super().problems(path)
+        if self.configured():
+            yield from extras.grpc_problems(path)
         for name in ("history_size", "queue_size", "max_subscribers"):
             if getattr(self, name) < 1:
                 yield f"{path}.{name}: expected at least 1, got {getattr(self, name)}"

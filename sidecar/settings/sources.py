@@ -9,6 +9,7 @@ from msgspec import field
 
 from sidecar.net.admission import is_loopback
 from sidecar.net.secret_path import read_secret_path
+from sidecar.settings import extras
 from sidecar.settings.section import SecretText, Section
 from sidecar.settings.tls import ServerTls
 from sidecar.yamlfile.typed import Duration, lasting
@@ -111,7 +112,9 @@ class GrpcSource(SourceSettings):
         return False
 
     def problems(self, path: str) -> Iterator[str]:
-        """Whether the certificates that a network address needs are there."""
+        """Whether gRPC is installed, and the certificates that a network address needs are there."""
+        if self.enabled:
+            yield from extras.grpc_problems(path)
         if self.enabled and not self.address.startswith("unix:") and not (self.ca and self.cert and self.key):
             yield (
                 f"{path}.ca, {path}.cert, {path}.key: all three are needed for a network address: "

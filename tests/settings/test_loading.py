@@ -1,5 +1,6 @@
 """Settings: one file, every key also a variable, and each mistake told with the remedy."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,24 @@ def test_every_renamed_setting_is_in_the_upgrade_notes() -> None:
     text = (Path(__file__).parents[2] / "docs" / "upgrading.md").read_text()
 
     assert [old for old, new in RENAMED.items() if f"| `{old}` | `{new}` |" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [("grpc: {enabled: true}", "grpc"), ("sinks: {grpc: {address: unix:///run/x.sock}}", "sinks.grpc")],
+)
+@pytest.mark.parametrize("module", ["grpc", "google.protobuf"])
+def test_without_the_extra_grpc_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, path: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+
+    assert problems(tmp_path, text, STDOUT) == [
+        f"{path}: needs grpcio and protobuf, which are not installed: pip install 'falco-correlator[grpc]'"
+    ]
+
+
+def test_without_the_extra_grpc_everything_else_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
+
+    assert load(None, STDOUT).sinks.stdout.enabled
