@@ -2,7 +2,8 @@
 
 Two stages, since nineteen of twenty alerts are nobody's evidence: the envelope (rule, tags, time) is decoded first, the
 output fields, kept as raw bytes until then, only for those that a correlation rule names. An alert whose rule and tags
-are known (`sidecar.alerts.verdict_cache`) needs one. No text leaves here longer than memory, disk and sinks can bear.
+are known (`sidecar.alerts.verdict_cache`) needs one. Texts leave here bounded, but long enough for `truncate` to
+recognise a secret that its cut would go through.
 """
 
 import re
@@ -17,7 +18,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from sidecar.errors import AlertError
-from sidecar.model import FALCO_PRIORITIES, FALLBACKS, LONGEST, LONGEST_NAME, Alert, Fields
+from sidecar.model import FALCO_PRIORITIES, FALLBACKS, LONGEST_NAME, Alert, Fields
 
 MAX_BYTES = 4 * 1024 * 1024
 """Falco cuts arguments at 4 KiB, so a real alert stays far below this."""
@@ -28,7 +29,9 @@ LONGEST_LABEL = 2048
 SECONDS = 64
 """That are remembered: alerts come many a second."""
 
-_LONG = frozenset(("cmdline", "exepath", "file", "fallback_file"))
+MAX_RAW_CHARS = 4352
+"""Characters of a text before secrets are masked: the 4,096 of Falco's arguments and the program's name before them."""
+
 _ABSENT = frozenset(("", "<NA>"))
 _ABSENT_JSON = (b'""', b'"<NA>"', b"null")
 _EMPTY = (b"", b"{}", b"null")
@@ -292,7 +295,7 @@ def _present(raw: bytes) -> Fields:
 
 
 def _cut(fields: Fields) -> Fields:
-    """Every text at its greatest length; where it is not ASCII at half of it, since it takes more.
+    """Every text at the greatest length that is looked through for secrets.
 
     Raises AlertError (`wrong_type`) for a number that no process has.
     """
@@ -301,8 +304,7 @@ def _cut(fields: Fields) -> Fields:
     for name in TEXTS:
         text = getattr(fields, name)
         if text is not None:
-            longest = LONGEST if name in _LONG else LONGEST_NAME
-            setattr(fields, name, text[: longest if text.isascii() else longest // 2])
+            setattr(fields, name, text[:MAX_RAW_CHARS])
     return fields
 
 

@@ -1,30 +1,68 @@
-"""What of an alert is kept: its texts cut to a length, and its command line and file name without their secrets.
+"""What is kept of an alert: its texts without their secrets, then cut to a length.
 
-It stands right behind classification, so that padding hides no detection, and before memory, disk and sinks, so that
-none of them ever holds a secret or a text without end. (The texts of the output fields are cut by decoding already.)
+This runs right after classification, so that padding hides no detection, and before anything is stored or sent, so that
+memory, disk and sinks never hold a secret or an endless text. Masking comes first: a secret that the cut goes through
+is no longer recognised by what follows it.
 """
 
-from msgspec.structs import replace
+from operator import itemgetter
 
-from sidecar.model import LONGEST_NAME, Alert, Fields
+from msgspec.structs import astuple, replace
+from msgspec.structs import fields as struct_fields
+
+from sidecar.alerts.decode import TEXTS
+from sidecar.model import LONGEST, LONGEST_NAME, Alert, Fields
 from sidecar.text.redaction.redactor import Redactor
 
-LONGEST_TAGS = 2048
+MAX_TAG_CHARS = 2048
 """Characters of all tags together."""
+
+NOT_MASKED = {
+    "container_id": "hexadecimal, assigned by the container runtime",
+    "fallback_file": "decoding moves it to `file`, which is masked",
+    "fallback_remote_ip": "as `remote_ip`",
+    "evt_type": "the name of a system call, from the kernel's table",
+    "image": "kubectl shows it to everyone who may see the pod, and next steps name it",
+    "image_tag": "as the image",
+    "namespace": "a DNS label, validated by the Kubernetes API server; next steps name it",
+    "pod": "as the namespace",
+    "remote_ip": "an address, formatted by Falco",
+}
+"""Text fields that hold no secret, each with the reason. Every other text field is masked, new ones by themselves."""
+
+MASKED = tuple(name for name in TEXTS if name not in NOT_MASKED)
+
+_LONG = frozenset(("cmdline", "exepath", "file"))
+_OTHERS = tuple(name for name in MASKED if name != "cmdline")
+_other_texts = itemgetter(*map([field.name for field in struct_fields(Fields)].index, _OTHERS))
+"""Of all values in the order of the fields, those to mask: half the cost of getting each by its name."""
 
 
 def cut(alert: Alert) -> Alert:
-    """The alert with its host, rule and tags at their greatest lengths."""
-    if max(len(alert.host), len(alert.rule)) <= LONGEST_NAME and sum(map(len, alert.tags)) <= LONGEST_TAGS:
+    """The alert with its host, rule and tags at their greatest lengths. Those are Falco's own settings: not masked."""
+    if max(len(alert.host), len(alert.rule)) <= LONGEST_NAME and sum(map(len, alert.tags)) <= MAX_TAG_CHARS:
         return alert
     tags = tuple(tag[:LONGEST_NAME] for tag in alert.tags[:32])
     return replace(alert, host=alert.host[:LONGEST_NAME], rule=alert.rule[:LONGEST_NAME], tags=tags)
 
 
-def mask(fields: Fields, redact: Redactor) -> None:
-    """Mask the secrets in the texts that may hold some, in place."""
-    cmdline, file = fields.cmdline, fields.file
-    if cmdline and cmdline not in redact.harmless:
-        fields.cmdline = redact(cmdline)
-    if file and file not in redact.harmless:
-        fields.file = redact(file)
+def mask_and_cut(fields: Fields, redact: Redactor) -> None:
+    """Mask the secrets in all texts that may hold some, then cut all texts, in place."""
+    harmless = redact.harmless
+    cmdline = fields.cmdline
+    if cmdline not in harmless:  # nearly every one is new, which would make the look at all texts below fail
+        fields.cmdline = _shortened(redact(cmdline or ""), "cmdline")
+    texts = _other_texts(astuple(fields))
+    if not harmless.issuperset(texts):
+        for name, text in zip(_OTHERS, texts, strict=True):
+            if text not in harmless:
+                setattr(fields, name, _shortened(redact(text), name))
+    if type(fields) is Fields:  # decoding found a text that is too long for its quick form
+        for name in NOT_MASKED:
+            setattr(fields, name, _shortened(getattr(fields, name) or "", name) or None)
+
+
+def _shortened(text: str, name: str) -> str:
+    """The text at its greatest length; where it is not ASCII at half of it, since it takes more memory."""
+    limit = LONGEST if name in _LONG else LONGEST_NAME
+    return text if len(text) <= limit // 2 else text[: limit if text.isascii() else limit // 2]

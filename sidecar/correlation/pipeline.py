@@ -12,7 +12,7 @@ from sidecar.alerts.canary import Canary
 from sidecar.alerts.classify import NOTHING, Classifier, Verdict
 from sidecar.alerts.decode import Envelope
 from sidecar.alerts.stock_overlap import Overlap
-from sidecar.alerts.truncate import cut, mask
+from sidecar.alerts.truncate import cut, mask_and_cut
 from sidecar.alerts.verdict_cache import ORDINARY, Endings
 from sidecar.correlation.correlator import Correlator
 from sidecar.correlation.memory.containers import Containers
@@ -179,7 +179,7 @@ class Pipeline:
             name = _digest(alert)
         if not self._ids.add(name, True):
             raise AlertError("duplicate")
-        mask(fields, self._redact)
+        mask_and_cut(fields, self._redact)
         if self._wall is not None and alert.time > self._wall() + TOLERATED_FUTURE:
             self.reasons["future_time"] += 1
             alert = replace(alert, time=self._wall())

@@ -16,12 +16,10 @@ from hypothesis import strategies as st
 from support.falcosidekick import Falcosidekick
 from support.secrets_corpus import SECRETS
 
-from sidecar.alerts.decode import envelope
 from sidecar.alerts.traits import has_interactive_flag
-from sidecar.alerts.truncate import mask
 from sidecar.cli.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
-from sidecar.model import LONGEST, LONGEST_NAME
+from sidecar.model import LONGEST_NAME
 from sidecar.rules.rule import CorrelationRule
 from sidecar.service.logs import JsonFormatter
 from sidecar.text.redaction.patterns import HINTS, RULES
@@ -130,18 +128,6 @@ def test_time_grows_with_the_length_and_not_faster() -> None:
 def test_every_rule_is_reached_by_its_hint_and_every_program_by_its_name() -> None:
     assert all(hint == hint.lower() for rule in RULES for hint in rule.hints)
     assert all(name == name.lower() for name in PROGRAMS)
-
-
-def test_what_is_kept_of_a_text_has_an_end_and_padding_hides_no_detection(pipeline: Pipeline) -> None:
-    alert = json.loads(STOCK[3])
-    alert["output_fields"].update({"proc.cmdline": "bash -i " + "x" * 1_000_000, "user.name": "u" * 5_000})
-    body = json.dumps(alert).encode()
-    fields = envelope(body).alert().fields
-    mask(fields, redact)
-    pipeline.feed_json(body)
-
-    assert (len(fields.cmdline or ""), len(fields.user or "")) == (LONGEST, LONGEST_NAME)
-    assert pipeline.detections == 1
 
 
 def test_a_rule_name_of_a_megabyte_is_not_remembered(pipeline: Pipeline) -> None:

@@ -22,6 +22,8 @@ REMEMBERED, SHORT = 4096, 256
 _BY_HINTS = [(hints, [*rules]) for hints, rules in groupby(RULES, attrgetter("hints"))]
 
 _MASKED = re.compile(r"\*{3}[0-9a-f]{8}")
+_is_word = re.compile(r"[\w./-]*", re.ASCII).fullmatch
+"""If it is shorter than any token, there is no secret in it: most names of processes and containers."""
 
 
 class Redactor:
@@ -29,15 +31,16 @@ class Redactor:
 
     def __init__(self, key: str = "") -> None:
         self._key = key.encode() or secrets.token_bytes(32)
-        self.harmless: set[str] = set()
-        """Texts that were looked at and hold none: command lines repeat."""
+        self.harmless: set[str | None] = {None}
+        """Texts without a secret, since command lines and names repeat; None among them, for fields that are absent."""
 
     def __call__(self, text: str) -> str:
         """The text with every secret that was recognised masked."""
-        masked = self._masked(text)
+        masked = text if len(text) < 15 and _is_word(text) else self._masked(text)
         if masked == text and len(text) <= SHORT:
             if len(self.harmless) >= REMEMBERED:
                 self.harmless.clear()
+                self.harmless.add(None)
             self.harmless.add(text)
         return masked
 
