@@ -7,6 +7,12 @@ CorrelatorError
      +- Refused     and would refuse it again: do not retry
 """
 
+EXIT_PROBLEM = 1
+"""Exit code: something was found, or is missing, that another start may not meet (a port is taken, a test failed)."""
+
+EXIT_WRONG = 2
+"""Exit code: a setting, a file or the usage is wrong, so another start cannot help."""
+
 
 class CorrelatorError(Exception):
     """Base of all errors that this package raises on purpose."""

@@ -10,9 +10,11 @@ from typing import Any, ParamSpec
 
 import click
 
+from sidecar.errors import EXIT_WRONG
+
 P = ParamSpec("P")
 
-NOT_FOUND, WRONG, UNANSWERED = 1, 2, 3
+NOT_FOUND, UNANSWERED = 1, 3
 
 EPILOG = (
     "Exit codes: 0 all well; 1 there is no such incident; 2 wrong usage; 3 the service or the file does not answer."
@@ -54,7 +56,7 @@ def clean(command: Callable[P, None]) -> Callable[P, None]:
         from sidecar.incidents.query import QueryError  # noqa: PLC0415
         from sidecar.text.escape import terminal  # noqa: PLC0415
 
-        codes = {NoSuchIncidentError: NOT_FOUND, QueryError: WRONG, AskError: UNANSWERED}
+        codes = {NoSuchIncidentError: NOT_FOUND, QueryError: EXIT_WRONG, AskError: UNANSWERED}
         try:
             command(*args, **kwargs)
         except tuple(codes) as error:

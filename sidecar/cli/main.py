@@ -12,15 +12,13 @@ import click
 
 from sidecar import __version__
 from sidecar.cli.incidents import incidents
-from sidecar.errors import ConfigError
+from sidecar.errors import EXIT_PROBLEM, EXIT_WRONG, ConfigError
 
 if TYPE_CHECKING:
     import socket
 
     from sidecar.rules.rule import CorrelationRule
     from sidecar.settings.schema import Settings
-
-PROBLEM, WRONG = 1, 2
 
 EPILOG = (
     "Exit codes: 0 all well; 1 a problem was found (a test failed, a port is taken); 2 wrong usage, file or setting."
@@ -53,7 +51,7 @@ def _clean(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except ConfigError as error:
             click.echo(str(error), err=True)
-            sys.exit(WRONG)
+            sys.exit(EXIT_WRONG)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -110,7 +108,7 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
     except OSError as error:
         _port_taken(error, "--port 0 --admin-port 0 chooses free ones")
     else:
-        sys.exit(0 if critical == 1 else PROBLEM)
+        sys.exit(0 if critical == 1 else EXIT_PROBLEM)
 
 
 @main.command(epilog=EPILOG)
@@ -176,7 +174,7 @@ def test(paths: tuple[Path, ...]) -> None:
         passed, failed = passed + result.passed, failed + (not result.passed)
         click.echo("\n".join(rule_tests.report(result)))
     click.echo(f"{passed} passed, {failed} failed")
-    sys.exit(PROBLEM if failed else 0)
+    sys.exit(EXIT_PROBLEM if failed else 0)
 
 
 @main.command("new-rule", epilog=EPILOG)
@@ -229,7 +227,7 @@ def doctor(file: Path, mode: Any) -> None:
         click.echo("\n".join(f"         {line}" for line in finding.lines.splitlines()))
     grave = sum(finding.grave for finding in findings)
     click.echo(f"{file}, mode {chosen}: {grave} wrong, {len(findings) - grave} to consider")
-    sys.exit(PROBLEM if grave else 0)
+    sys.exit(EXIT_PROBLEM if grave else 0)
 
 
 @main.command(epilog=EPILOG)
@@ -267,4 +265,4 @@ def _rules(paths: list[Path]) -> "list[CorrelationRule]":
 
 def _port_taken(error: OSError, remedy: str) -> NoReturn:
     click.echo(f"cannot listen: {error.strerror or error}; {remedy}", err=True)
-    sys.exit(PROBLEM)
+    sys.exit(EXIT_PROBLEM)

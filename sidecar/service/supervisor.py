@@ -13,13 +13,16 @@ import time
 from types import FrameType
 from typing import NoReturn
 
+from sidecar.errors import EXIT_PROBLEM, EXIT_WRONG
+
 STEADY = 1.0
 """Seconds after which a worker that dies was not in a crash loop."""
 
 LONGEST_PAUSE = 5.0
 
-WRONG = 2
-"""Exit code of a worker that another start cannot help: a setting is wrong."""
+GIVE_UP = 8
+"""Crashes in a row after which the supervisor ends, which takes about ten seconds. It would go on to hold the port, and
+Falco, whose connection is accepted and never answered, would stop all of its outputs."""
 
 GRACE = 8.0
 """Seconds that a worker gets to end before it is killed."""
@@ -34,7 +37,7 @@ class Supervisor:
         self._worker = 0
 
     def run(self) -> int:
-        """The exit code of the worker that ended well, or was told to end."""
+        """The exit code of a worker that ended by itself; EXIT_PROBLEM if workers keep dying."""
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._stop)
         signal.signal(signal.SIGHUP, self._pass_on)
@@ -44,9 +47,12 @@ class Supervisor:
             code = self._live()
             if self._stopping:
                 return 0 if code in (0, -signal.SIGTERM, -signal.SIGINT) else 1
-            if code in (0, WRONG):
+            if code in (0, EXIT_WRONG):
                 return code
             crashes = 0 if time.monotonic() - began > STEADY else crashes + 1
+            if crashes == GIVE_UP:
+                _say(f'"worker keeps dying, giving up the ports","exit_code":{code},"crashes_in_a_row":{crashes}')
+                return EXIT_PROBLEM
             pause = min(0.05 * 2 ** (crashes - 1), LONGEST_PAUSE) if crashes else 0.0
             _say(f'"worker died, starting another","exit_code":{code},"crashes_in_a_row":{crashes},"pause":{pause}')
             time.sleep(pause)

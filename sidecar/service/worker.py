@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sidecar.errors import ConfigError
+from sidecar.errors import EXIT_WRONG, ConfigError
 from sidecar.rules.loading import SHIPPED, load
 from sidecar.rules.rule import CorrelationRule
 from sidecar.service import sockets, without_openssl
@@ -15,9 +15,6 @@ from sidecar.settings.schema import Settings
 
 if TYPE_CHECKING:
     import socket
-
-PROBLEM, WRONG = 1, 2
-"""Exit codes, as those of the command line."""
 
 NOT_SETTINGS = ("FALCO_CORRELATOR_CONFIG", "FALCO_CORRELATOR_SOCKETS", "FALCO_CORRELATOR_URL")
 """Environment variables that look like settings."""
@@ -36,7 +33,7 @@ def rules_of(paths: list[Path]) -> list[CorrelationRule]:
 
 
 def refuse_unusable_state(settings: Settings) -> None:
-    """Exit with WRONG if the state file must not be used: before any port is open at which Falco would wait."""
+    """Exit with EXIT_WRONG if the state file must not be used: before any port is open at which Falco would wait."""
     if not settings.state.path:
         return
     from sidecar.storage.state import StateError, refuse_unusable_state  # noqa: PLC0415 - sqlite3 only where it is used
@@ -45,11 +42,11 @@ def refuse_unusable_state(settings: Settings) -> None:
         refuse_unusable_state(Path(settings.state.path))
     except StateError as error:
         sys.stderr.write(f"state.path: {error}\n")
-        sys.exit(WRONG)
+        sys.exit(EXIT_WRONG)
 
 
 def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str, socket.socket]") -> None:
-    """Run the service until it is told to stop. Exits with WRONG if its state file must not be used."""
+    """Run the service until it is told to stop. Exits with EXIT_WRONG if its state file must not be used."""
     with contextlib.nullcontext() if settings.needs_openssl() else without_openssl.left_out():
         import asyncio  # noqa: PLC0415 - within the block
 
@@ -63,7 +60,7 @@ def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str
             state = make_state(settings)
         except StateError as error:
             sys.stderr.write(f"state.path: {error}\n")
-            sys.exit(PROBLEM)
+            sys.exit(EXIT_WRONG)
         service = Service(settings, rules, make_sinks(settings.sinks), state, listening)
     asyncio.run(run.serve(service))
 
@@ -75,7 +72,7 @@ def main(arguments: list[str]) -> None:
         rules = rules_of([Path(path) for path in settings.rules])
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(WRONG)
+        sys.exit(EXIT_WRONG)
     serve(settings, rules, sockets.inherited())
 
 

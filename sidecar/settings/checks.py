@@ -27,8 +27,7 @@ def validate(settings: Settings) -> Iterator[str]:
 
 def _circles(settings: Settings) -> Iterator[str]:
     for leaf in leaves(settings):
-        is_address = any(isinstance(mark, Url) for mark in leaf.marks)
-        if is_address and is_url(leaf.value) and _is_own(leaf.value, settings.http):
+        if leaf.has(Url) and is_url(leaf.value) and _is_own(leaf.value, settings.http):
             yield f"{'.'.join(leaf.keys)}: {leaf.value} is this service's own port for alerts, which makes a loop"
     served = settings.sinks.grpc.address
     if settings.grpc.enabled and settings.grpc.address == served:

@@ -26,9 +26,9 @@ def to_yaml(settings: Settings, *, hide: bool = False) -> str:
 
 def _hidden(leaf: Leaf, shown: object) -> object:
     """What may be displayed of a value."""
-    if any(isinstance(mark, Secret) for mark in leaf.marks):
+    if leaf.has(Secret):
         return HIDDEN if leaf.value else shown
-    if any(isinstance(mark, Url) for mark in leaf.marks):
+    if leaf.has(Url):
         return _without_password(leaf.value)
     return shown
 

@@ -6,11 +6,11 @@ takes precedence over the file.
 
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from msgspec import field
 
-from sidecar.settings.section import HttpUrl, SecretText, Section, is_url
+from sidecar.settings.section import Count, HttpUrl, MayBeZero, SecretText, Section, is_url
 from sidecar.settings.sinks import Sinks, SinkSettings
 from sidecar.settings.sources import GrpcSource, HttpSource, JournalSource, SourceSettings
 from sidecar.text import placeholders
@@ -24,7 +24,7 @@ class PassThrough(Section):
     """`others`: all but our own `webrce_` detections, which appear inside incidents; `all`; or `none`."""
     url: HttpUrl = ""
     """Destination URL; defaults to sinks.falcosidekick.url."""
-    queue_size: int = 10_000
+    queue_size: Count = 10_000
     """Number of alerts queued while Falcosidekick is unavailable; beyond it the oldest are dropped and counted."""
 
 
@@ -100,7 +100,7 @@ class Settings(Section):
     """Run a parent process that holds the ports and restarts the service after a crash, so that Falco only waits."""
     rules: list[str] = []
     """Correlation rule files or folders; `shipped` stands for the rules that ship with the service, the default."""
-    coalesce: Duration = lasting("5ms")
+    coalesce: Annotated[Duration, MayBeZero()] = lasting("5ms")
     """How long a notification waits for other alerts of the same kernel event."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Minimum level of log messages, which are JSON lines on standard error."""

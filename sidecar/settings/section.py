@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from sidecar.yamlfile.typed import Duration
+
 
 class Secret:
     """Marks a value that is never displayed."""
@@ -26,9 +28,18 @@ class Url(NamedTuple):
         """What is wrong with a URL, "" if nothing is."""
         if not url or is_url(url, self.schemes):
             return ""
+        if not url.isprintable() or " " in url:
+            return f"contains a space or a control character: {url!r}"
         return f"expected {' or '.join(f'{scheme}://host:port' for scheme in self.schemes)}, got {url!r}"
 
 
+class MayBeZero:
+    """Marks a duration that may be 0."""
+
+
+MAX_COUNT = 10_000_000
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
 SecretText = Annotated[str, Secret()]
 HttpUrl = Annotated[str, Url(("http", "https"))]
 
@@ -39,6 +50,10 @@ class Leaf(NamedTuple):
     keys: tuple[str, ...]
     marks: tuple[Any, ...]
     value: Any
+
+    def has(self, mark: type) -> bool:
+        """Whether the value carries a mark."""
+        return any(isinstance(each, mark) for each in self.marks)
 
 
 class Section(Struct, forbid_unknown_fields=True):
@@ -54,6 +69,8 @@ class Section(Struct, forbid_unknown_fields=True):
     def problems(self, path: str) -> Iterator[str]:
         """What is wrong with this section at `path`, each as a sentence with the path and the remedy."""
         for leaf in _own_leaves(self, ()):
+            if isinstance(leaf.value, Duration) and not leaf.value and not leaf.has(MayBeZero):
+                yield f"{'.'.join((path, *leaf.keys)).lstrip('.')}: must be longer than 0"
             for mark in leaf.marks:
                 if isinstance(mark, Url) and (problem := mark.problem(leaf.value)):
                     yield f"{'.'.join((path, *leaf.keys)).lstrip('.')}: {problem}"
@@ -85,6 +102,8 @@ def _marks(kind: Any) -> tuple[Any, ...]:
 
 def is_url(url: str, schemes: tuple[str, ...] = ("http", "https")) -> bool:
     """Whether this is a URL with one of the schemes, a host, and a port that exists if it names one."""
+    if not url.isprintable() or " " in url:  # urlsplit would leave some of them out
+        return False
     try:
         parts = urlsplit(url)
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0

@@ -4,6 +4,7 @@ A sink is a subclass of SinkSettings here, a field of `Sinks`, and the module `s
 `make_sink`. Whatever else depends on which sinks exist is derived from these.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 from urllib.parse import urlsplit
@@ -13,9 +14,11 @@ from msgspec import field
 from sidecar.net import addresses
 from sidecar.net.admission import is_loopback
 from sidecar.settings import extras
-from sidecar.settings.section import HttpUrl, SecretText, Section
+from sidecar.settings.section import Count, HttpUrl, SecretText, Section
 from sidecar.settings.tls import ServerTls
 from sidecar.yamlfile.typed import Duration, lasting
+
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class SinkSettings(Section):
@@ -99,6 +102,15 @@ class WebhookSink(HttpSinkSettings):
     timeout: Duration = lasting("10s")
     """How long to wait for a response before trying again."""
 
+    def problems(self, path: str) -> Iterator[str]:
+        """Headers that would break the request, or add another one."""
+        yield from super().problems(path)
+        for name, value in self.headers.items():
+            if not HEADER_NAME.fullmatch(name):
+                yield f"{path}.headers.{name!r}: is not the name of an HTTP header"
+            if not (value.isascii() and value.isprintable()):
+                yield f"{path}.headers.{name}: contains a control character, or one that is not ASCII"
+
 
 class GrpcSink(SinkSettings):
     """Incidents to gRPC subscribers: as `falco.outputs.service`, Falco's gRPC output, and as `correlator.v1`."""
@@ -113,13 +125,13 @@ class GrpcSink(SinkSettings):
     """Serve a loopback port without TLS: every process on the machine can then read incidents."""
     alerts: Literal["none", "others", "all"] = "none"
     """Also send raw alerts to subscribers of `falco.outputs.service`; `others` leaves out our `webrce_` detections."""
-    history_size: int = 200
+    history_size: Count = 200
     """Number of notifications kept in memory for new and reconnecting subscribers."""
     history_age: Duration = lasting("1h")
     """Maximum age of a kept notification to be sent to a new subscriber, which may then see some of them twice."""
-    queue_size: int = 1_000
+    queue_size: Count = 1_000
     """Number of incidents, and of raw alerts, queued per subscriber; beyond it the oldest are dropped and counted."""
-    max_subscribers: int = 32
+    max_subscribers: Count = 32
     """Maximum number of concurrent streams; further ones are refused."""
 
     def configured(self) -> bool:
@@ -135,13 +147,10 @@ class GrpcSink(SinkSettings):
         addresses.check(self.address)
 
     def problems(self, path: str) -> Iterator[str]:
-        """Whether gRPC is installed, numbers are positive, and anything protects the port."""
+        """Whether gRPC is installed, and whether anything protects the port."""
         yield from super().problems(path)
         if self.configured():
             yield from extras.grpc_problems(path)
-        for name in ("history_size", "queue_size", "max_subscribers"):
-            if getattr(self, name) < 1:
-                yield f"{path}.{name}: expected at least 1, got {getattr(self, name)}"
         host, _, port = self.address.rpartition(":")
         if not self.address or self.address.startswith("unix:/"):
             return
@@ -171,7 +180,7 @@ class Sinks(Section):
     file: FileSink = field(default_factory=FileSink)
     webhook: WebhookSink = field(default_factory=WebhookSink)
     grpc: GrpcSink = field(default_factory=GrpcSink)
-    queue_size: int = 1_000
+    queue_size: Count = 1_000
     """Number of notifications queued per sink while it is unavailable."""
 
     def configured(self) -> dict[str, SinkSettings]:

@@ -10,7 +10,7 @@ from msgspec import field
 from sidecar.net.admission import is_loopback
 from sidecar.net.secret_path import read_secret_path
 from sidecar.settings import extras
-from sidecar.settings.section import SecretText, Section
+from sidecar.settings.section import Count, SecretText, Section
 from sidecar.settings.tls import ServerTls
 from sidecar.yamlfile.typed import Duration, lasting
 
@@ -45,10 +45,10 @@ class HttpSource(SourceSettings):
     """File that holds the secret path (a Kubernetes Secret), read at startup."""
     insecure: bool = False
     """Accept alerts from any sender on an address that other machines can reach."""
-    max_connections: int = 64
+    max_connections: Count = 64
     """Maximum number of open connections; one is reserved for loopback. When the limit is reached, an idle connection
     is closed, or the new one is closed after its response."""
-    max_connections_per_client: int = 8
+    max_connections_per_client: Count = 8
     """Maximum number of open connections per client address."""
     header_timeout: Duration = lasting("5s")
     """Timeout for the request header and the TLS handshake."""
@@ -115,6 +115,7 @@ class GrpcSource(SourceSettings):
         """Whether gRPC is installed, and the certificates that a network address needs are there."""
         if self.enabled:
             yield from extras.grpc_problems(path)
+            yield from super().problems(path)
         if self.enabled and not self.address.startswith("unix:") and not (self.ca and self.cert and self.key):
             yield (
                 f"{path}.ca, {path}.cert, {path}.key: all three are needed for a network address: "

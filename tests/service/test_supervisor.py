@@ -1,6 +1,7 @@
 """The parent process: a worker that dies costs no alert."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 from support.crash import Victim, curl_sends, killing
 from support.waiting import wait_until
+
+from sidecar.errors import EXIT_PROBLEM
+from sidecar.service.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +65,18 @@ def test_a_worker_that_keeps_dying_is_started_ever_later_and_told_of() -> None:
     assert told[0]["pause"] < told[1]["pause"] < told[2]["pause"]
     assert supervisor.wait(10) in (0, 1)
     supervisor.stderr.close()
+
+
+def test_a_worker_that_keeps_dying_is_given_up_with_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    handlers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        code = Supervisor([sys.executable, "-c", "import sys; sys.exit(3)"]).run()
+    finally:
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
+
+    assert code == EXIT_PROBLEM
 
 
 def test_a_worker_that_finds_a_setting_wrong_is_not_started_again() -> None:

@@ -97,6 +97,20 @@ def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
         ("sinks: {webhook: {url: 'http://h:99999'}}", "sinks.webhook.url: expected http://host:port"),
         ("grpc: {enabled: true, address: 'h:5060'}", "grpc.ca, grpc.cert, grpc.key: all three are needed"),
         ("coalesce: 5", "coalesce: expected a duration such as 500ms"),
+        ("pass_through: {queue_size: -1}", "pass_through.queue_size: expected int >= 1"),
+        ("pass_through: {queue_size: 100000000000000000000}", "pass_through.queue_size: expected int"),
+        ("sinks: {queue_size: 0}", "sinks.queue_size: expected int >= 1"),
+        ("http: {max_connections: 0}", "http.max_connections: expected int >= 1"),
+        ("journal: {poll_interval: 0s}", "journal.poll_interval: must be longer than 0"),
+        (
+            'sinks: {webhook: {url: "http://h/\\r\\nX-Evil: 1"}}',
+            "sinks.webhook.url: contains a space or a control character",
+        ),
+        (
+            'sinks: {webhook: {url: "http://h/", headers: {A: "b\\r\\nX-Evil: 1"}}}',
+            "sinks.webhook.headers.A: contains a control character",
+        ),
+        ('sinks: {webhook: {url: "http://h/", headers: {"A: b": c}}}', "sinks.webhook.headers.'A: b': is not the name"),
         ("- a", "expected keys and values"),
     ],
 )
