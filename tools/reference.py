@@ -43,7 +43,7 @@ FIELDS = {
     "incident.first": "When the first detection happened (RFC 3339, nanoseconds).",
     "incident.last": "When the newest detection happened.",
     "incident.count": "Detections so far.",
-    "incident.incomplete": "`true` if Falco dropped events meanwhile: evidence may be missing.",
+    "incident.incomplete": "`true` if Falco dropped events during the incident: evidence may be missing.",
     "incident.rules": "The Falco rules that fired.",
     "incident.timeline": "What happened, oldest first: seconds after the first, groups, processes from the service down.",
     "incident.join": "How detections came into the context: `lineage`, `session`, `orphan`, `container`.",

@@ -48,7 +48,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if has .Values.mode (list "http" "tap") }}true{{ end }}
 {{- end }}
 
-{{/* Whether there is a secret path: unless a certificate tells who speaks, or nothing is asked for. */}}
+{{/* Whether there is a secret path: not if a certificate identifies the sender, or if anyone may send. */}}
 {{- define "falco-correlator.hasSecretPath" -}}
 {{- $given := or .Values.secretPath.value .Values.secretPath.existingSecret }}
 {{- if and (include "falco-correlator.listens" .) (or $given (not (or .Values.tls.enabled .Values.insecure))) }}true{{ end }}
@@ -144,7 +144,7 @@ rules: {{ concat (ternary (list "shipped") (list) .Values.correlationRules.shipp
 {{- end }}
 {{- end }}
 
-{{/* What Falco must be told that depends on names and secrets here: a file for its config.d. */}}
+{{/* Falco's settings that depend on names and secrets of this release: a file for its config.d. */}}
 {{- define "falco-correlator.falcoConfig" -}}
 http_output:
   enabled: true

@@ -196,7 +196,7 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* Why a scanner need not wonder: checkov reads these annotations. `kind` is workload, pod or test. */}}
+{{/* Reasons for checks that do not apply; checkov reads these annotations. `kind` is workload, pod or test. */}}
 {{- define "falco-correlator.skips" -}}
 {{- $v := .context.Values }}
 {{- $skips := dict }}
@@ -207,7 +207,7 @@ spec:
 {{- $_ := set $skips "CKV_K8S_43" "image.digest is a value, the release notes name it" }}
 {{- end }}
 {{- if ne $v.image.pullPolicy "Always" }}
-{{- $_ := set $skips "CKV_K8S_15" "a node must be able to start the correlator while the registry is away" }}
+{{- $_ := set $skips "CKV_K8S_15" "a node must be able to start the correlator while the registry is unavailable" }}
 {{- end }}
 {{- if and (eq $v.mode "grpc") (ne .kind "test") }}
 {{- range list "CKV_K8S_6" "CKV_K8S_23" "CKV_K8S_29" "CKV_K8S_40" }}

@@ -1,0 +1,69 @@
+"""Documents and messages use plain English: none of the phrases in tests/data/words_to_avoid.txt."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "bench/*.md", "falco_rules/**/*.md", "charts/**/*.md", ".github/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+CHART = ROOT / "charts" / "falco-correlator"
+CHART_TEXTS = [
+    CHART / "values.yaml",
+    *sorted((CHART / "templates").glob("*")),
+    *sorted((CHART / "overlays").glob("*.yaml")),
+    *sorted((CHART / "dashboards").glob("*.json")),
+]
+
+
+class Phrase(NamedTuple):
+    """A phrase to avoid and what to write instead."""
+
+    pattern: re.Pattern[str]
+    better: str
+
+
+def phrases() -> list[Phrase]:
+    lines = (ROOT / "tests/data/words_to_avoid.txt").read_text().splitlines()
+    pairs = [re.split(r"\t+", line) for line in lines if line and not line.startswith("#")]
+    return [
+        Phrase(re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])", re.IGNORECASE), better) for pattern, better in pairs
+    ]
+
+
+PHRASES = phrases()
+
+
+def without_code(markdown: str) -> str:
+    """The prose of a Markdown file: blocks and quoted code are blanked, so that lines keep their numbers."""
+    blocks = re.sub(r"^```.*?^```", lambda found: "\n" * found[0].count("\n"), markdown, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"`[^`\n]*`", "", blocks)
+
+
+def found(text: str) -> Iterator[str]:
+    for number, line in enumerate(text.splitlines(), 1):
+        for phrase in PHRASES:
+            if hit := phrase.pattern.search(line):
+                yield f"line {number}: {hit[0]!r} (better: {phrase.better}): {line.strip()[:120]}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_uses_plain_english(path: Path) -> None:
+    assert list(found(without_code(path.read_text()))) == []
+
+
+@pytest.mark.parametrize("path", [path for path in CHART_TEXTS if path.is_file()], ids=lambda path: path.name)
+def test_a_text_of_the_chart_uses_plain_english(path: Path) -> None:
+    assert list(found(path.read_text())) == []
+
+
+def test_a_phrase_is_found_as_a_whole_word_and_with_its_line() -> None:
+    hits = [line.split(": ")[:2] for line in found("there is no sink\nit was told\nthe theme\nThis is no alert")]
+
+    assert [number for number, _ in hits] == ["line 2", "line 4"]
