@@ -60,7 +60,6 @@ def anchored(
         context = _new(container, root.pid, root.name, alert, is_service=outer > 0)
         contexts.add((index, root.pid), context)
         root.anchors = True
-        container.lineage.version += 1
     elif (born := alert.fields.start or alert.time) < context.born:
         context.born = born
         contexts.changed = True

@@ -3,7 +3,7 @@
 from sidecar.correlation.anchors import STARTERS
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.context import Context
-from sidecar.correlation.memory.lineage import DEEPEST, VISIBLE, Line, Process, is_runtime
+from sidecar.correlation.memory.lineage import DEEPEST, VISIBLE, Process, is_runtime
 from sidecar.correlation.memory.pending import deed
 from sidecar.model import Alert, Join
 from sidecar.rules.rule import CorrelationRule
@@ -14,13 +14,10 @@ Joined = tuple[Context, Join, int]
 """The context that a detection belongs to, how, and how far up its path leads there: to the anchor, or all of it."""
 
 
-def join(
-    container: Container, index: int, rule: CorrelationRule, path: list[Process], line: Line | None, alert: Alert
-) -> Joined | None:
+def join(container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert) -> Joined | None:
     """The context that a detection belongs to, or None."""
     if path and (container.contexts or container.coarse):
-        is_known = line is not None and line.version == container.lineage.version
-        for at in line.anchors if line is not None and is_known else range(len(path) - 1, -1, -1):
+        for at in range(len(path) - 1, -1, -1):
             context = container.context(index, path[at]) if path[at].anchors else None
             if context is not None:
                 return None if _is_service_itself(rule, path, at, context, alert) else (context, "lineage", at)

@@ -25,7 +25,7 @@ from sidecar.correlation.membership import Joined, join
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.containers import Containers
 from sidecar.correlation.memory.context import SESSIONS, Context
-from sidecar.correlation.memory.lineage import DEEPEST, Line, Process
+from sidecar.correlation.memory.lineage import DEEPEST, Process
 from sidecar.model import LONGEST, Alert, Detection, Join, Report
 from sidecar.rules.rule import CorrelationRule
 
@@ -67,7 +67,7 @@ class Placement:
                     mask |= bits  # noqa: PLW2901 - what the fields say counts as if a Falco rule had said it
             if mask & self._rules[index].anchoring and not (learned.fresh or path[0].anchors_shell):
                 explains = True
-            if (found := self._place_one(container, index, mask, alert, path, learned.line)) is not None:
+            if (found := self._place_one(container, index, mask, alert, path)) is not None:
                 placed.append(found)
         if container.waiting.weight and (explains or container.contexts.changed):
             placed += self._reconsider(container)
@@ -75,7 +75,7 @@ class Placement:
         return placed, self._containers.changed(container, alert.time)
 
     def _place_one(
-        self, container: Container, index: int, mask: int, alert: Alert, path: list[Process], line: Line | None
+        self, container: Container, index: int, mask: int, alert: Alert, path: list[Process]
     ) -> Placed | None:
         """Place one alert for one rule."""
         rule = self._rules[index]
@@ -86,7 +86,7 @@ class Placement:
             context, outer = anchored(container, index, rule, path, alert)
             joined = context, "lineage", outer
         else:
-            joined = join(container, index, rule, path, line, alert)
+            joined = join(container, index, rule, path, alert)
         if joined is None:
             if mask:
                 container.waiting.add(index, mask, alert, alert.time - rule.window)
@@ -98,8 +98,8 @@ class Placement:
             container.contexts.changed = True
         if not mask:
             return None
-        named = ((path[0].pid, path[0].name), *line.named) if line else tuple([(each.pid, each.name) for each in path])
-        return Placed(index, container, context, _detection(alert, mask, how, named[: at + 1]), alert)
+        named = tuple([(process.pid, process.name) for process in path[: at + 1]])
+        return Placed(index, container, context, _detection(alert, mask, how, named), alert)
 
     def _reconsider(self, container: Container) -> list[Placed]:
         """Try the waiting detections again, until none of them finds a place any more."""
@@ -109,7 +109,7 @@ class Placement:
             container.contexts.changed = False
             for held in container.waiting.emptied():
                 path = container.lineage.path(held.pid) or self._learned_again(container, held.alert)
-                if (found := self._place_one(container, held.rule, held.groups, held.alert, path, None)) is not None:
+                if (found := self._place_one(container, held.rule, held.groups, held.alert, path)) is not None:
                     placed.append(found)
         return placed
 

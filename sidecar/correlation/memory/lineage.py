@@ -65,8 +65,6 @@ class Process(Struct, gc=False):
     """Such a process was started below it."""
     shown: int = 0
     """Stands for its own ancestors, as an alert of a child showed them last."""
-    line: "Line | None" = None
-    """Its own ancestors once more, for its children; good as long as nothing of them changes."""
 
     def update(self, start: int | None, parent: int | None, below: str | None, time: int) -> bool:
         """Take in another sight of the same process; says whether it told anything new of where it belongs."""
@@ -80,19 +78,6 @@ class Process(Struct, gc=False):
         return news
 
 
-class Line(Struct, gc=False):
-    """The ancestors of a process, as its children find them; `version` is that of the lineage when it was made.
-
-    `path` leaves the process itself out, since what is forgotten must hold no cycles; `named` begins with it. `anchors`
-    are the places in the path of a child where contexts hang, the outermost first.
-    """
-
-    version: int
-    path: list[Process]
-    named: tuple[tuple[int, str], ...]
-    anchors: tuple[int, ...]
-
-
 Sight = tuple[int, str | None, int | None, int | None, str | None]
 """A process as one alert showed it: pid, name, start time (ns), the parent's pid and name."""
 
@@ -103,12 +88,11 @@ SAME, MORE, FRESH, REPLACED = range(4)
 class Learned(Struct, gc=False):
     """What an alert told: its process and the ancestors as far as remembered, nearest first, and what of it is new.
 
-    `line` is how siblings know these ancestors, if they do. `familiar`: the ancestors were known as it showed them;
-    `fresh`: the process was not; `news`: more is known now of some that were; `replaced`: pids of other processes now.
+    `familiar`: the ancestors were known as it showed them; `fresh`: the process was not; `news`: more is known now of
+    some that were; `replaced`: pids of other processes now.
     """
 
     path: list[Process]
-    line: Line | None
     familiar: bool
     fresh: bool
     news: bool
@@ -150,16 +134,9 @@ def is_runtime(name: str) -> bool:
 
 
 class Lineage(Generations[int, Process]):
-    """The remembered processes of one container (or of the host), by pid.
+    """The remembered processes of one container (or of the host), by pid."""
 
-    `version` grows with whatever may change the path of some process, or what stands in it.
-    """
-
-    __slots__ = ("version",)
-
-    def __init__(self, room: int, ttl: float, timer: Callable[[], float]) -> None:
-        super().__init__(room, ttl, timer)
-        self.version = 0
+    __slots__ = ()
 
     def __getitem__(self, pid: int) -> Process | None:
         return self.get(pid)
@@ -170,45 +147,28 @@ class Lineage(Generations[int, Process]):
         Most show the ancestors that a sibling has shown: those need no second look.
         """
         replaced: list[int] = []
-        above, ppid, news = shown_above(fields), fields.ppid or 0, False
-        told, parent = hash(above), self._young.get(ppid) or self.get(ppid)
+        news = False
+        above = shown_above(fields)
+        told = hash(above)
+        ppid = fields.ppid or 0
+        parent = self._young.get(ppid) or self.get(ppid)
         familiar = parent is not None and parent.shown == told and time >= parent.seen
         if not familiar:
             news, replaced = self._meet_ancestors(above, time, is_init)
             parent = self.get(ppid)
         if parent is not None:
-            parent.shown, parent.seen = told, time if familiar else max(parent.seen, time)
+            parent.shown = told
+            parent.seen = time if familiar else max(parent.seen, time)
             ppid = parent.pid  # the same number, but one object for all its children
         pid = fields.pid or 0
         if pid not in self._young and pid not in self._old:
-            own = Process(pid, intern(fields.name or ""), fields.start or 0, ppid, time, time, intern(above[6] or ""))
-            self.add(pid, own)
-            if parent is None or not familiar:
-                return Learned(self.path(pid), None, familiar, True, news, replaced)
-            line = parent.line
-            if line is None or line.version != self.version:
-                line = parent.line = self._line(ppid)
-            path = self.path(pid) if line is None else [own, parent, *line.path]
-            return Learned(path, line, familiar, True, news, replaced)
+            name, parent_name = intern(fields.name or ""), intern(above[6] or "")
+            self.add(pid, Process(pid, name, fields.start or 0, ppid, time, time, parent_name))
+            return Learned(self.path(pid), familiar, True, news, replaced)
         met = self._meet((pid, fields.name, fields.start, ppid, above[6]), time, is_init)
         if met == REPLACED:
             replaced.append(pid)
-        return Learned(self.path(pid), None, familiar, met == REPLACED, news or met == MORE, replaced)
-
-    def _line(self, pid: int) -> Line | None:
-        """The line that the children of a process share; None if it goes nowhere.
-
-        Old lines of those in it are dropped: pids that are used again could close a circle with them.
-        """
-        path = self.path(pid)
-        if not path or path[-1].parent:
-            return None
-        for above in path[1:]:
-            if above.line is not None and above.line.version != self.version:
-                above.line = None
-        named = tuple([(each.pid, each.name) for each in path])
-        anchors = tuple([at for at in range(len(path), 0, -1) if path[at - 1].anchors])
-        return Line(self.version, path[1:], named, anchors)
+        return Learned(self.path(pid), familiar, met == REPLACED, news or met == MORE, replaced)
 
     def _meet_ancestors(
         self, above: tuple[Any, ...], time: int, is_init: Callable[[int], bool]
@@ -225,17 +185,10 @@ class Lineage(Generations[int, Process]):
             news = known.update(start, parent, below, time)
             if name and name != known.name and time >= known.seen:
                 known.name = name
-                self.version += 1
-            self.version += news
             return MORE if news else SAME
         # thousands bear the same few names
         self[pid] = Process(pid, intern(name or ""), start or 0, parent or 0, time, time, intern(below or ""))
-        self.version += known is not None
         return FRESH if known is None else REPLACED
-
-    def _turn(self) -> None:
-        super()._turn()
-        self.version += 1
 
     def forget_unused(self, but: Iterable[int] = ()) -> None:
         """Forget the processes that were not used for longest, `but` for some pids."""
