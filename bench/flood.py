@@ -29,7 +29,7 @@ def main() -> int:
     pipeline = Pipeline(rules, time.monotonic)
     *before, credential = victim(rules[0])
     for body in before:
-        pipeline.feed_json(body)
+        pipeline.process_json(body)
     for seen, cost in flooded(pipeline, arguments.detections):
         print(f"{seen:>9,} seen: {cost:6.1f} us a detection", flush=True)
     return judged(pipeline, credential)
@@ -43,7 +43,7 @@ def flooded(pipeline: Pipeline, detections: int) -> Iterator[tuple[int, float]]:
         batch = [flood(number % 100_000 if number % 10 else number) for number in range(start, start + 1000)]
         began = time.process_time()
         for body in batch:
-            pipeline.feed_json(body)
+            pipeline.process_json(body)
         costs.append((time.process_time() - began) * 1000)
         if start + 1000 == mark:
             yield mark, statistics.median(costs[-10:])
@@ -53,7 +53,7 @@ def flooded(pipeline: Pipeline, detections: int) -> Iterator[tuple[int, float]]:
 def judged(pipeline: Pipeline, credential: bytes) -> int:
     """What the victim's credential detection gives now; 0 if it is critical within a second and the memory small."""
     began = time.process_time()
-    notes = pipeline.feed_json(credential)[1] + pipeline.settle()
+    notes = pipeline.process_json(credential)[1] + pipeline.flush()
     took = (time.process_time() - began) * 1000
     resident = peak_memory()
     verdict = notes[-1].severity if notes else "nothing"

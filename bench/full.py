@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from correlation.test_flood import flood
 from peers.common import peak_memory
 
-from sidecar.correlation.memory.containers import ARMED, QUIET
+from sidecar.correlation.memory.containers import MAX_CONTAINERS_WITH_CONTEXTS, MAX_QUIET_CONTAINERS
 from sidecar.correlation.pipeline import Pipeline
-from sidecar.model import LONGEST
+from sidecar.model import MAX_COMMAND_CHARS
 from sidecar.rules.loading import SHIPPED, load
 from sidecar.service.run import collect_seldom
 
@@ -32,7 +32,10 @@ def hostile(number: int, container: int) -> bytes:
     waits = container % 3 == 2
     alert["tags"] = ["webrce_network" if waits else "webrce_web_shell"]
     fields = alert["output_fields"]
-    fields |= {"proc.cmdline": f"sh -c {number:x}" + "é" * LONGEST, "fd.name": f"/{number}" + "x" * LONGEST}
+    fields |= {
+        "proc.cmdline": f"sh -c {number:x}" + "é" * MAX_COMMAND_CHARS,
+        "fd.name": f"/{number}" + "x" * MAX_COMMAND_CHARS,
+    }
     if not waits:
         service = 4_000_000 + container * 8 + number % 8 // 7
         fields |= {"proc.ppid": service, "proc.apid[2]": 1, "proc.sid": service}
@@ -48,12 +51,12 @@ def main() -> int:
     collect_seldom()
     number, before = 0, peak_memory()
     for turn in range(rounds):
-        for container in range(QUIET + ARMED - 500):
+        for container in range(MAX_QUIET_CONTAINERS + MAX_CONTAINERS_WITH_CONTEXTS - 500):
             number += 1
-            pipeline.feed_json(hostile(number, container))
+            pipeline.process_json(hostile(number, container))
         print(f"round {turn + 1} of {rounds}: {peak_memory() - before:.0f} MB", flush=True)
     for name, budget in pipeline.containers.budgets.items():
-        print(f"{name:12} {budget.used:>7,} of {budget.room:>7,}, {budget.shrunk:>8,} given up")
+        print(f"{name:12} {budget.used:>7,} of {budget.capacity:>7,}, {budget.evicted:>8,} given up")
     grown = peak_memory() - before
     print(f"{len(pipeline.containers):,} containers, {grown:.0f} MB at most, goal {GOAL} MB")
     passed = grown <= GOAL

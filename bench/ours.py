@@ -15,9 +15,9 @@ from sidecar.service.run import collect_seldom
 def critical(pipeline: Pipeline, alerts: Iterable[bytes]) -> Iterator[str]:
     """The contexts that become a full compromise, named as `workload.name` does."""
     for alert in alerts:
-        for message in pipeline.feed_json(alert)[1]:
+        for message in pipeline.process_json(alert)[1]:
             yield from _named(message)
-    for message in pipeline.settle():
+    for message in pipeline.flush():
         yield from _named(message)
 
 

@@ -28,7 +28,7 @@ class Whole(decode.JsonEnvelope, gc=False):
 def works() -> dict[str, Callable[[bytes], object]]:
     """What is done with each alert, made anew for each run."""
     return {
-        "pipeline": Pipeline(load([SHIPPED / "correlation"]), time.monotonic).feed_json,
+        "pipeline": Pipeline(load([SHIPPED / "correlation"]), time.monotonic).process_json,
         "msgspec": msgspec.json.Decoder(Whole, strict=False).decode,
         "json.loads": json.loads,
     }

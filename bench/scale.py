@@ -39,7 +39,7 @@ def seen(count: int) -> dict[str, float]:
         took = []
         for alert in alerts:
             began = time.thread_time_ns()
-            pipeline.feed_json(alert)
+            pipeline.process_json(alert)
             took.append(time.thread_time_ns() - began)
         worst = max(worst, *took)
         batches.append(sum(took) / BATCH / 1000)
@@ -65,7 +65,7 @@ def live(count: int) -> dict[str, float]:
     """What a process weighs in which `count` contexts were opened within a window, and how many it keeps apart."""
     pipeline = _pipeline()
     for number in range(count):
-        pipeline.feed_json(web_shell(number))
+        pipeline.process_json(web_shell(number))
     held = sum(len(container.contexts) for container in pipeline.containers)
     return {"memory": peak_memory(), "held": held}
 

@@ -50,7 +50,7 @@ def sampled(alerts: list[bytes]) -> tuple[float, Counter[str]]:
     began = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
     for alert in alerts:
-        pipeline.feed_json(alert)
+        pipeline.process_json(alert)
     signal.setitimer(signal.ITIMER_PROF, 0)
     return (time.process_time() - began) / len(alerts) * 1e6, met
 

@@ -1,8 +1,8 @@
-"""A dictionary that forgets what was not used for a while, and never grows beyond its room.
+"""A bounded dictionary whose entries expire when they are not used, at a constant cost per use.
 
-Two generations of plain dictionaries: entries go into the young one, using an old one brings it back, and when the
-young one is full, or half the time is over, it becomes the old one and the former old one is forgotten. Nothing is
-tracked per entry, so a use costs a tenth of cachetools' TTLCache, which is right for contexts, but too slow for the
+It keeps two generations of plain dictionaries. New and used entries go into the young generation; when that is full, or
+half the lifetime has passed, it becomes the old generation and the previous old one is dropped. Nothing is tracked per
+entry, so a use costs a tenth of what cachetools' TTLCache takes. TTLCache is fine for containers, but too slow for the
 five processes that every detection names.
 """
 
@@ -13,24 +13,27 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Generations(Generic[K, V]):
-    """Keeps the `room` / 2 entries used last, and at most `room`, `ttl` / 2 to `ttl` seconds after their last use."""
+class AgingDict(Generic[K, V]):
+    """Keeps at most `capacity` entries, and always the `capacity` / 2 used last.
 
-    __slots__ = ("_half", "_half_life", "_old", "_timer", "_turned", "_young")
+    An entry expires between `ttl` / 2 and `ttl` seconds of `timer` after its last use.
+    """
 
-    def __init__(self, room: int, ttl: float, timer: Callable[[], float]) -> None:
+    __slots__ = ("_half", "_half_life", "_old", "_rotated_at", "_timer", "_young")
+
+    def __init__(self, capacity: int, ttl: float, timer: Callable[[], float]) -> None:
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
-        self._half = max(room // 2, 1)
+        self._half = max(capacity // 2, 1)
         self._half_life = ttl / 2
         self._timer = timer
-        self._turned = timer()
+        self._rotated_at = timer()
 
     def __len__(self) -> int:
         return self.size()
 
     def size(self) -> int:
-        """How many there are; `len` takes twice as long to find that out."""
+        """The number of entries; `len()` takes twice as long to find it out."""
         return len(self._young) + len(self._old)
 
     def __iter__(self) -> Iterator[K]:
@@ -40,43 +43,44 @@ class Generations(Generic[K, V]):
         return key in self._young or key in self._old
 
     def get(self, key: K) -> V | None:
-        """The value of a key, which is thereby used; None if it is unknown or forgotten."""
-        found = self._young.get(key)
-        if found is None and key in self._old:
-            found = self._old[key]
-            self[key] = found
-        return found
+        """The value of a key, or None; counts as a use."""
+        value = self._young.get(key)
+        if value is None and key in self._old:
+            value = self._old[key]
+            self[key] = value
+        return value
 
     def __setitem__(self, key: K, value: V) -> None:
         if key not in self._young:
             self._old.pop(key, None)
             if len(self._young) >= self._half:
-                self._turn()
+                self._rotate()
         self._young[key] = value
 
     def add(self, key: K, value: V) -> bool:
-        """Take in a key; says whether it was unknown."""
+        """Add an entry unless the key is present. Returns whether it was added."""
         if key in self._young or key in self._old:
             return False
         if len(self._young) >= self._half:
-            self._turn()
+            self._rotate()
         self._young[key] = value
         return True
 
-    def age(self) -> None:
-        """Forget what is too old; call it now and then, before `get`."""
-        late = self._timer() - self._turned
-        if late > self._half_life:
-            self._turn()
-            if late > 2 * self._half_life:
+    def expire(self) -> None:
+        """Drop what has expired. Call it now and then, before `get`."""
+        elapsed = self._timer() - self._rotated_at
+        if elapsed > self._half_life:
+            self._rotate()
+            if elapsed > 2 * self._half_life:
                 self._old = {}
 
-    def forget_half(self) -> dict[K, V]:
-        """Forget the old generation; the young one becomes the old. Returns what was forgotten."""
-        forgotten = self._old
-        self._turn()
-        return forgotten
+    def evict_old(self) -> dict[K, V]:
+        """Drop the old generation and start a new young one. Returns what was dropped."""
+        dropped = self._old
+        self._rotate()
+        return dropped
 
-    def _turn(self) -> None:
-        self._old, self._young = self._young, {}
-        self._turned = self._timer()
+    def _rotate(self) -> None:
+        self._old = self._young
+        self._young = {}
+        self._rotated_at = self._timer()

@@ -55,10 +55,10 @@ Join = Literal["lineage", "session", "orphan", "container"]
 """How a detection came into its context. `container` is the wide scope, chosen or fallen back to under pressure."""
 
 
-LONGEST = 512
+MAX_COMMAND_CHARS = 512
 """Characters of a command line or a file name: sinks and pages show 500."""
 
-LONGEST_NAME = 256
+MAX_NAME_CHARS = 256
 """Characters of every other text: names of hosts, processes, containers, images and rules."""
 
 

@@ -69,7 +69,7 @@ def spec(process: str, *groups: str, at: str = "0s", **more: Any) -> AlertSpec:
 
 def fed(pipeline: Pipeline, bodies: Iterable[bytes]) -> list[Notification]:
     """Feed alerts, and give the notifications that came of them."""
-    messages = [message for body in bodies for message in pipeline.feed_json(body)[1]] + pipeline.settle()
+    messages = [message for body in bodies for message in pipeline.process_json(body)[1]] + pipeline.flush()
     return [message for message in messages if isinstance(message, Notification)]
 
 

@@ -218,7 +218,7 @@ def a_note() -> Notification:
     """The strongest notification of the recorded attack that travels with the package."""
     pipeline = Pipeline(load([SHIPPED / "correlation"]), lambda: 0.0)
     lines = (SHIPPED / "recordings" / "demo.jsonl").read_bytes().splitlines()
-    due = [each for body in lines for each in pipeline.feed_json(body)[1]] + pipeline.settle()
+    due = [each for body in lines for each in pipeline.process_json(body)[1]] + pipeline.flush()
     return [each for each in due if isinstance(each, Notification)][-1]
 
 

@@ -1,5 +1,5 @@
-"""One alert by itself: decoded, classified, shortened, masked.
+"""A single alert: decoded, classified, truncated, its secrets masked.
 
-Belongs here: what can be said of an alert without looking at another one. Does not: contexts (`correlation`) or
-transports (`sources`).
+Belongs here: whatever can be decided about an alert without looking at another one. Does not: contexts
+(`correlation`), transports (`sources`).
 """

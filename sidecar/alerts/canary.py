@@ -1,8 +1,8 @@
-"""Silence is noticed: a harmless marker process every minute must come back as two alerts, or something is wrong.
+"""Notices silence: a harmless marker process every minute must come back as two alerts.
 
-Two rules of `falco_rules/canary_rules.yaml` match the same exec, so both coming back proves the whole chain: Falco
-lives, our rules are loaded, every matching rule fires, and nobody takes alerts away. What is missing says what is
-wrong.
+Two rules of `falco_rules/canary_rules.yaml` match the same exec, so both alerts prove the whole chain: Falco runs, our
+rules are loaded, every matching rule fires, and no other reader takes alerts away. Which alerts are missing points to
+the cause.
 """
 
 from collections import deque
@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 RULES = ("Falco Correlator canary one", "Falco Correlator canary two")
 
-MARK = "falco-correlator-canary-"
+MARKER = "falco-correlator-canary-"
 
-PATIENCE = 10.0
-"""Seconds within which both alerts must be back."""
+TIMEOUT_SECONDS = 10.0
+"""How long both alerts may take to come back."""
 
-REMEMBERED = 5
-"""Canaries whose outcome is looked at, to tell a thief (now and then one is missing) from a wrong setting (always)."""
+MAX_OUTCOMES = 5
+"""Canaries that are compared: a second reader takes alerts now and then, a wrong setting always does."""
 
 
 class Traffic(NamedTuple):
-    """What else came in since the canary was sent."""
+    """What came in since the canary was sent: alerts in all, of them text instead of JSON, and requests refused."""
 
     alerts: int
     text: int
@@ -28,42 +28,43 @@ class Traffic(NamedTuple):
 
 
 class Canary:
-    """Keeps track of the canaries; `over_grpc` widens the possible causes."""
+    """Tracks canaries and names the likely cause when they do not come back; `over_grpc` adds causes."""
 
     def __init__(self, *, over_grpc: bool) -> None:
         self._over_grpc = over_grpc
-        self._waiting = ""
-        self._back: set[str] = set()
-        self._outcomes: deque[int] = deque(maxlen=REMEMBERED)
+        self._nonce = ""
+        self._rules_seen: set[str] = set()
+        self._outcomes: deque[int] = deque(maxlen=MAX_OUTCOMES)
 
-    def sent(self, nonce: str) -> None:
-        """A marker process with this nonce was started."""
-        self._waiting, self._back = nonce, set()
+    def record_sent(self, nonce: str) -> None:
+        """Note that a marker process with this nonce was started."""
+        self._nonce = nonce
+        self._rules_seen = set()
 
-    def came_back(self, rule: str, cmdline: str) -> None:
-        """An alert of a canary rule came in."""
-        if self._waiting and self._waiting in cmdline:
-            self._back.add(rule)
+    def record_alert(self, rule: str, cmdline: str) -> None:
+        """Note an alert of a canary rule."""
+        if self._nonce and self._nonce in cmdline:
+            self._rules_seen.add(rule)
 
-    def verdict(self, traffic: Traffic) -> str:
-        """What is wrong, "" if nothing is; to be asked PATIENCE after the canary was sent."""
-        self._outcomes.append(len(self._back))
-        if len(self._back) == len(RULES):
+    def diagnosis(self, traffic: Traffic) -> str:
+        """What is wrong, "" if nothing is; to be asked TIMEOUT_SECONDS after the canary was sent."""
+        self._outcomes.append(len(self._rules_seen))
+        if len(self._rules_seen) == len(RULES):
             return ""
-        return self._half() if self._back else self._nothing(traffic)
+        return self._one_missing() if self._rules_seen else self._both_missing(traffic)
 
-    def _half(self) -> str:
+    def _one_missing(self) -> str:
         if self._over_grpc and 0 in self._outcomes:
-            return "canaries come back only in part: a second reader takes alerts from Falco's gRPC queue"
-        return "only one of two rules that match the same event fires: set rule_matching: all"
+            return "only some canary alerts arrive: a second reader takes alerts from Falco's gRPC queue"
+        return "only one of two rules that match the same event fires: set rule_matching: all in falco.yaml"
 
-    def _nothing(self, traffic: Traffic) -> str:
+    def _both_missing(self, traffic: Traffic) -> str:
         if traffic.text:
-            return "Falco sends text, which cannot be correlated: set json_output: true"
+            return "Falco sends text, which cannot be correlated: set json_output: true in falco.yaml"
         if traffic.refused:
-            return "alerts are refused: Falco's URL lacks the secret path, or its client certificate is wrong"
+            return "requests are refused: Falco's URL lacks the secret path, or its client certificate is wrong"
         if self._over_grpc and any(self._outcomes):
-            return "canaries come back only now and then: a second reader takes alerts from Falco's gRPC queue"
+            return "canary alerts arrive only now and then: a second reader takes alerts from Falco's gRPC queue"
         if traffic.alerts:
-            return "Falco sends alerts, but not those of canary_rules.yaml: our rule files are not loaded"
-        return "no alert has come since the canary: Falco is not running, or does not send its alerts here"
+            return "Falco sends alerts, but none from canary_rules.yaml: our rule files are not loaded"
+        return "no alert arrived since the canary: Falco is not running, or does not send its alerts here"

@@ -1,6 +1,6 @@
-"""Which correlation rules care about an alert, and for which of their groups: one dictionary look-up a rule name.
+"""Which correlation rules care about an alert, and for which of their groups: one dictionary look-up per Falco rule.
 
-Falco gives a rule the same tags each time it fires, so the answer for a (rule, tags) pair is worked out once.
+Falco gives a rule the same tags each time it fires, so the verdict for a pair of rule and tags is worked out once.
 """
 
 from collections.abc import Hashable, Sequence
@@ -12,85 +12,95 @@ from sidecar.alerts.decode import Envelope
 from sidecar.model import REPORTS
 from sidecar.rules.rule import CorrelationRule
 
-CACHED = 4096
-"""Remembered (rule, tags) pairs. A Falco has a few hundred rules; beyond this somebody plays with names."""
+MAX_ENTRIES = 4096
+"""Pairs of rule and tags that are kept. A Falco has a few hundred rules; more means that somebody varies names."""
 
-LONGEST = 2048
-"""Characters of a pair that is worth remembering."""
+MAX_LABEL_CHARS = 2048
+"""Characters of a pair that is worth keeping."""
 
 
 class Verdict(Struct, frozen=True):
     """What an alert means to us.
 
-    `groups` pairs the index of a correlation rule with the mask of its groups, `stock` with that of groups for which
-    it counts only where our own Falco rules do not see the same. `relevant` is also true for alerts that
-    only teach lineage. A `building_block` is one of our own Falco rules: told inside incidents, not passed through.
-    `own_incident` is a notification of ours that came back, a `canary` the marker process that we start every minute,
-    `returned` any alert that a Falcosidekick had before us.
+    `groups` pairs the index of a correlation rule with the bit mask of its groups; `fallback_groups` does so for the
+    groups for which a stock Falco rule counts only where our own Falco rules do not see the same event. `relevant` is
+    also true for alerts that only teach lineage. `is_own_detection` marks alerts of our own Falco rules: they appear
+    inside incidents and are not passed through. `is_own_incident` is a notification of ours that came back, `is_canary`
+    an alert about the marker process that we start every minute, `via_falcosidekick` an alert that a Falcosidekick
+    forwarded to us.
     """
 
     groups: tuple[tuple[int, int], ...] = ()
-    stock: tuple[tuple[int, int], ...] = ()
+    fallback_groups: tuple[tuple[int, int], ...] = ()
     relevant: bool = False
-    building_block: bool = False
-    own_incident: bool = False
-    returned: bool = False
-    canary: bool = False
+    is_own_detection: bool = False
+    is_own_incident: bool = False
+    via_falcosidekick: bool = False
+    is_canary: bool = False
 
     @property
-    def oddity(self) -> str:
-        """The reason to count where the alert is one of ours, not Falco's about somebody."""
-        return "own_incident" if self.own_incident else "canary" if self.canary else ""
+    def own_alert_reason(self) -> str:
+        """The reason to count for an alert that is our own, not Falco's about somebody else; "" for all others."""
+        return "own_incident" if self.is_own_incident else "canary" if self.is_canary else ""
 
 
 NOTHING = Verdict()
-"""Nobody cares: nineteen of twenty alerts."""
+"""No correlation rule cares: ninety-eight of a hundred alerts."""
 
 
 class Classifier:
-    """Rule name and tags of a Falco alert -> Verdict."""
+    """Maps rule name and tags of a Falco alert to a Verdict."""
 
     def __init__(self, rules: Sequence[CorrelationRule]) -> None:
         self._rules = rules
         self._cases = frozenset(case.name for rule in rules for case in rule.cases)
         self._incident_tags = frozenset(tag for rule in rules for tag in rule.written.tags)
-        self._known: dict[Hashable, Verdict] = {}
+        self._verdicts: dict[Hashable, Verdict] = {}
 
     def __call__(self, envelope: Envelope) -> Verdict:
-        """What an alert means by its outside. Raises AlertError (`wrong_type`) if its tags are none."""
-        label = envelope.label
-        known = self._known.get(label)
-        return known if known is not None else self._remember(label, envelope.rule, envelope.tags)
+        """What an alert means, judged by its envelope.
 
-    def _remember(self, label: Hashable, rule: str, tags: tuple[str, ...]) -> Verdict:
-        verdict = self.judge(rule, tags)
-        if len(self._known) >= CACHED:
-            self._known.clear()
-        if len(rule) + sum(map(len, tags)) <= LONGEST:
-            self._known[label] = verdict
+        Raises:
+            AlertError: `wrong_type`, its tags are not a list of strings.
+        """
+        label = envelope.label
+        verdict = self._verdicts.get(label)
+        return verdict if verdict is not None else self._store(label, envelope.rule, envelope.tags)
+
+    def _store(self, label: Hashable, rule: str, tags: tuple[str, ...]) -> Verdict:
+        verdict = self.classify(rule, tags)
+        if len(self._verdicts) >= MAX_ENTRIES:
+            self._verdicts.clear()
+        if len(rule) + sum(map(len, tags)) <= MAX_LABEL_CHARS:
+            self._verdicts[label] = verdict
         return verdict
 
-    def judge(self, name: str, tags: tuple[str, ...]) -> Verdict:
+    def classify(self, name: str, tags: tuple[str, ...]) -> Verdict:
         """What the rule name and the tags of a Falco alert mean."""
         if name in CANARIES:
-            return Verdict(canary=True, building_block=True)
+            return Verdict(is_canary=True, is_own_detection=True)
         if name in REPORTS:
-            return Verdict(own_incident=True)
+            return Verdict(is_own_incident=True)
         if name in self._cases and (not self._incident_tags or self._incident_tags & set(tags)):
-            return Verdict(own_incident=True)
-        groups, stock, lineage, ours = [], [], False, False
+            return Verdict(is_own_incident=True)
+        return self._by_rules(name, set(tags))
+
+    def _by_rules(self, name: str, tags: set[str]) -> Verdict:
+        groups: list[tuple[int, int]] = []
+        fallback_groups: list[tuple[int, int]] = []
+        teaches_lineage = False
+        is_own_detection = False
         for index, rule in enumerate(self._rules):
-            mask = rule.mask(
-                group for group, spec in rule.written.groups.items() if name in spec.rules or set(tags) & set(spec.tags)
-            )
-            by_name = rule.mask(group for group, spec in rule.written.groups.items() if name in spec.stock) & ~mask
+            specs = rule.written.groups.items()
+            lineage = rule.written.lineage
+            mask = rule.mask(group for group, spec in specs if name in spec.rules or tags & set(spec.tags))
+            fallback = rule.mask(group for group, spec in specs if name in spec.stock) & ~mask
             if mask:
                 groups.append((index, mask))
-            if by_name:
-                stock.append((index, by_name))
-            lineage |= name in rule.written.lineage.rules or bool(set(tags) & set(rule.written.lineage.tags))
-            ours |= any(set(tags) & set(spec.tags) for spec in rule.written.groups.values())
-            ours |= bool(set(tags) & set(rule.written.lineage.tags))
-        relevant = bool(groups) or bool(stock) or lineage
-        verdict = Verdict(tuple(groups), tuple(stock), relevant=relevant, building_block=ours)
+            if fallback:
+                fallback_groups.append((index, fallback))
+            teaches_lineage |= name in lineage.rules or bool(tags & set(lineage.tags))
+            is_own_detection |= any(tags & set(spec.tags) for _, spec in specs) or bool(tags & set(lineage.tags))
+        relevant = bool(groups or fallback_groups or teaches_lineage)
+        verdict = Verdict(tuple(groups), tuple(fallback_groups), relevant=relevant, is_own_detection=is_own_detection)
         return verdict if verdict != NOTHING else NOTHING

@@ -1,9 +1,9 @@
 """Bytes that Falco sent become an alert in normal form, or an AlertError with the reason.
 
-Two stages, since nineteen of twenty alerts are nobody's evidence: the envelope (rule, tags, time) is decoded first, the
-output fields, kept as raw bytes until then, only for those that a correlation rule names. An alert whose rule and tags
-are known (`sidecar.alerts.verdict_cache`) needs one. Texts leave here bounded, but long enough for `truncate` to
-recognise a secret that its cut would go through.
+There are two stages, since most alerts concern no correlation rule: the envelope (rule, tags, time) is decoded first,
+and the output fields, kept as raw bytes until then, only for the alerts that a correlation rule names. An alert whose
+rule and tags are known (`sidecar.alerts.verdict_cache`) is decoded in one pass. Texts leave here bounded,
+but long enough for `truncate` to recognise a secret that its cut would go through.
 """
 
 import re
@@ -18,16 +18,16 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from sidecar.errors import AlertError
-from sidecar.model import FALCO_PRIORITIES, FALLBACKS, LONGEST_NAME, Alert, Fields
+from sidecar.model import FALCO_PRIORITIES, FALLBACKS, MAX_NAME_CHARS, Alert, Fields
 
 MAX_BYTES = 4 * 1024 * 1024
 """Falco cuts arguments at 4 KiB, so a real alert stays far below this."""
 
-LONGEST_LABEL = 2048
-"""Bytes of tags as they came, blanks and all, that may stand for them."""
+MAX_LABEL_BYTES = 2048
+"""Bytes of undecoded tags up to which they serve as a label."""
 
-SECONDS = 64
-"""That are remembered: alerts come many a second."""
+CACHED_SECONDS = 64
+"""Parsed seconds that are kept: many alerts share one."""
 
 MAX_RAW_CHARS = 4352
 """Characters of a text before secrets are masked: the 4,096 of Falco's arguments and the program's name before them."""
@@ -38,7 +38,7 @@ _EMPTY = (b"", b"{}", b"null")
 
 
 class Envelope(Protocol):
-    """The outside of an alert, whichever transport brought it: enough to know whether anybody cares."""
+    """The outside of an alert, whichever transport brought it: enough to know whether a correlation rule cares."""
 
     @property
     def rule(self) -> str: ...
@@ -48,20 +48,20 @@ class Envelope(Protocol):
     def host(self) -> str: ...
     @property
     def time(self) -> int:
-        """Nanoseconds, 0 if it has none that can be read."""
+        """Time of the event in nanoseconds; 0 if it is missing or malformed."""
 
     @property
     def label(self) -> Hashable:
-        """What stands for rule and tags: alerts of one label mean the same."""
+        """Represents rule and tags: alerts with the same label mean the same."""
 
-    def oddities(self) -> Sequence[str]:
-        """Reasons to count although the alert is used: `unknown_priority`, `bad_utf8`, `returned`."""
+    def anomalies(self) -> Sequence[str]:
+        """Reasons to count although the alert is used: `unknown_priority`, `bad_utf8`, `via_falcosidekick`."""
 
     def check(self) -> None:
-        """Raise AlertError if this can be nobody's evidence: `internal`, `no_rule`, `no_output_fields`."""
+        """Raise AlertError if this cannot be evidence: `internal`, `no_rule`, `no_output_fields`."""
 
     def alert(self) -> Alert:
-        """The whole alert in normal form; raises AlertError (`wrong_type`, `bad_time`, ...)."""
+        """The whole alert in normal form. Raises AlertError (`wrong_type`, `bad_time`, ...)."""
 
 
 class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time", "falco_tags": "tags"}):
@@ -85,7 +85,7 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
     @property
     def label(self) -> Hashable:
         raw = bytes(self.falco_tags)
-        return self.rule, raw if len(raw) <= LONGEST_LABEL else self.tags
+        return self.rule, raw if len(raw) <= MAX_LABEL_BYTES else self.tags
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -94,12 +94,15 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
         except msgspec.DecodeError:
             raise AlertError("wrong_type") from None
 
-    def oddities(self) -> Sequence[str]:
+    def anomalies(self) -> Sequence[str]:
         if self.uuid is None and self.priority in FALCO_PRIORITIES:
             return ()
-        known = self.priority.capitalize() in FALCO_PRIORITIES
-        # Falco itself gives no uuid: a Falcosidekick had it before us.
-        return [*([] if known else ["unknown_priority"]), *(["via_falcosidekick"] if self.uuid is not None else [])]
+        reasons = []
+        if self.priority.capitalize() not in FALCO_PRIORITIES:
+            reasons.append("unknown_priority")
+        if self.uuid is not None:  # Falcosidekick adds it, Falco does not
+            reasons.append("via_falcosidekick")
+        return reasons
 
     def check(self) -> None:
         if not self.rule:
@@ -116,53 +119,56 @@ class JsonEnvelope(Struct, gc=False, rename={"host": "hostname", "stamp": "time"
 _NAMES = {field.name: field.encode_name for field in msgspec.structs.fields(Fields)}
 
 TEXTS = tuple(field.name for field in msgspec.structs.fields(Fields) if str in get_args(field.type))
-"""Those of our fields that hold text."""
+"""Attributes of `Fields` that hold text."""
 
 KEYS = frozenset(_NAMES.values())
 """Falco's names of the output fields that are used."""
 
-_Undecoded = msgspec.defstruct("_Undecoded", [(name, Raw, Raw(b"null")) for name in _NAMES], rename=_NAMES, gc=False)
-_Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
+_RawFields = msgspec.defstruct("_RawFields", [(name, Raw, Raw(b"null")) for name in _NAMES], rename=_NAMES, gc=False)
+_Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
 _Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-_Short: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
-    "_Short",
+_BoundedFields: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
+    "_BoundedFields",
     [(name, (_Name if name in TEXTS else _Number) | None, None) for name in _NAMES],
     bases=(Fields,),
     rename=_NAMES,
     gc=False,
 )
-"""Fields whose texts are neither empty nor too long, and numbers no larger than the kernel's; the decoder looks at that
-at no cost."""
+"""Fields whose texts are neither empty nor too long and whose numbers fit 64 bits. The decoder checks it at no cost."""
 
 
-class _Alert(Struct, gc=False, rename={"host": "hostname"}):
-    """What is left to read of an alert whose rule, tags and time are known."""
+class _KnownAlert(Struct, gc=False, rename={"host": "hostname"}):
+    """What remains to be decoded of an alert whose rule, tags and time are known."""
 
-    output_fields: _Short  # type: ignore[valid-type]
+    output_fields: _BoundedFields  # type: ignore[valid-type]
     host: _Name = ""
 
 
-_unsettled = attrgetter("address", *(fallback for fallback, _ in FALLBACKS))
-_SETTLED = (None,) * (1 + len(FALLBACKS))
+_to_normalise = attrgetter("address", *(fallback for fallback, _ in FALLBACKS))
+_NORMAL = (None,) * (1 + len(FALLBACKS))
 _IP_ADDRESS = re.compile(r"[0-9a-f.:]+")
 _PORT = re.compile(r"[0-9]{1,5}")
 
+# An alert that ends with Falco's time: ..."time":"2026-11-24T03:07:40.535012431Z"}
+_SECOND = slice(-32, -12)
+_DECIMALS = slice(-12, -3)
+_ZONE = -3
 _Z = ord("Z")
 _known_seconds: dict[bytes, int] = {}
 _envelope = msgspec.json.Decoder(JsonEnvelope)
 _tags = msgspec.json.Decoder(tuple[str, ...] | None)
-_alert = msgspec.json.Decoder(_Alert, strict=False)
-_short = msgspec.json.Decoder(_Short, strict=False)
-_long = msgspec.json.Decoder(Fields, strict=False)
-_undecoded = msgspec.json.Decoder(_Undecoded)
+_known = msgspec.json.Decoder(_KnownAlert, strict=False)
+_bounded = msgspec.json.Decoder(_BoundedFields, strict=False)
+_lenient = msgspec.json.Decoder(Fields, strict=False)
+_raw = msgspec.json.Decoder(_RawFields)
 
 
 def envelope(body: bytes) -> JsonEnvelope:
-    """Decode the outside of one JSON alert.
+    """Decode the envelope of one JSON alert.
 
     Raises:
         AlertError: `not_json`, `text_mode`, `not_an_object`, `too_deep` or `wrong_type`.
-        UnicodeDecodeError: some text in it is not UTF-8; mend it with `mended` and try again.
+        UnicodeDecodeError: it contains bytes that are not UTF-8; try again with `replace_bad_utf8`.
     """
     try:
         return _envelope.decode(body)
@@ -175,57 +181,62 @@ def envelope(body: bytes) -> JsonEnvelope:
 def alert(body: bytes, rule: str, tags: tuple[str, ...]) -> Alert | None:
     """Decode in one pass an alert whose rule and tags are known, and that ends with Falco's time.
 
-    None means that it must be looked at more closely: it holds absent values, long texts, or mistakes.
+    None means that it needs the two stages: it has absent values, long texts, or mistakes.
     """
-    second, decimals = _known_seconds.get(body[-32:-12]) or _second(body[-32:-12]), body[-12:-3]
-    if not second or not decimals.isdigit() or body[-3] != _Z:
+    second = _known_seconds.get(body[_SECOND]) or _second(body[_SECOND])
+    decimals = body[_DECIMALS]
+    if not second or not decimals.isdigit() or body[_ZONE] != _Z:
         return None
-    if body.find(b"<") >= 0 and b'"<NA>"' in body:  # `in` takes five times as long
+    if body.find(b"<") >= 0 and b'"<NA>"' in body:  # find first: `in` takes five times as long
         return None
     try:
-        found = _alert.decode(body)
+        decoded = _known.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return Alert(second + int(decimals), found.host, rule, tags, _settled(found.output_fields))
+    return Alert(second + int(decimals), decoded.host, rule, tags, _normalised(decoded.output_fields))
 
 
 def _second(text: bytes) -> int:
-    """The second that a time begins with (`2026-11-24T03:07:40.`) in nanoseconds, 0 if that is none."""
+    """A time up to its decimals (`2026-11-24T03:07:40.`) in nanoseconds; 0 if it is malformed."""
     if not text.endswith(b"."):
         return 0
     try:
         second = nanoseconds(text.decode("ascii") + "000000000Z")
     except (AlertError, UnicodeDecodeError):
         return 0
-    if len(_known_seconds) >= SECONDS:
+    if len(_known_seconds) >= CACHED_SECONDS:
         _known_seconds.clear()
     _known_seconds[text] = second
     return second
 
 
-def mended(body: bytes) -> bytes:
-    """The same alert with every byte that is not UTF-8 replaced, as Falco >= 0.44 does it itself."""
+def replace_bad_utf8(body: bytes) -> bytes:
+    """The alert with every byte that is not UTF-8 replaced, as Falco >= 0.44 does itself."""
     return body.decode("utf-8", "replace").encode()
 
 
 def from_strings(strings: dict[str, str]) -> Fields:
-    """Our fields of an alert that came as text only (gRPC: numbers are "12", absent is "<NA>" or "")."""
+    """The fields of an alert whose values are all text, as over gRPC: numbers are "12", absent is "<NA>" or "".
+
+    Raises:
+        AlertError: `wrong_type`, a number cannot be parsed.
+    """
     present = strings
     if not _ABSENT.isdisjoint(strings.values()):
         present = {key: value for key, value in strings.items() if value not in _ABSENT}
     try:
-        return _settled(msgspec.convert(present, _Short, strict=False))
+        return _normalised(msgspec.convert(present, _BoundedFields, strict=False))
     except msgspec.ValidationError:
         pass
     try:
-        return _settled(_cut(msgspec.convert(present, Fields, strict=False)))
+        return _normalised(_limit(msgspec.convert(present, Fields, strict=False)))
     except msgspec.ValidationError:
         raise AlertError("wrong_type") from None
 
 
-def _settled(fields: Fields) -> Fields:
-    """The same fields, in place: fallbacks used, and the far end of a refused connection filled in."""
-    if _unsettled(fields) == _SETTLED:  # nearly always; the rest would cost five times as much
+def _normalised(fields: Fields) -> Fields:
+    """The same fields, in place: values of fallback fields moved, the far end of a refused connection filled in."""
+    if _to_normalise(fields) == _NORMAL:  # nearly always; the rest would cost five times as much
         return fields
     for fallback, name in FALLBACKS:
         value = getattr(fields, fallback)
@@ -234,14 +245,18 @@ def _settled(fields: Fields) -> Fields:
             setattr(fields, name, value)
     if fields.remote_ip is None and fields.evt_type == "connect" and fields.address is not None:
         host, _, port = fields.address.rpartition(":")
-        if _IP_ADDRESS.fullmatch(host) and _PORT.fullmatch(port):  # no unix socket
+        if _IP_ADDRESS.fullmatch(host) and _PORT.fullmatch(port):  # not a unix socket
             fields.remote_ip = host
             fields.remote_port = int(port)
     return fields
 
 
 def nanoseconds(stamp: str) -> int:
-    """RFC 3339 with any number of decimals to integer nanoseconds; datetime alone would cut them at microseconds."""
+    """Parse RFC 3339 with any number of decimals to integer nanoseconds; datetime would truncate to microseconds.
+
+    Raises:
+        AlertError: `bad_time`.
+    """
     try:
         if len(stamp) == 30 and stamp[19] == "." and stamp[20:29].isdecimal() and stamp[29] == "Z":  # Falco's own
             return _seconds(stamp[:19], "Z") * 1_000_000_000 + int(stamp[20:29])
@@ -253,7 +268,7 @@ def nanoseconds(stamp: str) -> int:
     return seconds * 1_000_000_000 + int(digits[:9].ljust(9, "0"))
 
 
-@lru_cache(maxsize=SECONDS)
+@lru_cache(maxsize=CACHED_SECONDS)
 def _seconds(stamp: str, zone: str) -> int:
     moment = datetime.fromisoformat(stamp + zone)
     seconds = int(moment.timestamp())
@@ -266,8 +281,8 @@ def _fields(raw: bytes) -> Fields:
     try:
         if b'"<NA>"' not in raw:
             with suppress(msgspec.ValidationError):
-                return _settled(_short.decode(raw))
-        return _settled(_present(raw))
+                return _normalised(_bounded.decode(raw))
+        return _normalised(_present(raw))
     except RecursionError:
         raise AlertError("too_deep") from None
     except msgspec.ValidationError:
@@ -277,29 +292,30 @@ def _fields(raw: bytes) -> Fields:
 
 
 def _present(raw: bytes) -> Fields:
-    """Decode fields of which some are there but absent. What nobody uses is skipped, however large, and never built."""
+    """Decode fields some of which say that they are absent. Fields that are not ours are skipped, however large."""
     try:
-        fields = _short.decode(raw)
+        fields = _bounded.decode(raw)
     except msgspec.ValidationError:  # a number, perhaps, that is "" or "<NA>"; or a long text
-        given = msgspec.structs.astuple(_undecoded.decode(raw))
+        values = msgspec.structs.astuple(_raw.decode(raw))
         pairs = [
             b'"' + name.encode() + b'":' + value
-            for name, value in zip(_NAMES.values(), map(bytes, given), strict=True)
+            for name, value in zip(_NAMES.values(), map(bytes, values), strict=True)
             if value not in _ABSENT_JSON
         ]
-        return _cut(_long.decode(b"{" + b",".join(pairs) + b"}"))
+        return _limit(_lenient.decode(b"{" + b",".join(pairs) + b"}"))
     for name in TEXTS:
         if getattr(fields, name) in _ABSENT:
             setattr(fields, name, None)
     return fields
 
 
-def _cut(fields: Fields) -> Fields:
+def _limit(fields: Fields) -> Fields:
     """Every text at the greatest length that is looked through for secrets.
 
-    Raises AlertError (`wrong_type`) for a number that no process has.
+    Raises:
+        AlertError: `wrong_type`, a number does not fit 64 bits.
     """
-    if any(isinstance(each, int) and each.bit_length() > 63 for each in msgspec.structs.astuple(fields)):
+    if any(isinstance(value, int) and value.bit_length() > 63 for value in msgspec.structs.astuple(fields)):
         raise AlertError("wrong_type")
     for name in TEXTS:
         text = getattr(fields, name)

@@ -1,4 +1,4 @@
-"""What the fields of one alert say about its process, where no Falco rule has said it: today, interactive shells."""
+"""What the fields of one alert say about its process without the help of a Falco rule: today, interactive shells."""
 
 from collections.abc import Callable
 

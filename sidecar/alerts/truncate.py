@@ -11,10 +11,13 @@ from msgspec.structs import astuple, replace
 from msgspec.structs import fields as struct_fields
 
 from sidecar.alerts.decode import TEXTS
-from sidecar.model import LONGEST, LONGEST_NAME, Alert, Fields
+from sidecar.model import MAX_COMMAND_CHARS, MAX_NAME_CHARS, Alert, Fields
 from sidecar.text.redaction.redactor import Redactor
 
-MAX_TAG_CHARS = 2048
+MAX_TAGS = 32
+"""Tags that are kept of an alert whose tags are too long."""
+
+MAX_TAGS_CHARS = 2048
 """Characters of all tags together."""
 
 NOT_MASKED = {
@@ -38,15 +41,15 @@ _other_texts = itemgetter(*map([field.name for field in struct_fields(Fields)].i
 """Of all values in the order of the fields, those to mask: half the cost of getting each by its name."""
 
 
-def cut(alert: Alert) -> Alert:
+def truncate(alert: Alert) -> Alert:
     """The alert with its host, rule and tags at their greatest lengths. Those are Falco's own settings: not masked."""
-    if max(len(alert.host), len(alert.rule)) <= LONGEST_NAME and sum(map(len, alert.tags)) <= MAX_TAG_CHARS:
+    if max(len(alert.host), len(alert.rule)) <= MAX_NAME_CHARS and sum(map(len, alert.tags)) <= MAX_TAGS_CHARS:
         return alert
-    tags = tuple(tag[:LONGEST_NAME] for tag in alert.tags[:32])
-    return replace(alert, host=alert.host[:LONGEST_NAME], rule=alert.rule[:LONGEST_NAME], tags=tags)
+    tags = tuple(tag[:MAX_NAME_CHARS] for tag in alert.tags[:MAX_TAGS])
+    return replace(alert, host=alert.host[:MAX_NAME_CHARS], rule=alert.rule[:MAX_NAME_CHARS], tags=tags)
 
 
-def mask_and_cut(fields: Fields, redact: Redactor) -> None:
+def mask_and_truncate(fields: Fields, redact: Redactor) -> None:
     """Mask the secrets in all texts that may hold some, then cut all texts, in place."""
     harmless = redact.harmless
     cmdline = fields.cmdline
@@ -64,5 +67,5 @@ def mask_and_cut(fields: Fields, redact: Redactor) -> None:
 
 def _shortened(text: str, name: str) -> str:
     """The text at its greatest length; where it is not ASCII at half of it, since it takes more memory."""
-    limit = LONGEST if name in _LONG else LONGEST_NAME
+    limit = MAX_COMMAND_CHARS if name in _LONG else MAX_NAME_CHARS
     return text if len(text) <= limit // 2 else text[: limit if text.isascii() else limit // 2]

@@ -1,8 +1,15 @@
-"""What an alert means, seen at its end alone: nineteen of twenty need no decoding.
+"""Verdicts by the last bytes of an alert: ninety-eight of a hundred need no decoding.
 
-Falco sorts an alert's keys, so behind the output fields stand priority, rule, source and tags: the same bytes each
-time one of its rules fires. Whatever follows from them is worked out once. Only an alert written exactly like that is
-known by its end; quotes inside texts are escaped, so no text of an attacker can look like one.
+Falco sorts an alert's keys, so every alert ends like this::
+
+    ...}  ,"priority":"...","rule":"...","source":"...","tags":[...],"time":"  2026-11-24T03:07:40.535012431Z"}
+    ----  -------------------------------------------------------------------  --------------------------------
+      |                               suffix                                           TIME_BYTES
+      the end of `output_fields`
+
+The suffix is the same each time a Falco rule fires, so whatever follows from it is worked out once. Only an alert that
+is laid out exactly like that is recognised: quotes inside texts are escaped, so no text that an attacker controls can
+look like a suffix.
 """
 
 from msgspec import Struct
@@ -10,52 +17,65 @@ from msgspec import Struct
 from sidecar.alerts.classify import NOTHING, Verdict
 from sidecar.alerts.decode import Envelope
 from sidecar.errors import AlertError
-from sidecar.model import LONGEST_NAME
+from sidecar.model import MAX_NAME_CHARS
 
-REMEMBERED, LONGEST = 1024, 1024
-"""Endings that are remembered, and bytes of one. A Falco has a few hundred rules."""
+MAX_ENTRIES = 1024
+"""Suffixes that are kept. A Falco has a few hundred rules."""
 
-_BEGIN, _END, _STAMP = b',"priority":"', b',"time":"', len('2026-11-24T03:07:40.535012431Z"}')
+MAX_SUFFIX_BYTES = 1024
+
+TIME_BYTES = len('2026-11-24T03:07:40.535012431Z"}')
+
+_FIRST_KEY = b',"priority":"'
+_LAST_KEY = b',"time":"'
 
 
-class Known(Struct, frozen=True):
-    """What an ending told: the verdict, and the rule and tags that stand in it."""
+class CachedVerdict(Struct, frozen=True):
+    """What a suffix determines: the verdict, and the rule and tags that are part of it."""
 
     verdict: Verdict
     rule: str
     tags: tuple[str, ...]
 
 
-ORDINARY = Known(NOTHING, "", ())
-"""The alert is nobody's evidence, and nothing is odd about it."""
+ORDINARY = CachedVerdict(NOTHING, "", ())
+"""No correlation rule cares about the alert, and nothing is anomalous about it."""
 
 
-class Endings:
-    """Endings that were seen, with what they told."""
+class VerdictCache:
+    """The verdicts of suffixes that were seen before."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Known] = {}
+        self._verdicts: dict[bytes, CachedVerdict] = {}
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._verdicts)
 
-    def look(self, body: bytes) -> Known | None:
-        """What an alert means, if its end tells it."""
-        known = self._known.get(body[body.rfind(_BEGIN) - 2 : -_STAMP])
-        return known if known is not None and body.count(b'"', -_STAMP) == 1 else None  # the time is the last key
+    def lookup(self, body: bytes) -> CachedVerdict | None:
+        """The verdict for an alert, if its suffix is known."""
+        cached = self._verdicts.get(_suffix(body))
+        if cached is None or body.count(b'"', -TIME_BYTES) != 1:  # more quotes: another key follows the time
+            return None
+        return cached
 
-    def remember(self, body: bytes, envelope: Envelope, verdict: Verdict) -> None:
-        """Take note of what an alert turned out to be, if all alike are nothing else."""
-        end = body[body.rfind(_BEGIN) - 2 : -_STAMP]
-        fits = len(end) <= LONGEST and end.endswith(_END) and end[1:2] == b"}" and end[:1] != b"{"
-        fits = fits and len(envelope.rule) <= LONGEST_NAME
-        if not fits or not (verdict is NOTHING or verdict.relevant) or envelope.oddities():
+    def store(self, body: bytes, envelope: Envelope, verdict: Verdict) -> None:
+        """Keep the verdict of an alert, if every alert with the same suffix must get the same one."""
+        if not (verdict is NOTHING or verdict.relevant) or envelope.anomalies():
+            return
+        suffix = _suffix(body)
+        is_laid_out = suffix[1:2] == b"}" and suffix.endswith(_LAST_KEY) and len(suffix) <= MAX_SUFFIX_BYTES
+        if not is_laid_out or len(envelope.rule) > MAX_NAME_CHARS:
             return
         try:
             envelope.check()
-            known = Known(verdict, envelope.rule, envelope.tags)
+            cached = CachedVerdict(verdict, envelope.rule, envelope.tags)
         except AlertError:
             return
-        if len(self._known) >= REMEMBERED:
-            self._known.clear()
-        self._known[end] = known if verdict.relevant else ORDINARY
+        if len(self._verdicts) >= MAX_ENTRIES:
+            self._verdicts.clear()
+        self._verdicts[suffix] = cached if verdict.relevant else ORDINARY
+
+
+def _suffix(body: bytes) -> bytes:
+    """The bytes between the output fields and the time, with the last two bytes of the fields in front."""
+    return body[body.rfind(_FIRST_KEY) - 2 : -TIME_BYTES]

@@ -29,8 +29,8 @@ def run(pipeline: Pipeline, files: Sequence[str], output: str) -> None:
 def _replayed(pipeline: Pipeline, files: Sequence[str]) -> Iterator[Message]:
     with _progress(source.size(files)) as advanced:
         for line in source.lines(files, advanced):
-            yield from pipeline.feed_json(line)[1]
-        yield from pipeline.settle()
+            yield from pipeline.process_json(line)[1]
+        yield from pipeline.flush()
 
 
 @contextmanager

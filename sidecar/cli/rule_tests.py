@@ -68,8 +68,8 @@ def _played(
     rules: Sequence[CorrelationRule], rule: CorrelationRule, test: RuleTest
 ) -> tuple[Pipeline, list[Notification]]:
     pipeline = Pipeline(rules, timer=lambda: 0.0)
-    messages = [message for body in alerts(rule, test.alerts) for message in pipeline.feed_json(body)[1]]
-    messages += pipeline.settle()
+    messages = [message for body in alerts(rule, test.alerts) for message in pipeline.process_json(body)[1]]
+    messages += pipeline.flush()
     notes = [each for each in messages if isinstance(each, Notification) and each.correlation_rule == rule.id]
     return pipeline, notes
 
@@ -112,18 +112,18 @@ def _why(result: Result, pipeline: Pipeline, index: int) -> Iterator[str]:
 
 def _left_out(rule: CorrelationRule, pipeline: Pipeline, index: int) -> Iterator[str]:
     anchoring = " or ".join(rule.named(rule.anchoring))
-    for held in (held for container in pipeline.containers for held in container.waiting if held.rule == index):
+    for held in (held for container in pipeline.containers for held in container.pending if held.rule == index):
         groups = " + ".join(rule.named(held.groups))
         yield f"{groups} by {held.alert.fields.name} joined no context: no {anchoring} was seen above it"
 
 
 def _all(container: Container, index: int) -> list[Context]:
     coarse = container.coarse.get(index)
-    return [*container.of_rule(index), *([coarse] if coarse is not None else [])]
+    return [*container.contexts_of(index), *([coarse] if coarse is not None else [])]
 
 
 def _fresh(rule: CorrelationRule, context: Context) -> int:
-    return context.fresh(rule.window, rule.anchoring, rule.sticky)
+    return context.groups_within_window(rule)
 
 
 def _seen(rule: CorrelationRule, container: Container, context: Context) -> str:

@@ -1,9 +1,9 @@
-"""Where a context hangs: on the service root, the outermost service process above a web-shell detection.
+"""Which process anchors a context: the service root, the outermost service process above a web-shell detection.
 
-So one-command-per-request web shells that hit different workers join, and what the service did before does not.
+So commands of one web shell that hit different workers share a context, and what the service did before does not join.
 """
 
-from sidecar.correlation.memory.container import COARSE, Container
+from sidecar.correlation.memory.container import COARSE_ANCHOR, Container
 from sidecar.correlation.memory.context import Context
 from sidecar.correlation.memory.lineage import INITS, Process, is_runtime
 from sidecar.model import Alert
@@ -21,63 +21,66 @@ SUPERVISORS = frozenset(
         "(sd-executor)",
     ),
 )
-"""Processes whose child is a service of its own, not part of theirs."""
+"""Processes whose children are services of their own, not part of theirs."""
 
 STARTERS = frozenset(("systemd", "cron", "crond", "supercronic", "anacron", "atd", "fcron"))
-"""First processes that start work by themselves all day long, in sessions of its own."""
+"""First processes that keep starting work by themselves, each job in a session of its own."""
 
 
 def coarse(container: Container, index: int, alert: Alert) -> Context:
     """The context of the container as a whole."""
     context = container.coarse.get(index)
     if context is None:
-        context = container.coarse[index] = _new(container, COARSE, "", alert, is_service=False)
-        container.contexts.changed = True
+        context = _new(container, COARSE_ANCHOR, "", alert, is_service=False)
+        container.coarse[index] = context
+        container.contexts.revision += 1
     return context
 
 
 def _new(container: Container, anchor: int, name: str, alert: Alert, *, is_service: bool) -> Context:
-    born = alert.fields.start or alert.time
-    return Context(anchor, name, is_service, born, container.epoch, {}, [], set(), alive=alert.time)
+    started = alert.fields.start or alert.time
+    return Context(anchor, name, is_service, started, container.init_epoch, {}, [], set(), anchor_renewed=alert.time)
 
 
 def anchored(
     container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert
 ) -> tuple[Context, int]:
-    """The context of a detection that makes one: that of the outermost known anchor above it, else a new one.
+    """The context of an anchoring detection: that of the outermost known anchor above it, else a new one.
 
-    The second is where in the path it hangs.
+    Returns:
+        The context, and the index of its anchor in `path`.
     """
     if not path:
         return coarse(container, index, alert), 0
-    container.note_top(path)
+    container.infer_init(path)
     contexts = container.contexts
-    known = [i for i, process in enumerate(path) if process.anchors and (index, process.pid) in contexts]
-    outer = max(_service_root(container, rule, path), *known, 0)
-    root = path[outer]
-    context = container.context(index, root) if root.anchors else None
+    anchors = [at for at, process in enumerate(path) if process.is_anchor and (index, process.pid) in contexts]
+    outermost = max(_service_root(container, rule, path), *anchors, 0)
+    root = path[outermost]
+    context = container.context(index, root) if root.is_anchor else None
     if context is None:
-        context = _new(container, root.pid, root.name, alert, is_service=outer > 0)
+        context = _new(container, root.pid, root.name, alert, is_service=outermost > 0)
         contexts.add((index, root.pid), context)
-        root.anchors = True
-    elif (born := alert.fields.start or alert.time) < context.born:
-        context.born = born
-        contexts.changed = True
-    for i in known:
-        if i != outer:
-            contexts.join(context, (index, path[i].pid))
-    path[0].anchors_shell = True
-    for process in path[1:outer]:
-        if not process.above_shell:
-            process.above_shell = contexts.changed = True
-    return context, outer
+        root.is_anchor = True
+    elif (started := alert.fields.start or alert.time) < context.started:
+        context.started = started
+        contexts.revision += 1
+    for at in anchors:
+        if at != outermost:
+            contexts.merge(context, (index, path[at].pid))
+    path[0].is_shell = True
+    for process in path[1:outermost]:
+        if not process.has_shell_below:
+            process.has_shell_below = True
+            contexts.revision += 1
+    return context, outermost
 
 
 def _service_root(container: Container, rule: CorrelationRule, path: list[Process]) -> int:
     """Index in `path` of the service root: the outermost service process above the detection's own.
 
-    Without one it is the parent and what bears the same name above it; for a parent that starts anything (init, a
-    container runtime) it is the process itself.
+    Without a service it is the outermost of the parent and the processes of the same name directly above it; if the
+    parent starts anything (an init, a container runtime), it is the process itself.
     """
     for index in range(len(path) - 1, 0, -1):
         if rule.is_service(path[index].name):

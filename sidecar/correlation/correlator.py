@@ -1,8 +1,8 @@
-"""Evidence becomes incidents: the window, the case table, and who is told when.
+"""Turns evidence into incidents: the window, the case table, and when a notification is due.
 
-An incident only rises. Its first case and each stronger one is a notification; a better row of equal severity is taken
-over silently, repeats are counted. One kernel event can fire several Falco rules, one alert each: notifications wait
-until the event is complete (`settle`), so that it speaks once, with all it carried.
+An incident only rises. Its first case and each stronger one is a notification; a better row of equal severity is
+adopted silently, repeats are counted. One kernel event can fire several Falco rules, with one alert each: notifications
+wait until the event is complete (`flush`), so that there is one for all that the event carried.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,12 +11,17 @@ from itertools import islice
 
 from sidecar.correlation.memory.context import Incident
 from sidecar.correlation.notification import notification
-from sidecar.correlation.placement import Placed
+from sidecar.correlation.placement import PlacedDetection
 from sidecar.model import Notification
 from sidecar.rules.rule import CorrelationRule
 
-CHANGED = 1_000
-"""Incidents with evidence that is not shown yet; beyond it the next evidence of an incident brings it."""
+MAX_UPDATED_INCIDENTS = 1_000
+"""Incidents with unreported evidence that are tracked; beyond that an incident is reported with its next evidence."""
+
+MAX_HOSTS = 1_000
+"""Hosts whose dropped events are tracked."""
+
+DAY_NS = 86_400_000_000_000
 
 
 class Correlator:
@@ -24,69 +29,80 @@ class Correlator:
 
     def __init__(self, rules: Sequence[CorrelationRule]) -> None:
         self._rules = rules
-        self.unsettled: dict[str, Placed] = {}
-        """By incident: what waits for its event to be complete."""
+        self.pending: dict[str, PlacedDetection] = {}
+        """By incident: the detection whose notification waits for its event to be complete."""
         self._event: tuple[object, ...] = ()
-        self.changed: dict[str, Placed] | None = None
-        """If somebody asks `news`: the newest evidence of each incident that got some since."""
+        self.updated: dict[str, PlacedDetection] | None = None
+        """The newest evidence of each incident since `updated_incidents` was called; None if it is never called."""
         self.opened = 0
+        self._drops = 0
+        self._last_drop: dict[str, int] = {}
+        """By host: the number of its latest drop event, counted over all hosts; the host of the latest comes last."""
 
-    def take(self, placed: Iterable[Placed], event: tuple[object, ...]) -> list[Notification]:
-        """Add detections; `event` identifies the kernel event that brought them. Returns what is due now."""
-        due = self.settle(event) if self.unsettled else []
-        for one in placed:
-            self._add(one)
+    def observe(self, placed: Iterable[PlacedDetection], event: tuple[object, ...]) -> list[Notification]:
+        """Add detections. `event` identifies the kernel event that caused them. Returns the notifications due now."""
+        due = self.flush(event) if self.pending else []
+        for detection in placed:
+            self._add(detection)
         self._event = event
         return due
 
-    def settle(self, event: tuple[object, ...] = ()) -> list[Notification]:
-        """The notifications that wait, unless `event` (host, time, pid if known) is still the one they came with."""
-        if not self.unsettled or (event and event == self._event[: len(event)]):
+    def flush(self, event: tuple[object, ...] = ()) -> list[Notification]:
+        """The pending notifications, unless `event` (host, time, pid if known) is the one that caused them."""
+        if not self.pending or (event and event == self._event[: len(event)]):
             return []
-        waiting, self.unsettled = self.unsettled, {}
-        return [note for one in waiting.values() if (note := self._escalated(one)) is not None]
+        pending, self.pending = self.pending, {}
+        return [note for placed in pending.values() if (note := self._escalated(placed)) is not None]
 
-    def news(self, most: int, prefix: str = "") -> list[Notification]:
-        """Incidents that got evidence since this was last asked, at most so many, as they are now. Sinks get none.
+    def updated_incidents(self, limit: int, prefix: str = "") -> list[Notification]:
+        """Up to `limit` incidents that got evidence since the last call, as they are now. They are not for sinks.
 
-        Those whose id begins with `prefix` come first.
+        Incidents whose id starts with `prefix` come first.
         """
-        found: list[Notification] = []
-        changed = self.changed or {}
-        wanted = [name for name in changed if name.startswith(prefix)] if prefix else []
-        for name in [*dict.fromkeys([*wanted, *islice(changed, most)])][:most]:
-            placed = changed.pop(name)
+        notes: list[Notification] = []
+        updated = self.updated or {}
+        preferred = [incident_id for incident_id in updated if incident_id.startswith(prefix)] if prefix else []
+        for incident_id in [*dict.fromkeys([*preferred, *islice(updated, limit)])][:limit]:
+            placed = updated.pop(incident_id)
             incident = placed.context.incident
-            if incident is not None and incident.id == name and name not in self.unsettled:
-                found.append(notification(placed, self._rules[placed.rule], incident, incident.severity))
-        return found
+            if incident is not None and incident.id == incident_id and incident_id not in self.pending:
+                notes.append(self._notification(placed, incident, incident.severity))
+        return notes
 
-    def _add(self, placed: Placed) -> None:
+    def record_drop(self, host: str) -> None:
+        """Note that Falco dropped events on a host: evidence of the host's open incidents may be missing."""
+        self._drops += 1
+        self._last_drop.pop(host, None)
+        if len(self._last_drop) >= MAX_HOSTS:
+            del self._last_drop[next(iter(self._last_drop))]
+        self._last_drop[host] = self._drops
+
+    def _add(self, placed: PlacedDetection) -> None:
         rule, context, time = self._rules[placed.rule], placed.context, placed.detection.time
-        placed.container.timelines += context.add(placed.detection, rule.window, rule.anchoring, rule.sticky)
-        case = rule.outcomes[context.mask]
+        placed.container.timeline_bytes += context.add(placed.detection, rule)
+        case = rule.outcomes[context.active_groups]
         incident = context.incident
         if incident is None or time - incident.last > rule.quiet or time - incident.first > rule.longest:
             if case < 0:
                 return
             incident = context.incident = self._opened(placed, case)
         else:
-            incident.widen(time, case)
-            if self.changed is not None and len(self.changed) < CHANGED:
-                self.changed[incident.id] = placed
+            incident.add(time, case)
+            if self.updated is not None and len(self.updated) < MAX_UPDATED_INCIDENTS:
+                self.updated[incident.id] = placed
         if rule.cases[incident.case].rank > incident.rank:
-            self.unsettled[incident.id] = placed
+            self.pending[incident.id] = placed
 
-    def _opened(self, placed: Placed, case: int) -> Incident:
+    def _opened(self, placed: PlacedDetection, case: int) -> Incident:
         context, rule = placed.context, self._rules[placed.rule]
         previous = context.incident.id if context.incident else ""
         first = min(span.first for span in context.spans.values()) if not previous else placed.detection.time
         last = max(context.newest, placed.detection.time)
         count = sum(span.count for span in context.spans.values()) if not previous else 1
         self.opened += 1
-        return Incident(_id(placed, rule, previous), previous, case, 0, 0, "", first, last, count)
+        return Incident(_id(placed, rule, previous), previous, case, 0, 0, "", first, last, count, self._drops)
 
-    def _escalated(self, placed: Placed) -> Notification | None:
+    def _escalated(self, placed: PlacedDetection) -> Notification | None:
         incident, rule = placed.context.incident, self._rules[placed.rule]
         if incident is None:
             return None
@@ -94,12 +110,17 @@ class Correlator:
         came_from, incident.severity = incident.severity, case.severity
         incident.rank = case.rank
         incident.step += 1
-        return notification(placed, rule, incident, came_from)
+        return self._notification(placed, incident, came_from)
+
+    def _notification(self, placed: PlacedDetection, incident: Incident, came_from: str) -> Notification:
+        if self._last_drop.get(placed.container.where.host, 0) > incident.drops_before:
+            incident.incomplete = True
+        return notification(placed, self._rules[placed.rule], incident, came_from)
 
 
-def _id(placed: Placed, rule: CorrelationRule, previous: str) -> str:
-    """The same stream in any order gives the same id: it names the place and the day, not the deciding alert."""
+def _id(placed: PlacedDetection, rule: CorrelationRule, previous: str) -> str:
+    """An id from place and day, not from the deciding alert: the same stream in any order gives the same id."""
     context, where = placed.context, placed.container.where
-    day = placed.detection.time // 86_400_000_000_000
+    day = placed.detection.time // DAY_NS
     name = f"{rule.id}|{where.host}|{where.container}|{context.anchor}|{day}|{previous}"
     return blake2b(name.encode("utf-8", "replace"), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""What happened, in a sentence that is built from facts only; the correlation rule's groups have the words for it."""
+"""What happened, in a sentence built from facts only; the groups of the correlation rule supply the words."""
 
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
@@ -7,11 +7,11 @@ from sidecar.model import Detection
 from sidecar.rules.spec import RuleFile
 from sidecar.text.placeholders import fillable, filled
 
-LONGEST = 80
+MAX_FACT_CHARS = 80
 """Characters of one fact; the timeline has it in full."""
 
-MOST = 2
-"""Facts told for each group."""
+MAX_CLAUSES = 2
+"""Clauses for each group."""
 
 WELL_KNOWN = (
     ("/eks.amazonaws.com/serviceaccount/token", "the EKS service-account token"),
@@ -22,36 +22,38 @@ WELL_KNOWN = (
     ("/etc/kubernetes/admin.conf", "the cluster administrator's kubeconfig"),
     ("/environ", "the environment of another process"),
 )
-"""How files that attackers look for are named, by how their path ends."""
+"""Names of files that attackers look for, by the end of their path."""
 
 METADATA = ("169.254.169.254", "169.254.170.2", "169.254.170.23")
-"""Where clouds hand out credentials."""
+"""Addresses at which clouds hand out credentials."""
 
-Told = Sequence[tuple[Detection, tuple[str, ...]]]
+Timeline = Sequence[tuple[Detection, tuple[str, ...]]]
+"""Detections with the names of their groups, oldest first."""
 
 
-def summary(rule: RuleFile, place: str, service: str, told: Told) -> str:
-    """`In pod shop/web-0, nginx was made to start sh, which then contacted ... and read ...`; "" without words for it.
+def summary(rule: RuleFile, place: str, service: str, timeline: Timeline) -> str:
+    """`In pod shop/web-0, nginx was made to start sh, which then contacted ... and read ...`; "" if no words apply.
 
-    `told` is the timeline in order. The first clause speaks of the anchoring groups, the others of what came below.
+    The first clause is about the anchoring groups, the others are about what followed.
     """
     clauses: dict[str, list[str]] = {name: [] for name, group in rule.groups.items() if group.tell}
-    known = set[tuple[str, str, str, str]]()
-    for detection, groups in told:
+    seen = set[tuple[str, str, str, str]]()
+    for detection, groups in timeline:
         for name in groups:
-            said, facts = clauses.get(name), (name, detection.path[0][1], detection.cmdline, detection.detail)
-            if said is None or len(said) >= MOST or facts in known:
+            of_group = clauses.get(name)
+            facts = (name, detection.path[0][1], detection.cmdline, detection.detail)
+            if of_group is None or len(of_group) >= MAX_CLAUSES or facts in seen:
                 continue
-            known.add(facts)
+            seen.add(facts)
             clause = _clause(rule.groups[name].tell, service, detection)
-            if clause and clause not in said:
-                said.append(clause)
+            if clause and clause not in of_group:
+                of_group.append(clause)
     anchors = rule.anchor.groups if rule.anchor else []
     first = next((clauses[name][0] for name in anchors if clauses.get(name)), "")
-    then = [clause for name, said in clauses.items() if name not in anchors for clause in said]
+    others = [clause for name, of_group in clauses.items() if name not in anchors for clause in of_group]
     if not first:
-        return f"In {place}, {_listed(then)}." if then else ""
-    return f"In {place}, {first}{', which then ' + _listed(then) if then else ''}."
+        return f"In {place}, {_enumerated(others)}." if others else ""
+    return f"In {place}, {first}{', which then ' + _enumerated(others) if others else ''}."
 
 
 def _clause(tell: Sequence[str], service: str, detection: Detection) -> str:
@@ -72,7 +74,7 @@ def _facts(service: str, detection: Detection) -> Iterator[tuple[str, str]]:
 
 
 def remote_of(detail: str) -> str:
-    """The detail of a detection if it is the address of a connection (as we or as Falco write it), else ""."""
+    """The detail of a detection if it is the address of a connection, in our format or Falco's, else ""."""
     address = detail.rpartition("->")[2]
     try:
         ip_address(address.rpartition(":")[0].strip("[]"))
@@ -82,7 +84,7 @@ def remote_of(detail: str) -> str:
 
 
 def known_as(file: str) -> str:
-    """A well-known file by its name in words, others as they are."""
+    """The name in words of a well-known file; other paths unchanged."""
     return next((name for end, name in WELL_KNOWN if file.endswith(end)), file)
 
 
@@ -93,8 +95,8 @@ def _named_in(cmdline: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    return text if len(text) <= MAX_FACT_CHARS else text[: MAX_FACT_CHARS - 3] + "..."
 
 
-def _listed(clauses: Sequence[str]) -> str:
+def _enumerated(clauses: Sequence[str]) -> str:
     return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} and {clauses[-1]}"

@@ -1,4 +1,4 @@
-"""The straight line: bytes of an alert in, notifications out. No I/O, no waiting, no logging; clocks are parameters."""
+"""The way of an alert: bytes in, notifications out. No I/O, no waiting, no logging; clocks are parameters."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,25 +6,29 @@ from hashlib import blake2b
 
 from msgspec.structs import replace
 
-from sidecar.aging_dict import Generations
+from sidecar.aging_dict import AgingDict
 from sidecar.alerts import decode
 from sidecar.alerts.canary import Canary
 from sidecar.alerts.classify import NOTHING, Classifier, Verdict
 from sidecar.alerts.decode import Envelope
-from sidecar.alerts.stock_overlap import Overlap
-from sidecar.alerts.truncate import cut, mask_and_cut
-from sidecar.alerts.verdict_cache import ORDINARY, Endings
+from sidecar.alerts.stock_overlap import StockOverlap
+from sidecar.alerts.truncate import mask_and_truncate, truncate
+from sidecar.alerts.verdict_cache import ORDINARY, VerdictCache
 from sidecar.correlation.correlator import Correlator
 from sidecar.correlation.memory.containers import Containers
 from sidecar.correlation.placement import Placement
 from sidecar.errors import AlertError
-from sidecar.model import Alert, Message
+from sidecar.model import MAX_NAME_CHARS, Alert, Message
 from sidecar.rules.rule import CorrelationRule
 from sidecar.text.redaction.redactor import Redactor
 
-REMEMBERED_IDS = 16_384
-TOLERATED_FUTURE = 120 * 1_000_000_000
-"""Ahead of our own clock (ns) an event time is still believed."""
+MAX_IDS = 16_384
+"""Ids of alerts that are kept to recognise duplicates."""
+
+MAX_FUTURE = 120 * 1_000_000_000
+"""Nanoseconds by which an event time may be ahead of our own clock."""
+
+MAX_HOSTS_WITH_DROPS = 1_000
 
 EVENTS_DROPPED = "Falco internal: syscall event drop"
 
@@ -32,9 +36,10 @@ EVENTS_DROPPED = "Falco internal: syscall event drop"
 class Pipeline:
     """Decode, classify, place, correlate.
 
-    `timer` is a monotonic clock in seconds and decides when memory expires; `wall` is the time of day in nanoseconds
-    and only unmasks event times of the future (leave it out where time is the recording's, as in a replay). `remember`
-    is given every relevant alert with its event id before it is correlated. `redact` masks the secrets in what is kept.
+    `timer` is a monotonic clock in seconds; it decides when memory expires. `wall` is the time of day in nanoseconds,
+    used only to clamp event times in the future; leave it out where the time is that of a recording, as in a replay.
+    `remember` is called with every relevant alert and its event id before it is correlated. `redact` masks the secrets
+    in what is kept.
     """
 
     def __init__(
@@ -52,152 +57,165 @@ class Pipeline:
         self.received = 0
         self.detections = 0
         self.reasons: Counter[str] = Counter()
-        self.of_falco: Counter[str] = Counter()
-        """What Falco said of itself: `drops` of events, and anything else (its metrics snapshots) as `heartbeats`."""
-        self.lost_on: set[str] = set()
-        """Hosts of open incidents whose Falco dropped events, until somebody has taken note and cleared it."""
+        self.falco_events: Counter[str] = Counter()
+        """Falco's alerts about itself: `drops` of events; all others (its metrics snapshots) are `heartbeats`."""
+        self.hosts_with_drops: set[str] = set()
+        """Hosts whose Falco dropped events since the caller last cleared this."""
         self.canary: Canary | None = None
-        """Told of the alerts that our marker process raises."""
-        self._classify = Classifier(rules)
-        self._overlap = Overlap(timer)
-        self._endings = Endings()
+        """Is given the alerts that our marker process causes."""
+        self._classifier = Classifier(rules)
+        self._overlap = StockOverlap(timer)
+        self._verdicts = VerdictCache()
         self._placement = Placement(rules, self.containers)
-        self._ids: Generations[bytes | int, bool] = Generations(REMEMBERED_IDS, ttl, timer)
+        self._ids: AgingDict[bytes | int, bool] = AgingDict(MAX_IDS, ttl, timer)
         self._wall = wall
         self._remember = remember
         self._redact = redact or Redactor()
 
-    def feed_json(self, body: bytes) -> tuple[Verdict, list[Message]]:
-        """Take one JSON alert. Never raises: what is wrong with it is counted in `reasons`."""
-        known = self._endings.look(body)
-        if known is ORDINARY and not self.correlator.unsettled:
+    def process_json(self, body: bytes) -> tuple[Verdict, list[Message]]:
+        """Process one JSON alert. Never raises: what is wrong with it is counted in `reasons`.
+
+        Returns:
+            What the alert means to us, and the messages that are due.
+        """
+        cached = self._verdicts.lookup(body)
+        if cached is ORDINARY and not self.correlator.pending:
             self.received += 1
             return NOTHING, []
-        alert = None
-        if known is not None and known is not ORDINARY:
-            alert = decode.alert(body, known.rule, known.tags)
-        if known is None or alert is None:
-            return self._feed_unknown(body)
-        self.received += 1
-        return known.verdict, self._take(alert, known.verdict)
+        if cached is not None and cached is not ORDINARY:
+            alert = decode.alert(body, cached.rule, cached.tags)
+            if alert is not None:
+                self.received += 1
+                return cached.verdict, self._observe(alert, cached.verdict)
+        return self._process_uncached(body)
 
-    def _feed_unknown(self, body: bytes) -> tuple[Verdict, list[Message]]:
+    def _process_uncached(self, body: bytes) -> tuple[Verdict, list[Message]]:
         try:
             envelope = decode.envelope(body)
-            verdict, due = self.feed(envelope)
+            verdict, due = self.process(envelope)
         except AlertError as error:
-            self.refuse(error.reason)
+            self.reject(error.reason)
             return NOTHING, []
         except UnicodeDecodeError:
             self.reasons["bad_utf8"] += 1
-            return self._feed_unknown(decode.mended(body))
-        self._endings.remember(body, envelope, verdict)
+            return self._process_uncached(decode.replace_bad_utf8(body))
+        self._verdicts.store(body, envelope, verdict)
         return verdict, due
 
-    def feed(self, envelope: Envelope) -> tuple[Verdict, list[Message]]:
-        """Take one alert whose outside is decoded; returns what it means to us and the notifications that are due.
+    def process(self, envelope: Envelope) -> tuple[Verdict, list[Message]]:
+        """Process one alert whose envelope is decoded.
+
+        Returns:
+            What the alert means to us, and the messages that are due.
 
         Raises:
-            UnicodeDecodeError: nothing was changed; mend the alert and feed it again.
+            UnicodeDecodeError: nothing was changed; replace the bad bytes and try again.
         """
-        verdict, alert = NOTHING, None
+        verdict = NOTHING
+        alert = None
         try:
             envelope.check()
-            verdict = self._classify(envelope)
+            verdict = self._classifier(envelope)
             if verdict.relevant:
-                alert = cut(envelope.alert())
+                alert = truncate(envelope.alert())
             elif verdict is not NOTHING:
-                self._note(envelope, verdict)
+                self._record_own_alert(envelope, verdict)
         except AlertError as error:
             self.reasons[error.reason] += 1
             if error.reason == "internal":
-                self._heed(envelope)
+                self._record_falco_event(envelope)
         self.received += 1
-        if oddities := envelope.oddities():
-            verdict = self._odd(verdict, oddities)
+        if anomalies := envelope.anomalies():
+            verdict = self._apply_anomalies(verdict, anomalies)
         if alert is not None:
-            return verdict, self._take(alert, verdict)
-        return verdict, self._settled_by(envelope)
+            return verdict, self._observe(alert, verdict)
+        if self.correlator.pending:
+            return verdict, [*self.correlator.flush((envelope.host, envelope.time))]
+        return verdict, []
 
-    def _take(self, alert: Alert, verdict: Verdict) -> list[Message]:
-        event = alert.host, alert.time, alert.fields.pid
-        try:
-            alert = self._fresh(alert)
-        except AlertError as error:
-            self.reasons[error.reason] += 1
-            return [*self.correlator.settle(event[:2])]
-        return self._correlate(alert, verdict, event)
-
-    def _settled_by(self, envelope: Envelope) -> list[Message]:
-        """What waits for its event to be complete does so no longer, unless this alert is of the same."""
-        return [*self.correlator.settle((envelope.host, envelope.time))] if self.correlator.unsettled else []
-
-    def restore(self, name: bytes, alert: Alert) -> list[Message]:
-        """Play again an alert that was remembered under `name` before a restart."""
-        self._ids[name] = True
-        verdict = self._classify.judge(alert.rule, alert.tags)
+    def restore(self, event_id: bytes, alert: Alert) -> list[Message]:
+        """Process again an alert that was remembered under `event_id` before a restart."""
+        self._ids[event_id] = True
+        verdict = self._classifier.classify(alert.rule, alert.tags)
         return self._correlate(alert, verdict, (alert.host, alert.time, alert.fields.pid))
 
-    def _odd(self, verdict: Verdict, oddities: Sequence[str]) -> Verdict:
-        if not verdict.oddity:
-            self.reasons.update(oddities)
-        return replace(verdict, returned=True) if "via_falcosidekick" in oddities else verdict
-
-    def _note(self, envelope: Envelope, verdict: Verdict) -> None:
-        """An alert of ours came back: an incident, or that of our marker process."""
-        if verdict.oddity:
-            self.reasons[verdict.oddity] += 1
-        if verdict.canary and self.canary is not None:
-            self.canary.came_back(envelope.rule, envelope.alert().fields.cmdline or "")
-
-    def _heed(self, envelope: Envelope) -> None:
-        """Falco speaks of itself: it lives, or it dropped events."""
-        dropped = envelope.rule == EVENTS_DROPPED
-        self.of_falco["drops" if dropped else "heartbeats"] += 1
-        if dropped and self.containers.lost_events(envelope.host):
-            self.lost_on.add(envelope.host)
-
-    def refuse(self, reason: str) -> None:
-        """Count an alert that could not even be opened."""
+    def reject(self, reason: str) -> None:
+        """Count an alert that could not be decoded at all."""
         self.received += 1
         self.reasons[reason] += 1
 
-    def settle(self) -> list[Message]:
-        """The notifications that wait for their event to be complete; call it when no alert came for a moment."""
-        return [*self.correlator.settle()]
+    def flush(self) -> list[Message]:
+        """The notifications that wait for their event to be complete; to be called when no alert came for a moment."""
+        return [*self.correlator.flush()]
 
-    def _fresh(self, alert: Alert) -> Alert:
-        """The alert as it is kept; AlertError if it is known already, or names no process."""
+    def _apply_anomalies(self, verdict: Verdict, anomalies: Sequence[str]) -> Verdict:
+        if not verdict.own_alert_reason:
+            self.reasons.update(anomalies)
+        return replace(verdict, via_falcosidekick=True) if "via_falcosidekick" in anomalies else verdict
+
+    def _record_own_alert(self, envelope: Envelope, verdict: Verdict) -> None:
+        """Count an alert of our own: an incident that came back, or one about our marker process."""
+        if verdict.own_alert_reason:
+            self.reasons[verdict.own_alert_reason] += 1
+        if verdict.is_canary and self.canary is not None:
+            self.canary.record_alert(envelope.rule, envelope.alert().fields.cmdline or "")
+
+    def _record_falco_event(self, envelope: Envelope) -> None:
+        """Count an alert of Falco about itself: a sign of life, or dropped events."""
+        if envelope.rule != EVENTS_DROPPED:
+            self.falco_events["heartbeats"] += 1
+            return
+        self.falco_events["drops"] += 1
+        host = envelope.host[:MAX_NAME_CHARS]
+        self.correlator.record_drop(host)
+        if len(self.hosts_with_drops) < MAX_HOSTS_WITH_DROPS:
+            self.hosts_with_drops.add(host)
+
+    def _observe(self, alert: Alert, verdict: Verdict) -> list[Message]:
+        event = alert.host, alert.time, alert.fields.pid
+        try:
+            alert = self._deduplicated(alert)
+        except AlertError as error:
+            self.reasons[error.reason] += 1
+            return [*self.correlator.flush(event[:2])]
+        return self._correlate(alert, verdict, event)
+
+    def _deduplicated(self, alert: Alert) -> Alert:
+        """The alert as it is kept: masked, its time clamped, and remembered.
+
+        Raises:
+            AlertError: `duplicate`, it was processed before; `no_process`, it names none.
+        """
         fields = alert.fields
         if not fields.pid:
             raise AlertError("no_process")
-        name: bytes | int
+        event_id: bytes | int
         if self._remember is None:
-            told = (alert.host, fields.container_id, alert.time, alert.rule, fields.pid, fields.cmdline, fields.file)
-            name = hash(told)
+            identity = alert.host, fields.container_id, alert.time, alert.rule, fields.pid, fields.cmdline, fields.file
+            event_id = hash(identity)
         else:
-            name = _digest(alert)
-        if not self._ids.add(name, True):
+            event_id = _digest(alert)
+        if not self._ids.add(event_id, True):
             raise AlertError("duplicate")
-        mask_and_cut(fields, self._redact)
-        if self._wall is not None and alert.time > self._wall() + TOLERATED_FUTURE:
+        mask_and_truncate(fields, self._redact)
+        if self._wall is not None and alert.time > self._wall() + MAX_FUTURE:
             self.reasons["future_time"] += 1
             alert = replace(alert, time=self._wall())
-        if self._remember is not None and isinstance(name, bytes):
-            self._remember(name, alert)
+        if self._remember is not None and isinstance(event_id, bytes):
+            self._remember(event_id, alert)
         return alert
 
     def _correlate(self, alert: Alert, verdict: Verdict, event: tuple[object, ...]) -> list[Message]:
-        groups = self._overlap.counting(verdict, alert)
+        groups = self._overlap.effective_groups(verdict, alert)
         if groups:
             self.detections += 1
         placed, reports = self._placement.place(alert, groups)
-        due = self.correlator.take(placed, event) if placed or self.correlator.unsettled else []
+        due = self.correlator.observe(placed, event) if placed or self.correlator.pending else []
         return [*due, *reports]
 
 
 def _digest(alert: Alert) -> bytes:
-    """The same (event, rule) has the same name on every transport, and after a restart."""
+    """The event id: the same for the same event and Falco rule on every transport, and after a restart."""
     fields = alert.fields
-    told = (alert.host, alert.container, alert.time, alert.rule, fields.pid, fields.cmdline, fields.file)
-    return blake2b("|".join(map(str, told)).encode("utf-8", "replace"), digest_size=12).digest()
+    identity = (alert.host, alert.container, alert.time, alert.rule, fields.pid, fields.cmdline, fields.file)
+    return blake2b("|".join(map(str, identity)).encode("utf-8", "replace"), digest_size=12).digest()

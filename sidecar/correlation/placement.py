@@ -1,15 +1,15 @@
-"""Where a detection belongs: the rule that decides between an attack and an administrator.
+"""Which context a detection belongs to: the rules that tell an attack from an administrator.
 
-A container is too wide a place (`kubectl exec` would mix with the application's mail) and a session id alone is wrong
-both ways (setsid splits it, cron siblings share it). So contexts hang on a **service root**, the outermost service
-process above the web-shell detection, and a detection joins
+A container is too wide (an administrator's `kubectl exec` would mix with the application's work), and a session id
+alone is wrong both ways (setsid splits it, cron siblings share it). So contexts are anchored to a **service root**, the
+outermost service process above the web-shell detection, and a detection joins
 
-1. by *lineage*: the root stands among its process's remembered ancestors. What the service does itself is not meant: an
-   SDK in php-fpm reading its own token is no theft. What was started below it is;
+1. by *lineage*: the root is among its process's remembered ancestors. The service's own doing is excluded (an SDK in
+   php-fpm that reads its own token is not a theft); whatever was started below the service is included;
 2. by *session*: its process is an orphan (its parent is init, the container's first process, or unknown) whose session
-   is one of the context's;
-3. as an *orphan* of an unknown session, inside a container only, if it started after the context was born. Never a
-   process that entered from outside: its ancestors lead to the container runtime, not to the first process.
+   belongs to the context;
+3. as an *orphan* of an unknown session, inside a container only, if it started after the context's first shell. A
+   process that entered from outside never joins: its ancestors lead to the container runtime, not to the first process.
 
 Detections that belong nowhere wait in their container: the web shell that explains them may arrive later.
 """
@@ -24,14 +24,14 @@ from sidecar.correlation.anchors import anchored, coarse
 from sidecar.correlation.membership import Joined, join
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.containers import Containers
-from sidecar.correlation.memory.context import SESSIONS, Context
-from sidecar.correlation.memory.lineage import DEEPEST, Process
-from sidecar.model import LONGEST, Alert, Detection, Join, Report
+from sidecar.correlation.memory.context import MAX_SESSIONS, Context
+from sidecar.correlation.memory.lineage import MAX_DEPTH, Process
+from sidecar.model import MAX_COMMAND_CHARS, Alert, Detection, Join, Report
 from sidecar.rules.rule import CorrelationRule
 
 
-class Placed(Struct, frozen=True):
-    """A detection and the context that it joined."""
+class PlacedDetection(Struct, frozen=True):
+    """A detection and the context that it joined; `rule` is the index of the correlation rule."""
 
     rule: int
     container: Container
@@ -49,82 +49,96 @@ class Placement:
         self._traits = tuple(tuple((TRAITS[trait], bits) for trait, bits in rule.trait_bits) for rule in rules)
         self._containers = containers
 
-    def place(self, alert: Alert, groups: Sequence[tuple[int, int]]) -> tuple[Sequence[Placed], Sequence[Report]]:
-        """Every detection that found its context now: this alert's, and waiting ones that it explains.
+    def place(
+        self, alert: Alert, groups: Sequence[tuple[int, int]]
+    ) -> tuple[Sequence[PlacedDetection], Sequence[Report]]:
+        """Place an alert in the contexts of all rules, and pending detections that it explains.
 
-        `groups` pairs correlation rules (by index) with the mask of groups; empty for alerts that only teach lineage.
-        The reports say that a quota is nearly used up.
+        `groups` pairs the index of a correlation rule with the mask of groups; it is empty for alerts that only teach
+        lineage.
+
+        Returns:
+            Every detection that found its context now, and reports of quotas that are nearly used up.
         """
-        container = self._containers.of(alert)
+        container = self._containers.get_or_create(alert)
         learned = container.learn(alert.fields, alert.time)
+        path = learned.path
         if learned.replaced:
-            self._retire(container, learned.replaced)
-        placed: list[Placed] = []
-        path, explains = learned.path, learned.news
-        for index, mask in groups or self._all:
-            for shows, bits in self._traits[index]:
-                if shows(alert.fields, container.first_tty):
-                    mask |= bits  # noqa: PLW2901 - what the fields say counts as if a Falco rule had said it
-            if mask & self._rules[index].anchoring and not (learned.fresh or path[0].anchors_shell):
+            self._detach(container, learned.replaced)
+        placed: list[PlacedDetection] = []
+        explains = learned.is_updated
+        for index, shown_groups in groups or self._all:
+            mask = self._with_traits(index, shown_groups, alert, container)
+            if mask & self._rules[index].anchoring and not (learned.is_new or path[0].is_shell):
                 explains = True
-            if (found := self._place_one(container, index, mask, alert, path)) is not None:
-                placed.append(found)
-        if container.waiting.weight and (explains or container.contexts.changed):
+            detection = self._place_one(container, index, mask, alert, path)
+            if detection is not None:
+                placed.append(detection)
+        contexts = container.contexts
+        if container.pending.size and (explains or contexts.revision != container.reviewed_revision):
             placed += self._reconsider(container)
-        container.contexts.changed = False
-        return placed, self._containers.changed(container, alert.time)
+        container.reviewed_revision = contexts.revision
+        return placed, self._containers.account(container, alert.time)
+
+    def _with_traits(self, index: int, mask: int, alert: Alert, container: Container) -> int:
+        """The groups of an alert with those that its fields show, which count as if a Falco rule had fired."""
+        for shows, bits in self._traits[index]:
+            if shows(alert.fields, container.init_tty):
+                mask |= bits
+        return mask
 
     def _place_one(
         self, container: Container, index: int, mask: int, alert: Alert, path: list[Process]
-    ) -> Placed | None:
-        """Place one alert for one rule."""
+    ) -> PlacedDetection | None:
+        """Place one alert for one rule; None if it stays pending, or only teaches lineage."""
         rule = self._rules[index]
-        joined: Joined | None
-        if rule.wide and not container.is_host:
-            joined = coarse(container, index, alert), "container", DEEPEST
-        elif mask & rule.anchoring:
-            context, outer = anchored(container, index, rule, path, alert)
-            joined = context, "lineage", outer
-        else:
-            joined = join(container, index, rule, path, alert)
+        joined = self._joined(container, index, mask, alert, path)
         if joined is None:
             if mask:
-                container.waiting.add(index, mask, alert, alert.time - rule.window)
+                container.pending.add(index, mask, alert, alert.time - rule.window)
             return None
         context, how, at = joined
         session = alert.fields.sid or 0
-        if session > 0 and session not in context.sessions and len(context.sessions) < SESSIONS:
+        if session > 0 and session not in context.sessions and len(context.sessions) < MAX_SESSIONS:
             context.sessions.add(session)
-            container.contexts.changed = True
+            container.contexts.revision += 1
         if not mask:
             return None
-        named = tuple([(process.pid, process.name) for process in path[: at + 1]])
-        return Placed(index, container, context, _detection(alert, mask, how, named), alert)
+        shown_path = tuple([(process.pid, process.name) for process in path[: at + 1]])
+        return PlacedDetection(index, container, context, _detection(alert, mask, how, shown_path), alert)
 
-    def _reconsider(self, container: Container) -> list[Placed]:
-        """Try the waiting detections again, until none of them finds a place any more."""
-        placed: list[Placed] = []
-        container.contexts.changed = True
-        while container.contexts.changed:
-            container.contexts.changed = False
-            for held in container.waiting.emptied():
-                path = container.lineage.path(held.pid) or self._learned_again(container, held.alert)
-                if (found := self._place_one(container, held.rule, held.groups, held.alert, path)) is not None:
-                    placed.append(found)
-        return placed
+    def _joined(self, container: Container, index: int, mask: int, alert: Alert, path: list[Process]) -> Joined | None:
+        rule = self._rules[index]
+        if rule.wide and not container.is_host:
+            return coarse(container, index, alert), "container", MAX_DEPTH
+        if mask & rule.anchoring:
+            context, at = anchored(container, index, rule, path, alert)
+            return context, "lineage", at
+        return join(container, index, rule, path, alert)
+
+    def _reconsider(self, container: Container) -> list[PlacedDetection]:
+        """Try the pending detections again, until placing them changes nothing that could place others."""
+        placed: list[PlacedDetection] = []
+        while True:
+            revision = container.contexts.revision
+            for pending in container.pending.drain():
+                path = container.lineage.path(pending.pid) or self._learned_again(container, pending.alert)
+                detection = self._place_one(container, pending.rule, pending.groups, pending.alert, path)
+                if detection is not None:
+                    placed.append(detection)
+            if container.contexts.revision == revision:
+                return placed
 
     def _learned_again(self, container: Container, alert: Alert) -> list[Process]:
-        """The path of a process that was forgotten while its detection waited: the alert still knows its ancestors."""
+        """The path of a process that was evicted while its detection was pending: the alert still has the ancestors."""
         learned = container.lineage.learn(alert.fields, alert.time, container.is_init)
-        self._retire(container, learned.replaced)
+        self._detach(container, learned.replaced)
         return learned.path
 
-    def _retire(self, container: Container, pids: Iterable[int]) -> None:
-        """Anchors' pids belong to other processes now: their contexts stay, but nothing descends from them any more."""
+    def _detach(self, container: Container, pids: Iterable[int]) -> None:
+        """Keep the contexts of anchors whose pids belong to other processes now, out of reach of those."""
         for key in product(range(len(self._rules)), pids):
-            context = container.contexts.pop(key, None)
-            if context is not None:
-                container.contexts[key[0], -key[1]] = context
+            container.contexts.detach(key)
 
 
 def _detection(alert: Alert, mask: int, how: Join, path: tuple[tuple[int, str], ...]) -> Detection:
@@ -133,5 +147,11 @@ def _detection(alert: Alert, mask: int, how: Join, path: tuple[tuple[int, str], 
     cmdline = fields.cmdline or name
     detail = f"{fields.remote_ip}:{fields.remote_port}" if fields.remote_ip else fields.file or ""
     return Detection(
-        alert.time, alert.rule, mask, how, path or ((fields.pid or 0, name),), cmdline[:LONGEST], detail[:LONGEST]
+        time=alert.time,
+        rule=alert.rule,
+        groups=mask,
+        join=how,
+        path=path or ((fields.pid or 0, name),),
+        cmdline=cmdline[:MAX_COMMAND_CHARS],
+        detail=detail[:MAX_COMMAND_CHARS],
     )

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from sidecar.correlation.notification import moments
+from sidecar.correlation.notification import timeline_events
 from sidecar.model import Detection, Notification
 
 
@@ -30,7 +30,7 @@ def why(note: Notification) -> list[Node]:
     """The process trees of an incident: the anchor's first, then those of orphans that lineage does not tie to it."""
     roots: dict[int, Node] = {}
     known: dict[tuple[int, ...], Node] = {}
-    for detection, groups, rules in moments(note):
+    for detection, groups, rules in timeline_events(note):
         node = _grow(roots, known, detection)
         seen = Seen(groups, rules, detection.cmdline, detection.detail, detection.join, detection.time)
         node.told.append(seen)

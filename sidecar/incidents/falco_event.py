@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.correlation.notification import SECOND, moments, story
+from sidecar.correlation.notification import SECOND_NS, process_chain, timeline_events
 from sidecar.model import ASKED, PRIORITY, Fields, Message, Notification, Report
 from sidecar.text import escape
 
@@ -77,7 +77,7 @@ def _incident(note: Notification) -> dict[str, Any]:
 
 def rfc3339(time: int) -> str:
     """Nanoseconds since 1970 as `2026-11-24T03:03:08.051762630Z`."""
-    return f"{datetime.fromtimestamp(time // SECOND, UTC):%Y-%m-%dT%H:%M:%S}.{time % SECOND:09d}Z"
+    return f"{datetime.fromtimestamp(time // SECOND_NS, UTC):%Y-%m-%dT%H:%M:%S}.{time % SECOND_NS:09d}Z"
 
 
 def cut(text: str) -> str:
@@ -89,7 +89,7 @@ def cut(text: str) -> str:
 
 
 def _clock(time: int) -> str:
-    return f"{datetime.fromtimestamp(time // SECOND, UTC):%H:%M:%S}.{time % SECOND:09d}"
+    return f"{datetime.fromtimestamp(time // SECOND_NS, UTC):%H:%M:%S}.{time % SECOND_NS:09d}"
 
 
 def _sentence(note: Notification) -> str:
@@ -147,10 +147,11 @@ def _place(note: Notification) -> Iterator[tuple[str, str]]:
 
 
 def timeline(note: Notification, limit: int) -> str:
-    """The moments in short, oldest first; where they are longer than `limit` bytes, middle ones are left out."""
+    """The events in short, oldest first; if they are longer than `limit` bytes, middle ones are left out."""
     entries = [
-        f"+{(moment.detection.time - note.first) / SECOND:.1f}s {'+'.join(moment.groups)}: {story(moment.detection)}"
-        for moment in moments(note)
+        f"+{(event.detection.time - note.first) / SECOND_NS:.1f}s {'+'.join(event.groups)}: "
+        f"{process_chain(event.detection)}"
+        for event in timeline_events(note)
     ]
     for left_out in range(len(entries)):
         middle = len(entries) // 2

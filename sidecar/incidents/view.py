@@ -10,7 +10,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from sidecar.correlation import narrative, notification
-from sidecar.correlation.notification import SECOND, moments
+from sidecar.correlation.notification import SECOND_NS, timeline_events
 from sidecar.incidents.explain import Node, why
 from sidecar.incidents.falco_event import rfc3339
 from sidecar.model import RANK, GroupKind, Join, Notification, Severity, Where
@@ -223,7 +223,7 @@ def _groups(note: Notification) -> list[Group]:
     found = []
     for name, kind in note.row or tuple((name, "evidence") for name in note.groups):
         times = [detection.time for detection, groups in note.timeline if name in groups]
-        after = (min(times) - note.first) / SECOND if times else 0.0
+        after = (min(times) - note.first) / SECOND_NS if times else 0.0
         words = name.replace("_", " ").capitalize()
         found.append(Group(name, words, kind, name in note.groups, len(times), after))
     return found
@@ -231,12 +231,12 @@ def _groups(note: Notification) -> list[Group]:
 
 def _events(note: Notification) -> dict[Key, Event]:
     events: dict[Key, Event] = {}
-    for number, (detection, groups, rules) in enumerate(moments(note), 1):
+    for number, (detection, groups, rules) in enumerate(timeline_events(note), 1):
         path = [Process(pid, name) for pid, name in reversed(detection.path)]
         events[detection.time, tuple(process.pid for process in path), detection.cmdline] = Event(
             number=number,
             time=rfc3339(detection.time),
-            after=(detection.time - note.first) / SECOND,
+            after=(detection.time - note.first) / SECOND_NS,
             groups=list(groups),
             rules=list(rules),
             join=detection.join,

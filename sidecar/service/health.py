@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from sidecar.alerts.canary import MARK, PATIENCE, Canary, Traffic
+from sidecar.alerts.canary import MARKER, TIMEOUT_SECONDS, Canary, Traffic
 from sidecar.model import Report, Where
 from sidecar.settings.schema import CanarySettings
 
@@ -25,7 +25,7 @@ class Health:
         *,
         traffic: Callable[[], Traffic],
         report: Callable[[Report], None],
-        patience: float = PATIENCE,
+        patience: float = TIMEOUT_SECONDS,
     ) -> None:
         self.degraded = ""
         self._every = settings.interval.seconds
@@ -48,11 +48,11 @@ class Health:
     async def _run(self) -> None:
         while True:
             before, nonce = self._traffic(), os.urandom(8).hex()
-            self._canary.sent(nonce)
+            self._canary.record_sent(nonce)
             await _mark(nonce)
             await asyncio.sleep(self._patience)
             since = Traffic(*(now - then for now, then in zip(self._traffic(), before, strict=True)))
-            self._judge(self._canary.verdict(since))
+            self._judge(self._canary.diagnosis(since))
             await asyncio.sleep(max(self._every - self._patience, 0))
 
     def _judge(self, verdict: str) -> None:
@@ -72,6 +72,6 @@ def degraded(text: str) -> Report:
 async def _mark(nonce: str) -> None:
     """Start a process that does nothing and has the mark among its arguments."""
     try:
-        await asyncio.to_thread(subprocess.run, [sys.executable, "-S", "-c", "", MARK + nonce], check=False)
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-S", "-c", "", MARKER + nonce], check=False)
     except OSError as error:
         log.warning("the canary could not be started", extra={"error": str(error)})

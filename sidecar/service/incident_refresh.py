@@ -31,7 +31,7 @@ class Incidents:
         self._pipeline = pipeline
         self._outbox = outbox
         self._next: asyncio.TimerHandle | None = None
-        pipeline.correlator.changed = {}
+        pipeline.correlator.updated = {}
 
     def start(self) -> None:
         """Begin to pick up what changes."""
@@ -39,7 +39,7 @@ class Incidents:
         try:
             self.refresh()
         finally:  # one that fails is not the last
-            pause = SOON if self._pipeline.correlator.changed else EVERY
+            pause = SOON if self._pipeline.correlator.updated else EVERY
             pause = max(pause, min(SHARE * (time.perf_counter() - began), LONGEST))
             self._next = asyncio.get_running_loop().call_later(pause, self.start)
 
@@ -51,8 +51,8 @@ class Incidents:
 
     def refresh(self, prefix: str = "") -> None:
         """Keep what changed without a notification; of the one whose id begins so in any case."""
-        news = self._pipeline.correlator.news(BATCH, prefix)
-        lost, self._pipeline.lost_on = [*self._pipeline.lost_on], set()
+        news = self._pipeline.correlator.updated_incidents(BATCH, prefix)
+        lost, self._pipeline.hosts_with_drops = [*self._pipeline.hosts_with_drops], set()
         if news or lost:
             self._outbox.refresh(news, lost, time.time_ns())
 

@@ -158,7 +158,7 @@ def _alerts(service: "Measured") -> Iterator[Metric]:
     received = dict.fromkeys(service.settings.sources(), 0) | {**service.received}
     rejected = {reason: pipeline.reasons[reason] for reason in REJECTIONS}
     anomalous = {reason: pipeline.reasons[reason] for reason in ANOMALIES}
-    internal = {"heartbeat": pipeline.of_falco["heartbeats"], "drop": pipeline.of_falco["drops"]}
+    internal = {"heartbeat": pipeline.falco_events["heartbeats"], "drop": pipeline.falco_events["drops"]}
     severities = {severity: service.notified[severity] for severity in RANK}
     yield _counter("alerts_received", "Alerts received, by source.", received, "source")
     yield _counter("alerts_rejected", "Alerts that were not correlated, by reason.", rejected, "reason")
@@ -185,8 +185,8 @@ def _sources(service: "Measured") -> Iterator[Metric]:
 
 def _memory(service: "Measured") -> Iterator[Metric]:
     containers = service.pipeline.containers
-    evictions = {name: budget.shrunk for name, budget in containers.budgets.items()}
-    used = {name: budget.used / budget.room for name, budget in containers.budgets.items()}
+    evictions = {name: budget.evicted for name, budget in containers.budgets.items()}
+    used = {name: budget.used / budget.capacity for name, budget in containers.budgets.items()}
     yield _counter(
         "contexts_merged", "Execution contexts merged into their container's wide one under pressure.", service.folded
     )

@@ -200,7 +200,7 @@ class Service:
         except (sqlite3.Error, UnicodeDecodeError) as error:
             log.error("the state file could not be read to its end", extra={"error": str(error)})  # noqa: TRY400
             self._degraded(f"the state file could not be read to its end: {error}")
-        self._decide_again(self.pipeline.settle(), told)
+        self._decide_again(self.pipeline.flush(), told)
         self.outbox.resumed()
         if damaged:
             self._degraded(f"{damaged} alerts in the state file could not be replayed; they were set aside")
@@ -230,33 +230,33 @@ class Service:
         """Take one alert from HTTP: apply it, queue what follows from it, and return at once."""
         self.received["http"] += 1
         try:
-            verdict, due = self.pipeline.feed_json(body)
+            verdict, due = self.pipeline.process_json(body)
             if self.server is not None:
                 self.server.offer_json(verdict, body)
         except Exception:  # a bug must cost one alert, not the service, and the alert still goes on
             log.exception("an alert could not be correlated")
-            self.pipeline.refuse("broken")
+            self.pipeline.reject("broken")
             verdict, due = NOTHING, []
         if self.pass_through is not None and self._goes_on(verdict):
             self.pass_through.put(body)
-        if due or self.pipeline.correlator.unsettled:
+        if due or self.pipeline.correlator.pending:
             self._notify(due)
 
     def _correlated(self, line: bytes) -> list[Message]:  # not a part of take_json: a call is a hundredth of an alert
         try:
-            verdict, due = self.pipeline.feed_json(line)
+            verdict, due = self.pipeline.process_json(line)
             if self.server is not None:
                 self.server.offer_json(verdict, line)
         except Exception:  # as above
             log.exception("an alert could not be correlated")
-            self.pipeline.refuse("broken")
+            self.pipeline.reject("broken")
             return []
         return due
 
     def _goes_on(self, verdict: Verdict) -> bool:
         if self.settings.pass_through.mode == "all":
-            return not verdict.own_incident
-        return not (verdict.own_incident or verdict.building_block or verdict.returned)
+            return not verdict.is_own_incident
+        return not (verdict.is_own_incident or verdict.is_own_detection or verdict.via_falcosidekick)
 
     def take_journal(self, lines: Sequence[bytes], position: Position) -> None:
         """Take lines of the journal; they and the position after them are kept together or not at all."""
@@ -288,14 +288,14 @@ class Service:
         if due and self._settling is not None:
             self._settling.cancel()
             self._settling = None
-        if self.pipeline.correlator.unsettled and self._settling is None:
+        if self.pipeline.correlator.pending and self._settling is None:
             self._settling = self._loop.call_later(self.settings.coalesce.seconds, self._settle)
 
     def _settle(self) -> None:
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
-        self._notify(self.pipeline.settle())
+        self._notify(self.pipeline.flush())
 
     def _traffic(self) -> Traffic:
         refused = sum(self.http.connections.refused.values()) if self.http is not None else 0
@@ -318,11 +318,11 @@ class Service:
 
 def anchors(rules: Sequence[CorrelationRule]) -> Callable[[Alert], bool]:
     """Whether an alert is evidence that contexts hang on, for one of these rules."""
-    judge = Classifier(rules).judge
+    judge = Classifier(rules).classify
 
     def anchors_any(alert: Alert) -> bool:
         verdict = judge(alert.rule, alert.tags)
-        return any(mask & rules[index].anchoring for index, mask in (*verdict.groups, *verdict.stock))
+        return any(mask & rules[index].anchoring for index, mask in (*verdict.groups, *verdict.fallback_groups))
 
     return anchors_any
 

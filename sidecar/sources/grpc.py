@@ -22,7 +22,7 @@ from sidecar.alerts.classify import Verdict
 from sidecar.alerts.decode import KEYS, from_strings
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.errors import AlertError
-from sidecar.model import GRPC_READER, LONGEST_NAME, Alert, Message
+from sidecar.model import GRPC_READER, MAX_NAME_CHARS, Alert, Message
 from sidecar.settings.sources import GrpcSource
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class GrpcEnvelope:
         valid = 0 < seconds <= LAST_SECOND and 0 <= nanos < 1_000_000_000
         return seconds * 1_000_000_000 + nanos if valid else 0
 
-    def oddities(self) -> Sequence[str]:
+    def anomalies(self) -> Sequence[str]:
         known = 0 <= self._response.priority <= 7
         if known and not self._replaced:
             return ()
@@ -109,7 +109,7 @@ class GrpcEnvelope:
             values = [sent[key] for key in keys]
             if len(_sent_by) >= KINDS:
                 _sent_by.clear()
-            if len(self.rule) <= LONGEST_NAME:
+            if len(self.rule) <= MAX_NAME_CHARS:
                 _sent_by[kind] = keys
         try:
             texts = [value.decode() for value in values]
@@ -220,13 +220,13 @@ def take(
     due: list[Message] = []
     for message in messages:
         try:
-            verdict, messages_due = pipeline.feed(GrpcEnvelope(message))
+            verdict, messages_due = pipeline.process(GrpcEnvelope(message))
             due += messages_due
             if seen is not None:
                 seen(verdict, message)
         except AlertError as error:
-            pipeline.refuse(error.reason)
+            pipeline.reject(error.reason)
         except Exception:  # a bug must cost one alert, not the stream
             log.exception("an alert could not be correlated")
-            pipeline.refuse("broken")
+            pipeline.reject("broken")
     return due

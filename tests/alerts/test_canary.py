@@ -14,7 +14,7 @@ from conftest import Serving, spec
 from support import fake_falco
 from support.waiting import until_true, wait_until
 
-from sidecar.alerts.canary import MARK, RULES, Canary, Traffic
+from sidecar.alerts.canary import MARKER, RULES, Canary, Traffic
 from sidecar.cli.stories import alerts
 from sidecar.correlation.pipeline import EVENTS_DROPPED, Pipeline
 from sidecar.model import Report
@@ -29,10 +29,10 @@ SOME = Traffic(5, 0, 0)
 
 
 def outcome(canary: Canary, rules: tuple[str, ...], traffic: Traffic) -> str:
-    canary.sent("n1")
+    canary.record_sent("n1")
     for rule in rules:
-        canary.came_back(rule, f"python3 {MARK}n1")
-    return canary.verdict(traffic)
+        canary.record_alert(rule, f"python3 {MARKER}n1")
+    return canary.diagnosis(traffic)
 
 
 def test_all_is_well_when_both_come_back() -> None:
@@ -65,11 +65,11 @@ def test_canaries_that_come_back_only_now_and_then_are_stolen_by_a_second_grpc_r
 
 def test_somebody_elses_marker_does_not_count() -> None:
     canary = Canary(over_grpc=False)
-    canary.sent("mine")
+    canary.record_sent("mine")
     for rule in RULES:
-        canary.came_back(rule, f"python3 {MARK}theirs")
+        canary.record_alert(rule, f"python3 {MARKER}theirs")
 
-    assert canary.verdict(NONE)
+    assert canary.diagnosis(NONE)
 
 
 def alert(rule: str, cmdline: str, **more: Any) -> bytes:
@@ -80,12 +80,12 @@ def alert(rule: str, cmdline: str, **more: Any) -> bytes:
 
 def test_the_pipeline_tells_the_canary_of_its_alerts_and_counts_them(pipeline: Pipeline) -> None:
     pipeline.canary = Canary(over_grpc=False)
-    pipeline.canary.sent("n1")
+    pipeline.canary.record_sent("n1")
     for rule in RULES:
-        verdict, due = pipeline.feed_json(alert(rule, f"python3 -S -c {MARK}n1"))
-        assert (verdict.canary, verdict.building_block, due) == (True, True, [])
+        verdict, due = pipeline.process_json(alert(rule, f"python3 -S -c {MARKER}n1"))
+        assert (verdict.is_canary, verdict.is_own_detection, due) == (True, True, [])
 
-    assert pipeline.canary.verdict(SOME) == ""
+    assert pipeline.canary.diagnosis(SOME) == ""
     assert dict(pipeline.reasons) == {"canary": 2}
 
 
@@ -94,7 +94,7 @@ def test_the_shipped_falco_rules_have_the_names_and_the_mark() -> None:
     (macro,) = [e for e in yaml.safe_load((SHIPPED / "canary_rules.yaml").read_text()) if "macro" in e]
 
     assert list(RULES) == [rule["rule"] for rule in rules]
-    assert f'"{MARK}"' in macro["condition"]
+    assert f'"{MARKER}"' in macro["condition"]
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_the_marker_process_is_started_and_a_silence_is_reported_once_and_its_en
         health.start()
         await until_true(lambda: health.degraded)
         silent = health.degraded
-        canary.verdict = lambda traffic: ""  # type: ignore[method-assign]
+        canary.diagnosis = lambda traffic: ""  # type: ignore[method-assign]
         await until_true(lambda: not health.degraded)
         well = health.degraded
         await health.stop()
@@ -138,23 +138,23 @@ def test_a_degraded_service_says_so_in_its_metrics_and_to_its_sinks(serving: Ser
 def test_dropped_events_mark_the_open_incidents_of_that_host(pipeline: Pipeline, rule: CorrelationRule) -> None:
     story = [spec("nginx > sh", "web_shell"), spec("nginx > sh > curl", "network", at="1s")]
     for body in alerts(rule, story):
-        pipeline.feed_json(body)
-    pipeline.settle()
+        pipeline.process_json(body)
+    pipeline.flush()
     dropped = {"source": "internal", "priority": "Debug"}
-    pipeline.feed_json(alert(EVENTS_DROPPED, "", **dropped))
-    pipeline.feed_json(alert(EVENTS_DROPPED, "", **dropped, hostname="node-2"))
+    pipeline.process_json(alert(EVENTS_DROPPED, "", **dropped))
+    pipeline.process_json(alert(EVENTS_DROPPED, "", **dropped, hostname="node-2"))
     for body in alerts(rule, [spec("nginx > sh > cat", "credential", at="2s")]):
-        pipeline.feed_json(body)
-    (note,) = pipeline.settle()
+        pipeline.process_json(body)
+    (note,) = pipeline.flush()
 
     assert note.incomplete  # type: ignore[union-attr]
 
 
 def test_falcos_own_events_are_signs_of_life(pipeline: Pipeline) -> None:
-    pipeline.feed_json(alert("Falco internal: metrics snapshot", "", source="internal"))
-    pipeline.feed_json(alert(EVENTS_DROPPED, "", source="internal"))
+    pipeline.process_json(alert("Falco internal: metrics snapshot", "", source="internal"))
+    pipeline.process_json(alert(EVENTS_DROPPED, "", source="internal"))
 
-    assert dict(pipeline.of_falco) == {"heartbeats": 1, "drops": 1}
+    assert dict(pipeline.falco_events) == {"heartbeats": 1, "drops": 1}
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_a_second_reader_of_falcos_queue_is_named(
 
     async def seen_by_falco(nonce: str) -> None:
         for rule in RULES:
-            falco.queue.append(fake_falco.response(json.loads(alert(rule, MARK + nonce))))
+            falco.queue.append(fake_falco.response(json.loads(alert(rule, MARKER + nonce))))
 
     monkeypatch.setattr("sidecar.service.health._mark", seen_by_falco)
     monkeypatch.setattr("sidecar.service.service.Health", partial(Health, patience=0.3))

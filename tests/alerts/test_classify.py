@@ -2,7 +2,7 @@
 
 from conftest import Play, fed, spec, told
 
-from sidecar.alerts.classify import CACHED, Classifier
+from sidecar.alerts.classify import MAX_ENTRIES, Classifier
 from sidecar.alerts.decode import envelope
 from sidecar.cli.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
@@ -13,33 +13,38 @@ CURL = "nginx > sh > curl"
 
 
 def test_an_alert_counts_by_its_tag_whatever_its_name(rules: list[CorrelationRule]) -> None:
-    verdict = Classifier(rules).judge("Any name", ("webrce_network", "webrce_credential"))
+    verdict = Classifier(rules).classify("Any name", ("webrce_network", "webrce_credential"))
 
-    assert (verdict.groups, verdict.relevant, verdict.building_block) == (((0, 0b1100),), True, True)
+    assert (verdict.groups, verdict.relevant, verdict.is_own_detection) == (((0, 0b1100),), True, True)
 
 
 def test_a_stock_rule_counts_by_its_name_and_is_no_building_block(rules: list[CorrelationRule]) -> None:
-    verdict = Classifier(rules).judge("Run shell untrusted", ("maturity_stable",))
+    verdict = Classifier(rules).classify("Run shell untrusted", ("maturity_stable",))
 
-    assert (verdict.groups, verdict.stock, verdict.relevant, verdict.building_block) == ((), ((0, 1),), True, False)
+    assert (verdict.groups, verdict.fallback_groups, verdict.relevant, verdict.is_own_detection) == (
+        (),
+        ((0, 1),),
+        True,
+        False,
+    )
 
 
 def test_a_lineage_tag_is_relevant_without_groups(rules: list[CorrelationRule]) -> None:
-    verdict = Classifier(rules).judge("Detached", ("webrce_lineage",))
+    verdict = Classifier(rules).classify("Detached", ("webrce_lineage",))
 
-    assert (verdict.groups, verdict.relevant, verdict.building_block) == ((), True, True)
+    assert (verdict.groups, verdict.relevant, verdict.is_own_detection) == ((), True, True)
 
 
 def test_anything_else_is_nobodys_evidence(rules: list[CorrelationRule]) -> None:
-    assert not Classifier(rules).judge("Some rule", ("container",)).relevant
+    assert not Classifier(rules).classify("Some rule", ("container",)).relevant
 
 
 def test_a_flood_of_names_is_not_remembered(rules: list[CorrelationRule]) -> None:
     classify = Classifier(rules)
-    for number in range(2 * CACHED):
+    for number in range(2 * MAX_ENTRIES):
         classify(envelope(f'{{"rule":"rule {number}"}}'.encode()))
 
-    assert len(classify._known) <= CACHED
+    assert len(classify._verdicts) <= MAX_ENTRIES
 
 
 def test_a_megabyte_of_blanks_between_tags_is_not_remembered(rules: list[CorrelationRule]) -> None:
@@ -47,7 +52,7 @@ def test_a_megabyte_of_blanks_between_tags_is_not_remembered(rules: list[Correla
     tags = b'["webrce_network"' + b" " * 1_000_000 + b"]"
 
     assert classify(envelope(b'{"rule":"Any","tags":' + tags + b"}")).relevant
-    assert all(len(str(label)) < 100 for label in classify._known)
+    assert all(len(str(label)) < 100 for label in classify._verdicts)
 
 
 def test_stock_rules_alone_give_the_incident(play: Play) -> None:

@@ -98,7 +98,7 @@ FINE: dict[str, bytes] = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_counted_under_its_reason_and_not_correlated(pipeline: Pipeline, name: str) -> None:
     body, reason = BAD[name]
-    pipeline.feed_json(body)
+    pipeline.process_json(body)
 
     assert ({reason: 1}, 0) == (dict(pipeline.reasons), pipeline.detections)
 
@@ -106,28 +106,28 @@ def test_bad_input_is_counted_under_its_reason_and_not_correlated(pipeline: Pipe
 @pytest.mark.parametrize("name", ODD)
 def test_odd_input_is_counted_and_used(pipeline: Pipeline, name: str) -> None:
     body, reason = ODD[name]
-    pipeline.feed_json(body)
+    pipeline.process_json(body)
 
     assert ({reason: 1}, 1) == (dict(pipeline.reasons), pipeline.detections)
 
 
 @pytest.mark.parametrize("name", FINE)
 def test_unusual_but_valid_input_is_used_like_any_other(pipeline: Pipeline, name: str) -> None:
-    pipeline.feed_json(FINE[name])
+    pipeline.process_json(FINE[name])
 
     assert (dict(pipeline.reasons), pipeline.detections) == ({}, 1)
 
 
 def test_a_second_delivery_of_the_same_alert_is_a_duplicate(pipeline: Pipeline) -> None:
-    pipeline.feed_json(good())
-    pipeline.feed_json(good())
+    pipeline.process_json(good())
+    pipeline.process_json(good())
 
     assert (dict(pipeline.reasons), pipeline.detections) == ({"duplicate": 1}, 1)
 
 
 def test_another_rule_on_the_same_event_is_no_duplicate(pipeline: Pipeline) -> None:
-    pipeline.feed_json(good())
-    pipeline.feed_json(good(rule="Web Server Spawned Shell"))
+    pipeline.process_json(good())
+    pipeline.process_json(good(rule="Web Server Spawned Shell"))
 
     assert (dict(pipeline.reasons), pipeline.detections) == ({}, 2)
 
@@ -146,11 +146,11 @@ def test_a_time_in_the_future_is_taken_for_now(rules: list[CorrelationRule], rul
 def test_our_own_incident_coming_back_is_counted_and_does_nothing(pipeline: Pipeline, rule: CorrelationRule) -> None:
     story = [spec("nginx > sh", "web_shell"), spec("nginx > sh > curl", "network", "credential", at="1s")]
     for body in alerts(rule, story):
-        pipeline.feed_json(body)
-    (note,) = pipeline.settle()
-    verdict, due = pipeline.feed_json(to_json(note))
+        pipeline.process_json(body)
+    (note,) = pipeline.flush()
+    verdict, due = pipeline.process_json(to_json(note))
 
-    assert (verdict.own_incident, due) == (True, [])
+    assert (verdict.is_own_incident, due) == (True, [])
     assert dict(pipeline.reasons) == {"own_incident": 1}
 
 
@@ -197,9 +197,9 @@ def test_a_number_that_no_process_has_is_of_the_wrong_type_and_does_not_stop_wha
 ) -> None:
     body = json.loads(good())
     body["tags"] = ["webrce_network"]
-    pipeline.feed_json(json.dumps(body).encode())
+    pipeline.process_json(json.dumps(body).encode())
     body["output_fields"]["proc.pid.ts"] = number
-    pipeline.feed_json(json.dumps(body).encode())
+    pipeline.process_json(json.dumps(body).encode())
 
     assert dict(pipeline.reasons) == {"wrong_type": 1}
     assert pipeline.detections == 1

@@ -8,9 +8,9 @@ import pytest
 from conftest import DATA
 
 from sidecar.alerts.decode import TEXTS, envelope, from_strings
-from sidecar.alerts.truncate import MASKED, NOT_MASKED, mask_and_cut
+from sidecar.alerts.truncate import MASKED, NOT_MASKED, mask_and_truncate
 from sidecar.correlation.pipeline import Pipeline
-from sidecar.model import LONGEST, LONGEST_NAME, Fields
+from sidecar.model import MAX_COMMAND_CHARS, MAX_NAME_CHARS, Fields
 from sidecar.text.redaction.redactor import Redactor
 
 STOCK = json.loads((DATA / "stock_alerts.jsonl").read_bytes().splitlines()[3])
@@ -26,7 +26,7 @@ def kept(**texts: str) -> Fields:
     named = {FALCO_NAMES[name]: text for name, text in texts.items()}
     body = json.dumps({**STOCK, "output_fields": {**STOCK["output_fields"], **named}}).encode()
     fields = envelope(body).alert().fields
-    mask_and_cut(fields, redact)
+    mask_and_truncate(fields, redact)
     return fields
 
 
@@ -45,7 +45,7 @@ def test_a_secret_is_masked_in_every_field_that_is_not_declared_harmless(name: s
 @pytest.mark.parametrize("name", MASKED)
 def test_a_secret_that_came_over_grpc_is_masked_too(name: str) -> None:
     fields = from_strings({FALCO_NAMES[name]: f"x {SECRET}"})
-    mask_and_cut(fields, redact)
+    mask_and_truncate(fields, redact)
 
     assert SECRET[:12] not in (getattr(fields, name) or SECRET)
 
@@ -62,7 +62,7 @@ def test_what_is_declared_harmless_stays_as_it_came(name: str) -> None:
 @pytest.mark.parametrize("name", MASKED)
 @pytest.mark.parametrize("shown", [1, 11, 19, 39])
 def test_a_token_that_the_cut_goes_through_is_masked_as_a_whole(name: str, shown: int) -> None:
-    limit = LONGEST if name in LONG else LONGEST_NAME
+    limit = MAX_COMMAND_CHARS if name in LONG else MAX_NAME_CHARS
     text = getattr(kept(**{name: "x" * (limit - shown - 1) + " " + SECRET}), name)
 
     assert len(text) <= limit
@@ -70,14 +70,14 @@ def test_a_token_that_the_cut_goes_through_is_masked_as_a_whole(name: str, shown
 
 
 def test_a_password_in_a_url_whose_end_is_cut_off_is_masked() -> None:
-    line = "psql " + "x" * (LONGEST - 60) + " postgres://shop:" + "Tr0ub4dor" * 6 + "@db/shop"
+    line = "psql " + "x" * (MAX_COMMAND_CHARS - 60) + " postgres://shop:" + "Tr0ub4dor" * 6 + "@db/shop"
 
     assert "Tr0" not in (kept(cmdline=line).cmdline or "Tr0")
 
 
 @pytest.mark.parametrize("name", [name for name in TEXTS if not name.startswith("fallback_")])
 def test_a_text_of_a_megabyte_is_cut(name: str) -> None:
-    limit = LONGEST if name in LONG else LONGEST_NAME
+    limit = MAX_COMMAND_CHARS if name in LONG else MAX_NAME_CHARS
 
     assert len(getattr(kept(**{name: "y " * 500_000}), name)) == limit
     assert len(getattr(kept(**{name: "\u00e9 " * 500_000}), name)) == limit // 2
@@ -85,7 +85,7 @@ def test_a_text_of_a_megabyte_is_cut(name: str) -> None:
 
 def test_padding_hides_no_detection(pipeline: Pipeline) -> None:
     texts = {"proc.cmdline": "bash -i " + "x" * 1_000_000, "user.name": "u" * 5_000}
-    pipeline.feed_json(json.dumps({**STOCK, "output_fields": {**STOCK["output_fields"], **texts}}).encode())
+    pipeline.process_json(json.dumps({**STOCK, "output_fields": {**STOCK["output_fields"], **texts}}).encode())
 
     assert pipeline.detections == 1
 
@@ -95,7 +95,7 @@ def test_absent_texts_are_harmless_also_after_the_memory_of_texts_was_cleared() 
     for number in range(5_000):
         small(f"sleep {number}")
     fields = Fields()
-    mask_and_cut(fields, small)
+    mask_and_truncate(fields, small)
 
     assert None in small.harmless
     assert fields == Fields()

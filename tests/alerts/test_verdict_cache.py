@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.hostile_corpus import RAW_VALUES, STOCK
 
 from sidecar.alerts.decode import KEYS
-from sidecar.alerts.verdict_cache import LONGEST, REMEMBERED, Endings
+from sidecar.alerts.verdict_cache import MAX_ENTRIES, MAX_SUFFIX_BYTES, VerdictCache
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules.loading import SHIPPED, load
 
@@ -36,7 +36,7 @@ def written(rule: str = "Nobody cares", tag: str = "network", at: int = 0, **fie
 SHELL = written("Web server started a shell or tool", "webrce_web_shell")
 
 
-class Blind(Endings):
+class Blind(VerdictCache):
     """Remembers no ending, so that every alert is looked at in full."""
 
     def look(self, body: bytes) -> None:
@@ -47,10 +47,10 @@ def outcome(bodies: Iterable[bytes], *, blind: bool) -> tuple[Any, ...]:
     """All that a pipeline gives and counts."""
     pipeline = Pipeline(RULES, Clock())
     if blind:
-        pipeline._endings = Blind()
-    verdicts = [pipeline.feed_json(body) for body in bodies]
-    kept = [(container.where, len(container.lineage), container.use()) for container in pipeline.containers]
-    return verdicts, pipeline.settle(), dict(pipeline.reasons), pipeline.received, pipeline.detections, kept
+        pipeline._verdicts = Blind()
+    verdicts = [pipeline.process_json(body) for body in bodies]
+    kept = [(container.where, len(container.lineage), container.usage()) for container in pipeline.containers]
+    return verdicts, pipeline.flush(), dict(pipeline.reasons), pipeline.received, pipeline.detections, kept
 
 
 def spoilt(body: bytes, name: str, value: str) -> bytes:
@@ -114,8 +114,8 @@ def test_bytes_of_a_relevant_alert_that_are_not_utf8_are_counted_each_time() -> 
 
 def test_a_text_that_quotes_an_ending_is_no_ending(rules: list[Any], clock: Clock) -> None:
     pipeline = Pipeline(rules, clock)
-    pipeline.feed_json(written())
-    pipeline.feed_json(SHELL)
+    pipeline.process_json(written())
+    pipeline.process_json(SHELL)
     quoted = written(at=5)[written(at=5).index(b',"priority"') :].decode()
     shell = written("Web server started a shell or tool", "webrce_web_shell", at=6, **{"user.name": quoted})
     credential = written("Token", "webrce_credential", at=7, **{"proc.ppid": 76, "evt.type": "execve"})
@@ -125,9 +125,9 @@ def test_a_text_that_quotes_an_ending_is_no_ending(rules: list[Any], clock: Cloc
 
 def test_neither_many_endings_nor_long_ones_fill_the_memory(rules: list[Any], clock: Clock) -> None:
     pipeline = Pipeline(rules, clock)
-    for number in range(REMEMBERED + 10):
-        pipeline.feed_json(written(f"rule {number}"))
-    pipeline.feed_json(written("long", "x" * LONGEST))
+    for number in range(MAX_ENTRIES + 10):
+        pipeline.process_json(written(f"rule {number}"))
+    pipeline.process_json(written("long", "x" * MAX_SUFFIX_BYTES))
 
-    assert len(pipeline._endings) <= REMEMBERED
-    assert pipeline.received == REMEMBERED + 11
+    assert len(pipeline._verdicts) <= MAX_ENTRIES
+    assert pipeline.received == MAX_ENTRIES + 11

@@ -25,9 +25,9 @@ def test_the_window_ends_to_the_nanosecond(
     late = spec("nginx > sh > curl", "network", at="0s")
     late.at = type(late.at)(after_ns)
     for body in alerts(rule, [SHELL, late]):
-        pipeline.feed_json(body)
+        pipeline.process_json(body)
 
-    assert notified == bool(pipeline.settle())
+    assert notified == bool(pipeline.flush())
 
 
 def test_a_web_shell_stays_fresh_while_its_lineage_is_alive(play: Play) -> None:
@@ -101,17 +101,17 @@ def test_alerts_of_one_event_speak_once(play: Play) -> None:
 def test_a_notification_waits_only_for_its_own_event(pipeline: Pipeline, rule: CorrelationRule) -> None:
     story = [spec("nginx > sh > curl", "network", at="1s"), spec("tini > other", "credential", at="2s", container="x")]
     bodies = list(alerts(rule, [SHELL, *story]))
-    due = [told(pipeline.feed_json(body)[1]) for body in bodies]
+    due = [told(pipeline.process_json(body)[1]) for body in bodies]
 
     assert due == [[], [], [NETWORK]]
 
 
 def test_an_alert_that_is_nobodys_evidence_ends_the_wait_too(pipeline: Pipeline, rule: CorrelationRule) -> None:
     for body in alerts(rule, [SHELL, spec("nginx > sh > curl", "network", at="1s")]):
-        pipeline.feed_json(body)
+        pipeline.process_json(body)
     other = b'{"rule":"x","time":"2026-11-24T03:03:10Z","hostname":"node-1","priority":"Debug","output_fields":{"a":1}}'
 
-    assert told(pipeline.feed_json(other)[1]) == [NETWORK]
+    assert told(pipeline.process_json(other)[1]) == [NETWORK]
 
 
 def test_the_same_stream_gives_the_same_incident_id_in_any_order(
@@ -139,32 +139,32 @@ def test_names_that_falco_learns_late_are_filled_in(play: Play) -> None:
 
 
 def test_evidence_that_is_told_to_nobody_is_news_once(pipeline: Pipeline, rule: CorrelationRule) -> None:
-    pipeline.correlator.changed = {}
+    pipeline.correlator.updated = {}
     first = [spec("tini > nginx > sh", "web_shell"), spec("tini > nginx > sh > nc", "network", at="1s")]
     (note,) = fed(pipeline, alerts(rule, first))
-    pipeline.correlator.news(10)
+    pipeline.correlator.updated_incidents(10)
     fed(pipeline, alerts(rule, [spec("tini > nginx > sh > nc#2", "network", at="2s")]))
-    (news,) = pipeline.correlator.news(10)
+    (news,) = pipeline.correlator.updated_incidents(10)
 
     assert (news.incident, news.severity, news.count, news.step) == (note.incident, "medium", 3, 1)
-    assert pipeline.correlator.news(10) == []
+    assert pipeline.correlator.updated_incidents(10) == []
 
 
 def test_news_are_given_in_batches(pipeline: Pipeline, rule: CorrelationRule) -> None:
-    pipeline.correlator.changed = {}
+    pipeline.correlator.updated = {}
     for name in "abc":
         shell = spec("tini > nginx > sh", "web_shell", container=name)
         ncs = [spec(f"tini > nginx > sh > nc#{n}", "network", at=f"{n}s", container=name) for n in (1, 2)]
         fed(pipeline, alerts(rule, [shell, *ncs]))
 
-    last = [*pipeline.correlator.changed][-1]
+    last = [*pipeline.correlator.updated][-1]
 
-    assert [note.incident for note in pipeline.correlator.news(1, last[:6])] == [last]
-    assert [len(pipeline.correlator.news(1)) for _ in range(3)] == [1, 1, 0]
+    assert [note.incident for note in pipeline.correlator.updated_incidents(1, last[:6])] == [last]
+    assert [len(pipeline.correlator.updated_incidents(1)) for _ in range(3)] == [1, 1, 0]
 
 
 def test_in_a_replay_nobody_asks_for_news_and_none_are_kept(pipeline: Pipeline, rule: CorrelationRule) -> None:
     ncs = [spec(f"tini > nginx > sh > nc#{n}", "network", at=f"{n}s") for n in (1, 2)]
     fed(pipeline, alerts(rule, [spec("tini > nginx > sh", "web_shell"), *ncs]))
 
-    assert pipeline.correlator.news(10) == []
+    assert pipeline.correlator.updated_incidents(10) == []

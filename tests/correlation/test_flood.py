@@ -12,7 +12,7 @@ from cachetools import TTLCache
 from conftest import Clock, fed, spec
 
 from sidecar.cli.stories import BEGIN, alerts
-from sidecar.correlation.memory.containers import GIVERS, QUIET
+from sidecar.correlation.memory.containers import MAX_GIVERS, MAX_QUIET_CONTAINERS
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents.explain import why
 from sidecar.model import Notification, Report
@@ -83,7 +83,7 @@ def test_the_same_flood_against_one_plain_cache_loses_the_victim() -> None:
 
 
 def test_pressure_is_reported_once(pipeline: Pipeline) -> None:
-    reports = [m for number in range(400) for m in pipeline.feed_json(flood(number))[1] if isinstance(m, Report)]
+    reports = [m for number in range(400) for m in pipeline.process_json(flood(number))[1] if isinstance(m, Report)]
 
     assert [report.case for report in reports] == ["Correlator under pressure"]
     assert "205 contexts in one container, 80% of the quota" in reports[0].text
@@ -92,24 +92,24 @@ def test_pressure_is_reported_once(pipeline: Pipeline) -> None:
 @pytest.mark.slow
 def test_all_containers_together_stay_within_their_budgets(pipeline: Pipeline) -> None:
     for number in range(60_000):
-        pipeline.feed_json(flood(number, f"{number % 400:012x}"))
+        pipeline.process_json(flood(number, f"{number % 400:012x}"))
     budgets = pipeline.containers.budgets
 
-    assert sum(len(container.contexts) for container in pipeline.containers) <= budgets["contexts"].room
-    assert sum(len(container.lineage) for container in pipeline.containers) <= budgets["processes"].room
-    assert budgets["contexts"].shrunk > 0
+    assert sum(len(container.contexts) for container in pipeline.containers) <= budgets["contexts"].capacity
+    assert sum(len(container.lineage) for container in pipeline.containers) <= budgets["processes"].capacity
+    assert budgets["contexts"].evicted > 0
 
 
 @pytest.mark.slow
 def test_budgets_count_exactly_what_the_containers_hold(pipeline: Pipeline) -> None:
     for number in range(30_000):
-        pipeline.feed_json(flood(number, f"{number % 11_000:012x}").replace(b"web_shell", b"network"))
+        pipeline.process_json(flood(number, f"{number % 11_000:012x}").replace(b"web_shell", b"network"))
 
     used = {name: budget.used for name, budget in pipeline.containers.budgets.items()}
     assert used == {
         "contexts": 0,
         "processes": sum(len(container.lineage) for container in pipeline.containers),
-        "waiting_bytes": sum(container.waiting.weight for container in pipeline.containers),
+        "pending_bytes": sum(container.pending.size for container in pipeline.containers),
         "timeline_bytes": 0,
     }
 
@@ -123,7 +123,7 @@ def test_forgotten_containers_leave_nothing_for_the_garbage_collector(rule: Corr
     try:
         for number in range(600):
             now[0] += 20
-            pipeline.feed_json(flood(number, f"{number // 2:012x}"))
+            pipeline.process_json(flood(number, f"{number // 2:012x}"))
         assert len(pipeline.containers) < 200
         assert gc.collect() == 0
     finally:
@@ -132,10 +132,10 @@ def test_forgotten_containers_leave_nothing_for_the_garbage_collector(rule: Corr
 
 def test_waiting_detections_are_bounded_by_kind(pipeline: Pipeline) -> None:
     for number in range(1000):
-        pipeline.feed_json(flood(number).replace(b"web_shell", b"network"))
+        pipeline.process_json(flood(number).replace(b"web_shell", b"network"))
     (container,) = pipeline.containers
 
-    assert len(container.waiting) == 64
+    assert len(container.pending) == 64
 
 
 @pytest.mark.slow
@@ -154,9 +154,9 @@ def test_1000_pairs_of_benign_containers_are_never_joined(pipeline: Pipeline, ru
 
 def test_new_containers_push_out_only_such_as_hold_no_web_shell(pipeline: Pipeline, rule: CorrelationRule) -> None:
     shell, network, _ = victim(rule)
-    pipeline.feed_json(shell)
-    for number in range(QUIET + 100):
-        pipeline.feed_json(flood(number, f"{number:012x}").replace(b"web_shell", b"network"))
+    pipeline.process_json(shell)
+    for number in range(MAX_QUIET_CONTAINERS + 100):
+        pipeline.process_json(flood(number, f"{number:012x}").replace(b"web_shell", b"network"))
 
     assert [note.severity for note in fed(pipeline, [network])] == ["medium"]
     assert pipeline.containers.evicted == 100
@@ -165,22 +165,24 @@ def test_new_containers_push_out_only_such_as_hold_no_web_shell(pipeline: Pipeli
 @pytest.mark.slow
 def test_full_budgets_are_kept_to_whatever_fills_them(pipeline: Pipeline) -> None:
     budgets = pipeline.containers.budgets
-    for name, room in (("contexts", 300), ("processes", 1500), ("waiting_bytes", 40_000), ("timeline_bytes", 500_000)):
-        budgets[name].room = room
+    for name, room in (("contexts", 300), ("processes", 1500), ("pending_bytes", 40_000), ("timeline_bytes", 500_000)):
+        budgets[name].capacity = room
     notes = []
     for number in range(6000):
         body = flood(number, f"{number % 200:012x}")
-        notes += pipeline.feed_json(body if number % 3 else body.replace(b"web_shell", b"network"))[1]
+        notes += pipeline.process_json(body if number % 3 else body.replace(b"web_shell", b"network"))[1]
 
     assert not pipeline.reasons
     assert all(why(note) for note in notes if isinstance(note, Notification))
-    assert {name: budget.used <= budget.room * 1.1 for name, budget in budgets.items()} == dict.fromkeys(budgets, True)
-    assert all(budget.shrunk > 0 for budget in budgets.values())
+    assert {name: budget.used <= budget.capacity * 1.1 for name, budget in budgets.items()} == dict.fromkeys(
+        budgets, True
+    )
+    assert all(budget.evicted > 0 for budget in budgets.values())
 
 
 def test_what_waits_in_vain_makes_room_before_what_may_still_count(pipeline: Pipeline, rule: CorrelationRule) -> None:
-    budget = pipeline.containers.budgets["waiting_bytes"]
-    budget.room = 90_000
+    budget = pipeline.containers.budgets["pending_bytes"]
+    budget.capacity = 90_000
     for number in range(60):
         fed(pipeline, alerts(rule, [spec("tini > agent > curl", "network", container=f"old-{number}")]))
     _, network, credential = victim(rule)
@@ -191,15 +193,15 @@ def test_what_waits_in_vain_makes_room_before_what_may_still_count(pipeline: Pip
     shell = victim(rule)[0].replace(b"2026", b"2027")
 
     assert [note.severity for note in fed(pipeline, [shell])] == ["critical"]
-    assert budget.shrunk == 0
+    assert budget.evicted == 0
 
 
 def test_processes_on_which_contexts_hang_are_forgotten_last(pipeline: Pipeline, rule: CorrelationRule) -> None:
     shell, network, credential = victim(rule)
     fed(pipeline, [shell])
     for container in pipeline.containers:
-        container.forget_processes()
-        container.forget_processes()
+        container.evict_processes()
+        container.evict_processes()
 
     assert [note.severity for note in fed(pipeline, [network, credential])] == ["medium", "critical"]
 
@@ -224,8 +226,8 @@ def test_what_waits_is_placed_although_its_process_was_forgotten(pipeline: Pipel
     shell, network, credential = victim(rule)
     fed(pipeline, [network, credential])
     for container in pipeline.containers:
-        container.forget_processes()
-        container.forget_processes()
+        container.evict_processes()
+        container.evict_processes()
 
     assert [note.severity for note in fed(pipeline, [shell])] == ["critical"]
 
@@ -234,14 +236,14 @@ def test_what_a_burst_brought_ends_in_small_steps_and_leaves_nothing(pipeline: P
     for number in range(2000):
         clock.now += 0.001
         body = flood(number, f"{number:012x}")
-        pipeline.feed_json(body if number % 2 else body.replace(b"web_shell", b"network"))
+        pipeline.process_json(body if number % 2 else body.replace(b"web_shell", b"network"))
     clock.now += 10_000
     held = len(pipeline.containers)
     steps = 0
     while len(pipeline.containers) > 64 and steps < 200:
         steps += 1
-        pipeline.feed_json(flood(3000 + steps, f"new-{steps}"))
-        assert held - len(pipeline.containers) <= 2 * GIVERS
+        pipeline.process_json(flood(3000 + steps, f"new-{steps}"))
+        assert held - len(pipeline.containers) <= 2 * MAX_GIVERS
         held = len(pipeline.containers)
 
     assert steps < 200
@@ -255,7 +257,7 @@ def test_a_container_whose_time_is_over_begins_anew(pipeline: Pipeline, clock: C
     shell, network, credential = victim(rule)
     fed(pipeline, [shell])
     for number in range(100):
-        pipeline.feed_json(flood(number, f"{number:012x}"))
+        pipeline.process_json(flood(number, f"{number:012x}"))
     clock.now += 10_000
 
     assert fed(pipeline, [network, credential]) == []

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.cli.stories import alerts
-from sidecar.correlation.memory.container import CONTEXTS, PROCESSES
+from sidecar.correlation.memory.container import MAX_CONTEXTS, MAX_PROCESSES
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import RANK
 from sidecar.rules.loading import SHIPPED, load
@@ -99,19 +99,19 @@ def test_without_a_web_shell_there_is_never_anything(stream: list[AlertSpec]) ->
 
 def test_memory_of_one_container_is_bounded_and_its_evidence_is_folded_not_forgotten() -> None:
     pipeline = Pipeline(RULES, lambda: 0.0)
-    flood = [spec(f"tini > nginx#{number} > sh", "web_shell", container="loud") for number in range(CONTEXTS + 100)]
+    flood = [spec(f"tini > nginx#{number} > sh", "web_shell", container="loud") for number in range(MAX_CONTEXTS + 100)]
     for body in alerts(RULE, flood):
-        pipeline.feed_json(body)
+        pipeline.process_json(body)
     (container,) = pipeline.containers
 
-    assert (len(container.contexts), container.contexts.folded) == (CONTEXTS, 100)
-    assert len(container.lineage) <= PROCESSES
+    assert (len(container.contexts), container.contexts.folded) == (MAX_CONTEXTS, 100)
+    assert len(container.lineage) <= MAX_PROCESSES
     notes = [
         n
         for b in alerts(RULE, [spec("tini > lost > curl", "network", at="1s", container="loud")])
-        for n in pipeline.feed_json(b)[1]
+        for n in pipeline.process_json(b)[1]
     ]
-    assert told(notes + pipeline.settle()) == [("medium", "Web Shell with Network Activity")]
+    assert told(notes + pipeline.flush()) == [("medium", "Web Shell with Network Activity")]
 
 
 def test_a_flood_from_one_container_does_not_push_out_another() -> None:
@@ -119,10 +119,10 @@ def test_a_flood_from_one_container_does_not_push_out_another() -> None:
     victim = list(
         alerts(RULE, [spec("tini > nginx > sh", "web_shell"), spec("tini > nginx > sh > cat", "credential", at="60s")])
     )
-    pipeline.feed_json(victim[0])
+    pipeline.process_json(victim[0])
     flood = [spec(f"tini > nginx#{n} > sh", "web_shell", at=f"{n}ms", container="loud") for n in range(3000)]
     for body in alerts(RULE, flood):
-        pipeline.feed_json(body)
+        pipeline.process_json(body)
     notes = fed(pipeline, victim[1:])
 
     assert told(notes) == [("medium", "Web Shell with Credential Theft")]

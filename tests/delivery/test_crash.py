@@ -42,7 +42,7 @@ class Life:
             for name, body in self.state.recall()
             for message in self.pipeline.restore(name, msgspec.json.decode(body, type=Alert))
         ]
-        self.decide([*due, *self.pipeline.settle()])
+        self.decide([*due, *self.pipeline.flush()])
 
     def decide(self, due: list[object]) -> None:
         notes = [message for message in due if isinstance(message, Notification)]
@@ -50,7 +50,7 @@ class Life:
 
     def feed(self, bodies: list[bytes]) -> None:
         for body in bodies:
-            self.decide(list(self.pipeline.feed_json(body)[1]))
+            self.decide(list(self.pipeline.process_json(body)[1]))
 
     def kill(self, *, deliver: bool) -> None:
         for row in self.state.pending("s") if deliver else []:
@@ -79,7 +79,7 @@ def test_any_stream_shuffled_doubled_cut_and_played_again_gives_the_same_inciden
     arriving = [alert.body for alert in disturbed(told, random.Random(seed), loss=0)]
     whole = Life(tmp_path_factory.mktemp("whole") / "state.db")
     whole.feed(in_order)
-    whole.decide(list(whole.pipeline.settle()))
+    whole.decide(list(whole.pipeline.flush()))
     whole.kill(deliver=True)
 
     path, sent = tmp_path_factory.mktemp("cut") / "state.db", []
@@ -87,7 +87,7 @@ def test_any_stream_shuffled_doubled_cut_and_played_again_gives_the_same_inciden
         life = Life(path)
         life.feed(arriving[: int(cut * len(arriving))])  # from the beginning each time: a journal that was lost
         if cut == 1.0:
-            life.decide(list(life.pipeline.settle()))
+            life.decide(list(life.pipeline.flush()))
         life.kill(deliver=True)
         sent += life.sent
 

@@ -44,7 +44,7 @@ def groups_of(raised: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
 @cache
 def told(path: Path) -> dict[str, list[judge.Note]]:
     pipeline = Pipeline(loading.load([ROOT / "falco_rules" / "correlation"]), lambda: 0.0)
-    notes = [note for alert in alerts(path) for note in pipeline.feed_json(json.dumps(alert).encode())[1]]
+    notes = [note for alert in alerts(path) for note in pipeline.process_json(json.dumps(alert).encode())[1]]
     seen = judge.record(alerts(path))
     return judge.notes_by_scenario(map(falco_event.to_event, notes), SCENARIOS, seen)
 

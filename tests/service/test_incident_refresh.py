@@ -22,10 +22,12 @@ class Loop:
 def looked(monkeypatch: pytest.MonkeyPatch, *, took: float, left: int, broken: bool = False) -> list[float]:
     """The pauses after one look that took so many seconds and left so many incidents for later."""
     loop, times = Loop(), iter((10.0, 10.0 + took))
-    correlator = SimpleNamespace(changed=dict.fromkeys(range(left)), news=lambda *_: 1 / 0 if broken else [])
-    pipeline = SimpleNamespace(correlator=correlator, lost_on=set())
+    correlator = SimpleNamespace(
+        updated=dict.fromkeys(range(left)), updated_incidents=lambda *_: 1 / 0 if broken else []
+    )
+    pipeline = SimpleNamespace(correlator=correlator, hosts_with_drops=set())
     made = Incidents(cast(Any, pipeline), cast(Any, None))
-    correlator.changed = dict.fromkeys(range(left))
+    correlator.updated = dict.fromkeys(range(left))
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
     monkeypatch.setattr("sidecar.service.incident_refresh.time.perf_counter", lambda: next(times))
     if broken:

@@ -60,9 +60,9 @@ def test_our_own_messages_coming_back_are_counted_and_touch_nothing(
     pipeline = Pipeline(rules, lambda: 0.0)
     messages: list[Message] = [*notes, REPORT]
     back = [way for message in messages for way in ways_back(to_event(message))]
-    verdicts = [pipeline.feed_json(json.dumps(event).encode()) for event in back]
+    verdicts = [pipeline.process_json(json.dumps(event).encode()) for event in back]
 
-    assert all(verdict.own_incident and due == [] for verdict, due in verdicts)
+    assert all(verdict.is_own_incident and due == [] for verdict, due in verdicts)
     assert dict(pipeline.reasons) == {"own_incident": len(back)}
     assert list(pipeline.containers) == []
 

@@ -33,8 +33,8 @@ def settings(address: str, sidekick: Falcosidekick, **more: Any) -> dict[str, An
 
 def test_the_same_alerts_give_the_same_notifications_as_over_http(rules: list[CorrelationRule]) -> None:
     over_http, over_grpc = Pipeline(rules, lambda: 0.0), Pipeline(rules, lambda: 0.0)
-    wanted = [note for line in STOCK for note in over_http.feed_json(line)[1]] + over_http.settle()
-    got = take(over_grpc, fake_falco.responses(STOCK)) + over_grpc.settle()
+    wanted = [note for line in STOCK for note in over_http.process_json(line)[1]] + over_http.flush()
+    got = take(over_grpc, fake_falco.responses(STOCK)) + over_grpc.flush()
 
     assert len(wanted) == 3
     assert [to_json(note) for note in wanted] == [to_json(note) for note in got]

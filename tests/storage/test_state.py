@@ -133,7 +133,7 @@ def test_an_escalation_that_was_cut_off_before_it_was_decided_is_decided_at_the_
 
     pipeline = Pipeline(rules, lambda: 0.0, None, Outbox(state, []).remember)
     for body in alerts(rule, [SHELL, PYTHON]):
-        pipeline.feed_json(body)
+        pipeline.process_json(body)
     state.close()
 
     assert [case for _, case in lived(path, rules, [])] == ["Shell Execution Detected"]
@@ -145,7 +145,7 @@ def test_an_alert_that_comes_again_after_a_crash_is_a_duplicate(
     from sidecar.correlation.pipeline import Pipeline
 
     (body,) = alerts(rule, [SHELL])
-    Pipeline(rules, lambda: 0.0, None, Outbox(state, []).remember).feed_json(body)
+    Pipeline(rules, lambda: 0.0, None, Outbox(state, []).remember).process_json(body)
     again = Pipeline(rules, lambda: 0.0, None, Outbox(state, []).remember)
     for name, kept in state.recall():
         import msgspec
@@ -153,7 +153,7 @@ def test_an_alert_that_comes_again_after_a_crash_is_a_duplicate(
         from sidecar.model import Alert
 
         again.restore(name, msgspec.json.decode(kept, type=Alert))
-    again.feed_json(body)
+    again.process_json(body)
 
     assert dict(again.reasons) == {"duplicate": 1}
 
@@ -287,15 +287,15 @@ def test_when_the_disk_fails_it_goes_on_in_memory_says_so_and_recovers(
 
     with monkeypatch.context() as patch:
         patch.setattr(state, "remember", full)
-        pipeline.feed_json(shell)
+        pipeline.process_json(shell)
         assert outbox.trouble == "database or disk is full"
     clock.now = 1.0
-    pipeline.feed_json(python)
+    pipeline.process_json(python)
     outbox.check()
 
     assert outbox.trouble == ""
     assert len([*state.recall()]) == 2
-    assert len(pipeline.settle()) == 1
+    assert len(pipeline.flush()) == 1
 
 
 def test_while_the_disk_fails_incidents_are_shown_from_memory_and_are_in_the_file_afterwards(

@@ -91,7 +91,7 @@ def _printed(message: Message) -> str:
 
 def _counted(pipeline: Pipeline, fed: Callable[[], list[Message]]) -> None:
     before, reasons = pipeline.received, sum(pipeline.reasons.values())
-    messages = fed() + pipeline.settle()
+    messages = fed() + pipeline.flush()
     assert pipeline.received == before + 1
     assert set(pipeline.reasons) <= {*REJECTIONS, *ANOMALIES} - {"broken"}, pipeline.reasons
     assert reasons <= sum(pipeline.reasons.values())
@@ -102,7 +102,7 @@ def json(data: bytes) -> None:
     """Any bodies of POSTs, one a line."""
     pipeline = _fresh()
     for body in data.split(b"\n")[:50]:
-        _counted(pipeline, lambda body=body: pipeline.feed_json(body)[1])  # type: ignore[misc]
+        _counted(pipeline, lambda body=body: pipeline.process_json(body)[1])  # type: ignore[misc]
 
 
 def http(data: bytes) -> None:
@@ -117,7 +117,7 @@ async def _spoken(data: bytes) -> None:
     def heard(body: bytes) -> float:
         nonlocal accepted
         accepted += 1
-        pipeline.feed_json(body)
+        pipeline.process_json(body)
         return time.monotonic()
 
     def answer(request: Request) -> Response:
@@ -167,8 +167,8 @@ def _as_rule(written: Any) -> None:
     rule = compiled(build(RuleFile, written, "file"), "file")
     pipeline = Pipeline([rule], lambda: 0.0)
     for line in (SHIPPED.parent / "tests" / "data" / "stock_alerts.jsonl").read_bytes().splitlines()[:3]:
-        pipeline.feed_json(line)
-    _shown(pipeline.settle())
+        pipeline.process_json(line)
+    _shown(pipeline.flush())
 
 
 def _as_settings(written: Any) -> None:

@@ -20,8 +20,8 @@ def _template() -> Notification:
         AlertSpec(process="nginx > sh > curl", detect=["network"], at=Duration.parse("1s")),
     ]
     pipeline = Pipeline(rules, lambda: 0.0)
-    due = [message for body in alerts(rules[0], story) for message in pipeline.feed_json(body)[1]]
-    (note,) = [message for message in [*due, *pipeline.settle()] if isinstance(message, Notification)]
+    due = [message for body in alerts(rules[0], story) for message in pipeline.process_json(body)[1]]
+    (note,) = [message for message in [*due, *pipeline.flush()] if isinstance(message, Notification)]
     return note
 
 

@@ -19,7 +19,7 @@ from support.secrets_corpus import SECRETS
 from sidecar.alerts.traits import has_interactive_flag
 from sidecar.cli.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
-from sidecar.model import LONGEST_NAME
+from sidecar.model import MAX_NAME_CHARS
 from sidecar.rules.rule import CorrelationRule
 from sidecar.service.logs import JsonFormatter
 from sidecar.text.redaction.patterns import HINTS, RULES
@@ -134,11 +134,11 @@ def test_a_rule_name_of_a_megabyte_is_not_remembered(pipeline: Pipeline) -> None
     alert = json.loads(STOCK[3])
     for number in range(20):
         name = f"{number}" + "x" * 1_000_000
-        pipeline.feed_json(json.dumps({**alert, "rule": name, "tags": ["webrce_web_shell"]}).encode())
+        pipeline.process_json(json.dumps({**alert, "rule": name, "tags": ["webrce_web_shell"]}).encode())
 
-    assert pipeline._classify._known == {}
+    assert pipeline._classifier._verdicts == {}
     assert all(
-        len(detection.rule) <= LONGEST_NAME
+        len(detection.rule) <= MAX_NAME_CHARS
         for container in pipeline.containers
         for context in container.contexts.values()
         for detection in context.timeline

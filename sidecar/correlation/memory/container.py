@@ -1,101 +1,118 @@
-"""All that is known of one container: its contexts, its processes, and what waits for an explanation.
+"""Everything remembered about one container: its contexts, its processes and its pending detections.
 
-Everything has a quota, so whoever floods from one container can push out only his own; and what the quota pushes out is
-folded into the container's coarse context instead of being forgotten.
+All of it has a quota, so a flood from one container can evict only that container's own; and the contexts that the
+quota evicts are folded into the container's coarse context instead of being lost.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
 
-from sidecar.correlation.memory.context import SESSIONS, SHORT, Context
+from sidecar.correlation.memory.context import MAX_SESSIONS, SHORTENED_BYTES, Context
 from sidecar.correlation.memory.lineage import HOST_INITS, INITS, Learned, Lineage, Process, ancestry, is_runtime
-from sidecar.correlation.memory.pending import WaitingRoom
+from sidecar.correlation.memory.pending import PendingDetections
 from sidecar.model import Fields, Where
 
-CONTEXTS = 256
+MAX_CONTEXTS = 256
 """Contexts of one container."""
 
-PROCESSES = 4096
+MAX_PROCESSES = 4096
 """Remembered processes of one container."""
 
-NOBODY: frozenset[int] = frozenset()
+NO_SESSIONS: frozenset[int] = frozenset()
 
-COARSE = 0
-"""In place of an anchor's pid: the context of the container as a whole."""
+COARSE_ANCHOR = 0
+"""Stands in for an anchor's pid: the context of the container as a whole."""
 
 
 class Contexts(dict[tuple[int, int], Context]):
-    """The contexts of a container by (correlation rule, anchor's pid), the longest unused first.
+    """The contexts of a container by (index of the correlation rule, anchor's pid), the least recently used first.
 
-    They live as long as the container. Under its quota the longest unused one is folded into `coarse`, the context of
-    the whole container for its rule.
+    They live as long as the container. Above its quota the least recently used one is folded into `coarse`, the
+    context of the whole container for its rule.
     """
 
-    __slots__ = ("changed", "coarse", "folded")
+    __slots__ = ("coarse", "folded", "revision")
 
     def __init__(self) -> None:
         super().__init__()
         self.coarse: dict[int, Context] = {}
         self.folded = 0
-        self.changed = False
-        """Something happened that may give a place to detections that wait."""
+        self.revision = 0
+        """Counts the changes that may give a place to pending detections."""
 
     def add(self, key: tuple[int, int], context: Context) -> None:
-        """Take in a new one."""
-        if len(self) >= CONTEXTS:
+        """Add a new context."""
+        if len(self) >= MAX_CONTEXTS:
             self.fold(1)
         self[key] = context
-        self.changed = True
+        self.revision += 1
 
-    def join(self, context: Context, key: tuple[int, int]) -> None:
-        """Let a context take over the one of a key, which turned out to lie inside it."""
+    def merge(self, context: Context, key: tuple[int, int]) -> None:
+        """Merge the context of a key into `context`, inside which it turned out to lie."""
         narrower = self.pop(key)
         context.absorb(narrower)
-        if len(context.sessions) < SESSIONS:
+        if len(context.sessions) < MAX_SESSIONS:
             context.sessions |= narrower.sessions
-        self.changed = True
+        self.revision += 1
+
+    def detach(self, key: tuple[int, int]) -> None:
+        """Keep a context, if the key has one, although its anchor's pid belongs to another process now.
+
+        It moves to the negative pid, where nothing can join it by lineage any more.
+        """
+        rule, pid = key
+        context = self.pop(key, None)
+        if context is not None:
+            self[rule, -pid] = context
 
     def fold(self, count: int) -> None:
-        """Fold the `count` longest unused ones."""
-        self.changed = True
+        """Fold the `count` least recently used ones."""
+        self.revision += 1
         keys = [*islice(self, count)]
         self.folded += len(keys)
         for key in keys:
-            context, coarse = self.pop(key), self.coarse.get(key[0])
+            context = self.pop(key)
+            coarse = self.coarse.get(key[0])
             if coarse is None:
                 self.coarse[key[0]] = context
             else:
                 coarse.absorb(context)
         for coarse in self.coarse.values():
-            coarse.sessions.clear()  # whoever belongs nowhere else joins it, whatever the session
+            coarse.sessions.clear()  # it is joined by whatever belongs nowhere else, regardless of the session
 
 
-Use = tuple[int, int, int, int]
-"""How much a container holds of what all share: contexts, processes, and bytes of waiting detections and timelines."""
+Usage = tuple[int, int, int, int]
+"""What a container holds of the shared budgets: contexts, processes, bytes of pending detections, of timelines."""
 
-NOTHING: Use = (0, 0, 0, 0)
+NOTHING: Usage = (0, 0, 0, 0)
 
 
 class Container:
-    """All that is known of one container, or of the host itself (`id` is "" then)."""
+    """Everything remembered about one container, or about the host itself (its id is "" then).
+
+    `init_pid`, `init_name` and `init_tty` are the pid, name and terminal of the container's first process, 0 or ""
+    while unknown. `init_epoch` tells one life of the container from the next: it is `init_pid` if that process was
+    seen, else 0. `foreign_sessions` have a process that belongs to no context.
+    """
 
     __slots__ = (
-        "_first_name",
+        "_init_name",
+        "accounted",
         "coarse",
         "contexts",
-        "counted",
-        "epoch",
-        "first",
-        "first_tty",
-        "is_armed",
+        "foreign_sessions",
+        "has_had_contexts",
+        "init_epoch",
+        "init_pid",
+        "init_tty",
         "is_host",
         "is_named",
-        "kept",
         "lineage",
-        "silent_until",
-        "strangers",
-        "timelines",
-        "waiting",
+        "next_report_at",
+        "pending",
+        "reviewed_revision",
+        "timeline_bytes",
+        "touched_at",
         "where",
     )
 
@@ -103,36 +120,37 @@ class Container:
         self.where = Where(host, cid, "", "", "", "")
         self.is_host = not cid
         self.is_named = False
-        """Everything of its place is known."""
-        self.is_armed = False
-        """It was seen to hold a context."""
-        self.lineage = Lineage(PROCESSES, ttl, timer)
+        """All names of its place are known."""
+        self.has_had_contexts = False
+        self.lineage = Lineage(MAX_PROCESSES, ttl, timer)
         self.contexts = Contexts()
         self.coarse = self.contexts.coarse
-        self.waiting = WaitingRoom()
-        self.strangers: set[int] | frozenset[int] = NOBODY
-        self.first = 0
-        self._first_name = ""
-        self.first_tty = 0
-        self.epoch = 0
-        self.timelines = 0
-        """Bytes of all its timelines, at the most: what folding leaves out stays counted until they are shortened."""
-        self.counted = NOTHING
-        """What of it the budgets of all containers have counted."""
-        self.kept = timer()
-        self.silent_until = 0.0
-        """When it may be reported again that its quota is nearly used up."""
+        self.pending = PendingDetections()
+        self.reviewed_revision = 0
+        """Revision of `contexts` at which the pending detections were last tried."""
+        self.foreign_sessions: set[int] | frozenset[int] = NO_SESSIONS
+        self.init_pid = 0
+        self._init_name = ""
+        self.init_tty = 0
+        self.init_epoch = 0
+        self.timeline_bytes = 0
+        """Upper bound for the bytes of all its timelines: what folding drops stays counted until they are shortened."""
+        self.accounted = NOTHING
+        """What the shared budgets have counted for it."""
+        self.touched_at = timer()
+        self.next_report_at = 0.0
+        """When a nearly exhausted quota may be reported again (seconds of the timer)."""
 
-    def use(self) -> Use:
-        """How much it holds now."""
-        return len(self.contexts) + len(self.coarse), self.lineage.size(), self.waiting.weight, self.timelines
+    def usage(self) -> Usage:
+        """What it holds now."""
+        return len(self.contexts) + len(self.coarse), self.lineage.size(), self.pending.size, self.timeline_bytes
 
-    def of_rule(self, rule: int) -> Iterator[Context]:
+    def contexts_of(self, rule: int) -> Iterator[Context]:
         """The contexts of one correlation rule, without the coarse one."""
         return (context for (index, _), context in self.contexts.items() if index == rule)
 
     def context(self, rule: int, anchor: Process) -> Context | None:
-        """The context that hangs on an anchor, thereby used; when it was folded, the coarse one."""
+        """The context at an anchor, or the coarse one if it was folded; counts as a use."""
         key = rule, anchor.pid
         context = self.contexts.pop(key, None)
         if context is None:
@@ -141,23 +159,23 @@ class Container:
         return context
 
     def is_init(self, pid: int) -> bool:
-        """Whether orphans end up below this process."""
-        if pid in (0, 1, self.first):
+        """Whether orphans are adopted by this process."""
+        if pid in (0, 1, self.init_pid):
             return True
         process = self.lineage[pid]
         return self.is_host and process is not None and process.name in HOST_INITS
 
     def learn(self, fields: Fields, time: int) -> Learned:
-        """Take in what an alert shows of the place and of its processes."""
+        """Remember what an alert at `time` (ns) shows of the place and of its processes."""
         if not self.is_named:
-            self.note_place(fields)
+            self._learn_place(fields)
         learned = self.lineage.learn(fields, time, self.is_init)
-        if not learned.familiar or fields.vpid == 1 or not self.epoch:
-            self.note_first(fields)
+        if not learned.is_familiar or fields.vpid == 1 or not self.init_epoch:
+            self._learn_init(fields)
         return learned
 
-    def note_place(self, fields: Fields) -> None:
-        """Fill in names that Falco learns only after a container's first events."""
+    def _learn_place(self, fields: Fields) -> None:
+        """Fill in names, which Falco knows only after a container's first events."""
         known = self.where
         self.where = Where(
             known.host,
@@ -169,10 +187,10 @@ class Container:
         )
         self.is_named = bool(self.where.pod and self.where.container_name)
 
-    def note_first(self, fields: Fields) -> None:
-        """Learn which process is the container's first: the one with pid 1 inside it.
+    def _learn_init(self, fields: Fields) -> None:
+        """Learn which process is the container's first: the one whose pid is 1 inside.
 
-        A nested PID namespace (`unshare --pid`) has a pid 1 too, but the container's own processes stand above it.
+        A nested PID namespace (`unshare --pid`) has a pid 1 as well, but below processes of the container.
         """
         if self.is_host:
             return
@@ -182,50 +200,52 @@ class Container:
             return
         pid, name = chain[at]
         above = chain[at + 1 :]
-        if not self.first or (above and is_runtime(above[0][1]) and all(seen[0] != self.first for seen in above)):
-            self._first_is(pid, name)
-        if at == 0 and self.first == pid:
-            self.first_tty = fields.tty or 0
+        is_below_runtime = above and is_runtime(above[0][1])
+        if not self.init_pid or (is_below_runtime and all(ancestor != self.init_pid for ancestor, _ in above)):
+            self._set_init(pid, name)
+        if at == 0 and self.init_pid == pid:
+            self.init_tty = fields.tty or 0
 
-    def note_top(self, path: Sequence[Process]) -> None:
-        """Without better knowledge: what stands between the container's runtime and a service is its first process."""
-        if self.first or self.is_host:
+    def infer_init(self, path: Sequence[Process]) -> None:
+        """While the first process is unknown, take the one between the container runtime and a service for it."""
+        if self.init_pid or self.is_host:
             return
         for below, process in pairwise(path):
             if is_runtime(process.name):
-                self._first_is(below.pid, below.name)
-                self.epoch = 0
+                self._set_init(below.pid, below.name)
+                self.init_epoch = 0
                 return
 
     @property
-    def first_name(self) -> str:
-        """The name of the first process, "" while it is unknown: an entry script becomes a service."""
-        known = self.lineage[self.first]
-        return known.name if known is not None else self._first_name
+    def init_name(self) -> str:
+        """The current name of the first process, since an entry script becomes a service; "" while unknown."""
+        process = self.lineage[self.init_pid]
+        return process.name if process is not None else self._init_name
 
-    def _first_is(self, pid: int, name: str) -> None:
-        if pid != self.first:
-            self.strangers = NOBODY  # judged without knowing where orphans end up
-            self.contexts.changed = True
-        self.first, self._first_name, self.epoch = pid, name, pid
+    def _set_init(self, pid: int, name: str) -> None:
+        if pid != self.init_pid:
+            self.foreign_sessions = NO_SESSIONS  # judged without knowing which process adopts orphans
+            self.contexts.revision += 1
+        self.init_pid = self.init_epoch = pid
+        self._init_name = name
 
-    def estrange(self, session: int) -> None:
+    def mark_foreign(self, session: int) -> None:
         """Remember a session that belongs to no context."""
-        if len(self.strangers) < SESSIONS:
-            self.strangers = {*self.strangers, session}
+        if len(self.foreign_sessions) < MAX_SESSIONS:
+            self.foreign_sessions = {*self.foreign_sessions, session}
 
-    def forget_processes(self) -> None:
-        """Forget those that were not used for longest, but for those on which contexts hang."""
-        self.lineage.forget_unused([pid for _, pid in self.contexts])
+    def evict_processes(self) -> None:
+        """Evict the processes that were unused for longest, except for those that anchor contexts."""
+        self.lineage.evict_unused([pid for _, pid in self.contexts])
 
-    def shorten(self) -> None:
-        """Leave the middle half out of every timeline."""
+    def shorten_timelines(self) -> None:
+        """Drop the middle half of every timeline, or cut its texts."""
         contexts = (*self.contexts.values(), *self.coarse.values())
         for context in contexts:
-            held = len(context.timeline)
-            if held > 2 or context.weight > SHORT * held:
+            count = len(context.timeline)
+            if count > 2 or context.timeline_bytes > SHORTENED_BYTES * count:
                 context.shorten()
-        self.timelines = sum([context.weight for context in contexts])
+        self.timeline_bytes = sum([context.timeline_bytes for context in contexts])
 
 
 def _init_below_runtime(chain: list[tuple[int, str]]) -> int | None:

@@ -1,8 +1,8 @@
 """The outer level of memory: containers, and the budgets that all of them share.
 
-Containers with web-shell evidence are kept apart from those without, so that a flood of new containers can push out
-only quiet ones. When a budget is used up, the container that uses most of it gives: contexts are folded, remembered
-processes, waiting detections and the middle of timelines are dropped, and counted. No step looks at all containers:
+Containers that have had web-shell evidence are kept apart from the others, so that a flood of new containers can evict
+only quiet ones. When a budget is used up, the container that uses most of it gives: contexts are folded; remembered
+processes, pending detections and the middle of timelines are dropped, and counted. No step looks at all containers:
 one alert must never wait for thousands of others.
 """
 
@@ -13,94 +13,113 @@ from itertools import islice
 
 from cachetools import TTLCache
 
-from sidecar.correlation.memory.budgets import ALARM, Budget
-from sidecar.correlation.memory.container import CONTEXTS, NOTHING, Container, Use
+from sidecar.correlation.memory.budgets import ALARM_SHARE, Budget
+from sidecar.correlation.memory.container import MAX_CONTEXTS, NOTHING, Container, Usage
 from sidecar.model import Alert, Report
 
-QUIET, ARMED = 3_500, 6_000
-"""Containers kept without and with contexts."""
+MAX_QUIET_CONTAINERS = 3_500
+"""Containers kept that never had a context."""
 
-SKEW = 150 * 1_000_000_000
-"""By how much (ns) clocks of hosts may differ, and alerts be late, before what waits is taken for too old."""
+MAX_CONTAINERS_WITH_CONTEXTS = 6_000
+"""Containers kept that have or had contexts."""
 
-SILENCE = 3600.0
-"""Seconds between two reports of the same quota."""
+MAX_SKEW = 150 * 1_000_000_000
+"""Nanoseconds by which hosts' clocks may differ and alerts be late before pending detections are taken for too old."""
 
-GIVERS = 64
-"""Containers that give for one alert at the most; what is still too much then is the next alert's."""
+REPORT_INTERVAL_SECONDS = 3600.0
+"""Between two reports of the same quota."""
+
+MAX_GIVERS = 64
+"""Containers that give for one alert; whatever is still too much is left to the next alert."""
+
+SWEEP_SHARE = 0.7
+"""The share of the budget for pending detections above which expired ones are swept."""
+
+SWEPT_PER_ALERT = 2
+"""Containers that are swept for one alert that has to wait itself: one more than it adds."""
+
+WORTHWHILE_SHARE = 4
+"""A sweep rewrites all lists of a container: only if something expired by a quarter of the window is it worth it."""
 
 
 class _Level(TTLCache[tuple[str, str], Container]):
-    """Containers that are forgotten `ttl` seconds after they were set, or under pressure; `gone` is told of each.
+    """Containers that expire `ttl` seconds after they were set, or are evicted; `on_removal` is called for each.
 
-    What a burst brought together ends together: only some go at a time, since no alert must wait for thousands.
+    Containers that a burst brought together expire together. Only a few are removed at a time, since no alert must wait
+    for thousands.
     """
 
-    def __init__(self, room: int, ttl: float, timer: Callable[[], float], gone: Callable[[Container], None]) -> None:
-        super().__init__(room, ttl, timer)
-        self._gone = gone
-        self._in_order: dict[tuple[str, str], float] = {}
+    def __init__(
+        self, capacity: int, ttl: float, timer: Callable[[], float], on_removal: Callable[[Container], None]
+    ) -> None:
+        super().__init__(capacity, ttl, timer)
+        self._on_removal = on_removal
+        self._set_at: dict[tuple[str, str], float] = {}
         """When each was set, the earliest first."""
         self.evicted = 0
 
     def __setitem__(self, key: tuple[str, str], container: Container) -> None:
         super().__setitem__(key, container)
-        self._in_order.pop(key, None)
-        self._in_order[key] = self.timer()
+        self._set_at.pop(key, None)
+        self._set_at[key] = self.timer()
 
     def expire(self, time: float | None = None) -> list[tuple[tuple[str, str], Container]]:
-        """Forget some of those whose time is over."""
+        """Remove some of the expired ones."""
         now = self.timer() if time is None else time
-        first = [*islice(self._in_order.values(), GIVERS)]
-        if first and first[0] + self.ttl <= now:
-            now = min(now, first[-1] + self.ttl)
+        earliest = [*islice(self._set_at.values(), MAX_GIVERS)]
+        if earliest and earliest[0] + self.ttl <= now:
+            now = min(now, earliest[-1] + self.ttl)
         expired = [*super().expire(now)]
         for key, container in expired:
-            self._ended(key, container)
+            self._removed(key, container)
         return expired
 
     def popitem(self) -> tuple[tuple[str, str], Container]:
-        """Forget one whose time is over, else the longest unused: there is no room."""
+        """Make room: remove an expired one, else evict the least recently used one."""
         for key, container in self.expire():
             return key, container
         key, container = super().popitem()
-        self._ended(key, container)
+        self._removed(key, container)
         self.evicted += 1
         return key, container
 
-    def forget(self, key: tuple[str, str], container: Container) -> None:
-        """Forget one, whether its time is over or not."""
-        self.leave(key)
-        self._gone(container)
+    def remove(self, key: tuple[str, str], container: Container) -> None:
+        """Remove one, whether it has expired or not."""
+        self.release(key)
+        self._on_removal(container)
 
-    def leave(self, key: tuple[str, str]) -> None:
-        """Hold one no longer, which lives on elsewhere."""
-        with suppress(KeyError):  # raised when its time is over, though it is gone all the same
+    def release(self, key: tuple[str, str]) -> None:
+        """Hand over one that lives on in another level."""
+        with suppress(KeyError):  # raised if it has expired, although it is removed all the same
             del self[key]
-        self._in_order.pop(key, None)
+        self._set_at.pop(key, None)
 
-    def _ended(self, key: tuple[str, str], container: Container) -> None:
-        del self._in_order[key]
-        self._gone(container)
+    def _removed(self, key: tuple[str, str], container: Container) -> None:
+        del self._set_at[key]
+        self._on_removal(container)
 
 
 class Containers:
-    """Containers by (host, id), each kept for `ttl` seconds after its last detection; `window` (ns) is the longest."""
+    """Containers by (host, id), each kept for `ttl` seconds after its last detection.
+
+    `window` (ns) is the longest of the correlation rules.
+    """
 
     def __init__(self, ttl: float, timer: Callable[[], float], window: int) -> None:
-        self._quiet = _Level(QUIET, ttl, timer, self._gone)
-        self._armed = _Level(ARMED, ttl, timer, self._gone)
-        self._waiters: OrderedDict[int, Container] = OrderedDict()
+        self._quiet = _Level(MAX_QUIET_CONTAINERS, ttl, timer, self._removed)
+        self._with_contexts = _Level(MAX_CONTAINERS_WITH_CONTEXTS, ttl, timer, self._removed)
+        self._to_sweep: OrderedDict[int, Container] = OrderedDict()
+        """Containers with pending detections; the one that was swept longest ago comes first."""
         self._window = window
         self._all: dict[tuple[str, str | None], Container] = {}
         self._ttl = ttl
-        self._lasting = ttl / 16
+        self._touch_interval = ttl / 16
         self._timer = timer
         self.budgets = {
-            "contexts": Budget(7_000, lambda c: c.contexts.fold(len(c.contexts) // 2 + 1)),
-            "processes": Budget(70_000, lambda c: c.forget_processes()),
-            "waiting_bytes": Budget(6_000_000, lambda c: c.waiting.forget_half()),
-            "timeline_bytes": Budget(7_500_000, lambda c: c.shorten()),
+            "contexts": Budget(7_000, lambda container: container.contexts.fold(len(container.contexts) // 2 + 1)),
+            "processes": Budget(70_000, lambda container: container.evict_processes()),
+            "pending_bytes": Budget(6_000_000, lambda container: container.pending.drop_older_half()),
+            "timeline_bytes": Budget(7_500_000, lambda container: container.shorten_timelines()),
         }
         """What all containers together may hold; a service with all of it full stays within 128 MiB (bench/full.py)."""
         self._budgets = tuple(self.budgets.values())
@@ -113,136 +132,131 @@ class Containers:
 
     @property
     def evicted(self) -> int:
-        """Containers that were forgotten because there was no room for them."""
-        return self._quiet.evicted + self._armed.evicted
+        """Containers that were evicted because there was no room for them."""
+        return self._quiet.evicted + self._with_contexts.evicted
 
-    def of(self, alert: Alert) -> Container:
-        """The container of an alert, made at its first."""
+    def get_or_create(self, alert: Alert) -> Container:
+        """The container of an alert."""
         now = self._timer()
-        found = self._all.get((alert.host, alert.fields.container_id))
-        if found is not None and now - found.kept <= self._lasting:
-            return found
-        return self._of(alert.host, alert.container, now)
+        container = self._all.get((alert.host, alert.fields.container_id))
+        if container is not None and now - container.touched_at <= self._touch_interval:
+            return container
+        return self._touched(alert.host, alert.container, now)
 
-    def _of(self, host: str, cid: str, now: float) -> Container:
-        found = self._all.get((host, cid))
-        if found is not None and now - found.kept <= self._lasting:
-            return found
-        if found is not None and now - found.kept >= self._ttl:
-            self._level_of(found).forget((host, cid), found)
-            found = None
-        found = found or Container(host, cid, self._ttl, self._timer)
-        found.kept = now
-        found.lineage.age()
-        self._level_of(found)[host, cid] = self._all[host, cid] = found
-        return found
+    def _touched(self, host: str, cid: str, now: float) -> Container:
+        """The container, created if it is unknown or expired, with its time to live renewed."""
+        container = self._all.get((host, cid))
+        if container is not None and now - container.touched_at <= self._touch_interval:
+            return container
+        if container is not None and now - container.touched_at >= self._ttl:
+            self._level_of(container).remove((host, cid), container)
+            container = None
+        container = container or Container(host, cid, self._ttl, self._timer)
+        container.touched_at = now
+        container.lineage.expire()
+        self._level_of(container)[host, cid] = container
+        self._all[host, cid] = container
+        return container
 
     def _level_of(self, container: Container) -> _Level:
-        return self._armed if container.is_armed else self._quiet
+        return self._with_contexts if container.has_had_contexts else self._quiet
 
-    def lost_events(self, host: str) -> int:
-        """Mark the open incidents of a host whose Falco dropped events; returns how many."""
-        marked = 0
-        for container in self:
-            if container.where.host == host:
-                for context in [*container.contexts.values(), *container.coarse.values()]:
-                    if context.incident is not None:
-                        context.incident.incomplete = True
-                        marked += 1
-        return marked
-
-    def changed(self, container: Container, time: int) -> Sequence[Report]:
-        """Take note of what a container holds now; where all hold too much, the largest give.
+    def account(self, container: Container, time: int) -> Sequence[Report]:
+        """Note what a container holds after an alert at `time` (ns). Where all hold too much, the largest give.
 
         Returns:
             Reports of quotas that are used to four fifths, each at most once an hour.
         """
-        before, now = container.counted, container.use()
+        before, now = container.accounted, container.usage()
         if now == before:
             return ()
-        is_tight = self._count(container, now)
-        contexts, _, waiting, _ = now
-        if contexts and not container.is_armed:
-            self._arm(container)
-        if waiting > before[2]:
-            self._waiters.setdefault(id(container), container)
-            self._sweep(container, time - self._window - SKEW)
-        if not is_tight and contexts < ALARM * CONTEXTS:
+        is_tight = self._update_budgets(container, now)
+        contexts, _, pending, _ = now
+        if contexts and not container.has_had_contexts:
+            self._keep_apart(container)
+        if pending > before[2]:
+            self._to_sweep.setdefault(id(container), container)
+            self._sweep(container, time - self._window - MAX_SKEW)
+        if not is_tight and contexts < ALARM_SHARE * MAX_CONTEXTS:
             return ()
-        return self._relieved(container, time)
+        return self._relieve(container, time)
 
-    def _count(self, container: Container, now: Use) -> bool:
-        """Count what a container holds now; says whether so much is used that it is worth a look."""
-        contexts, processes, waiting, timelines = self._budgets
-        before, container.counted = container.counted, now
+    def _update_budgets(self, container: Container, now: Usage) -> bool:
+        """Account for what a container holds now. Returns whether any budget exceeds its alarm share."""
+        contexts, processes, pending, timelines = self._budgets
+        before, container.accounted = container.accounted, now
         is_tight = False
         if now[0] != before[0]:
-            is_tight = contexts.count(container, before[0], now[0])
+            is_tight = contexts.update(container, before[0], now[0])
         if now[1] != before[1]:
-            is_tight |= processes.count(container, before[1], now[1])
+            is_tight |= processes.update(container, before[1], now[1])
         if now[2] != before[2]:
-            is_tight |= waiting.count(container, before[2], now[2])
+            is_tight |= pending.update(container, before[2], now[2])
         if now[3] != before[3]:
-            is_tight |= timelines.count(container, before[3], now[3])
+            is_tight |= timelines.update(container, before[3], now[3])
         return is_tight
 
     def _sweep(self, container: Container, horizon: int) -> None:
-        """When more than seven tenths of the room are used, two others in turn forget what waits there in vain."""
-        budget = self.budgets["waiting_bytes"]
-        for _ in range(2 if budget.used > budget.room * 0.7 else 0):
-            _, waiter = self._waiters.popitem(last=False)
-            if waiter.waiting.oldest < horizon - self._window // 4:  # worth it: that is more than one or two
-                waiter.waiting.forget_before(horizon)
-                if waiter is not container:
-                    self._count(waiter, waiter.use())
-            if waiter.waiting.weight:
-                self._waiters[id(waiter)] = waiter
+        """When memory for pending detections runs short, drop those of the next containers that happened long ago."""
+        budget = self.budgets["pending_bytes"]
+        if budget.used <= budget.capacity * SWEEP_SHARE:
+            return
+        for _ in range(SWEPT_PER_ALERT):
+            _, swept = self._to_sweep.popitem(last=False)
+            if swept.pending.oldest < horizon - self._window // WORTHWHILE_SHARE:
+                swept.pending.drop_before(horizon)
+                if swept is not container:
+                    self._update_budgets(swept, swept.usage())
+            if swept.pending.size:
+                self._to_sweep[id(swept)] = swept
 
-    def _gone(self, container: Container) -> None:
-        self._count(container, NOTHING)
-        self._waiters.pop(id(container), None)
+    def _removed(self, container: Container) -> None:
+        self._update_budgets(container, NOTHING)
+        self._to_sweep.pop(id(container), None)
         del self._all[container.where.host, container.where.container]
 
-    def _shed(self, budget: Budget) -> None:
-        for _ in range(GIVERS):
+    def _shrink(self, budget: Budget) -> None:
+        for _ in range(MAX_GIVERS):
             giver = budget.largest()
-            if giver is None or budget.used <= budget.room:
+            if giver is None or budget.used <= budget.capacity:
                 return
             used = budget.used
             budget.shrink(giver)
-            self._count(giver, giver.use())
-            budget.shrunk += used - budget.used
+            self._update_budgets(giver, giver.usage())
+            budget.evicted += used - budget.used
             if budget.used == used:
-                budget.spare(giver)
+                budget.defer(giver)
                 return
 
-    def _relieved(self, container: Container, time: int) -> list[Report]:
-        """Let the largest give where all hold too much; the reports that are due of it."""
-        found, now = [], self._timer()
-        share = len(container.contexts) / CONTEXTS
-        if share >= ALARM and now >= container.silent_until:
-            container.silent_until = now + SILENCE
-            found.append(_report(container, time, f"{len(container.contexts)} contexts in one container", share))
+    def _relieve(self, container: Container, time: int) -> list[Report]:
+        """Let the largest containers give where a budget is exceeded. Returns the reports that are due."""
+        reports: list[Report] = []
+        now = self._timer()
+        share = len(container.contexts) / MAX_CONTEXTS
+        if share >= ALARM_SHARE and now >= container.next_report_at:
+            container.next_report_at = now + REPORT_INTERVAL_SECONDS
+            reports.append(_report(container, time, f"{len(container.contexts)} contexts in one container", share))
         for name, budget in self.budgets.items():
-            if budget.used >= budget.room * budget.alarm and now >= budget.silent_until:
-                budget.alarm, budget.silent_until = 1.0, now + SILENCE
-                found.append(_report(container, time, f"{budget.used} {name} in all", budget.used / budget.room))
-            if budget.used > budget.room:
-                self._shed(budget)
-        return found
+            if budget.used >= budget.capacity * budget.alarm_share and now >= budget.next_report_at:
+                budget.alarm_share = 1.0
+                budget.next_report_at = now + REPORT_INTERVAL_SECONDS
+                reports.append(_report(container, time, f"{budget.used} {name} in all", budget.used / budget.capacity))
+            if budget.used > budget.capacity:
+                self._shrink(budget)
+        return reports
 
-    def _arm(self, container: Container) -> None:
+    def _keep_apart(self, container: Container) -> None:
         key = (container.where.host, container.where.container)
-        self._quiet.leave(key)
-        container.is_armed = True
-        self._armed[key] = container
+        self._quiet.release(key)
+        container.has_had_contexts = True
+        self._with_contexts[key] = container
 
 
-def _report(container: Container, time: int, what: str, share: float) -> Report:
+def _report(container: Container, time: int, usage: str, share: float) -> Report:
     return Report(
         case="Correlator under pressure",
         severity="medium",
-        text=f"{what}, {share:.0%} of the quota: somebody makes noise, or the node is too busy for the quotas",
+        text=f"{usage}, {share:.0%} of the quota: either something is flooding alerts or the node needs larger quotas",
         where=container.where,
         time=time,
     )

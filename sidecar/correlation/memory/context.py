@@ -4,36 +4,37 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.model import Detection, Span
+from sidecar.rules.rule import CorrelationRule
 
-DETECTIONS = 64
-"""Detections kept for the timeline per context and group; beyond them only first, last and count go on."""
+DETECTIONS_PER_GROUP = 64
+"""Detections kept in the timeline for each context and group; beyond that only first, last and count are updated."""
 
-MOST = 4 * DETECTIONS
-"""Detections that a context may have after it took over others."""
+MAX_TIMELINE = 4 * DETECTIONS_PER_GROUP
+"""Detections in the timeline of a context that has absorbed others."""
 
-SESSIONS = 256
-"""Session ids remembered per context, and of strangers per container."""
+MAX_SESSIONS = 256
+"""Session ids remembered for each context, and foreign ones for each container."""
+
+SHORTENED_CHARS = 80
+"""Characters left of a text when memory is short."""
+
+OVERHEAD_BYTES = 700
+"""Bytes of a detection in a timeline beside its texts."""
+
+SHORTENED_BYTES = OVERHEAD_BYTES + SHORTENED_CHARS
+"""Bytes of a detection whose texts were shortened."""
 
 
-CUT = 80
-"""Characters of a text that are left when memory is short."""
-
-BARE = 700
-"""Bytes of a detection in a timeline without its texts."""
-
-SHORT = BARE + CUT
-"""Bytes of one whose texts are cut."""
-
-
-def weight(detection: Detection) -> int:
-    """What a detection in a timeline takes, in bytes."""
-    return BARE + len(detection.cmdline) + len(detection.detail)
+def size(detection: Detection) -> int:
+    """The bytes that a detection takes in a timeline."""
+    return OVERHEAD_BYTES + len(detection.cmdline) + len(detection.detail)
 
 
 class Incident(Struct):
     """A case that came true in one context and is still open.
 
-    `rank` is that of the strongest notification so far, `case` the best row reached, `step` how many notifications.
+    `rank` is that of the strongest notification so far, `case` the best row of the case table reached, `step` the
+    number of notifications. `first` and `last` are event times (ns) of its evidence, `count` its number of detections.
     """
 
     id: str
@@ -45,11 +46,13 @@ class Incident(Struct):
     first: int
     last: int
     count: int
+    drops_before: int
+    """Drop events of Falco, on all hosts, that the correlator had counted when it was opened."""
     incomplete: bool = False
-    """Falco dropped events while it was open: evidence may be missing."""
+    """Falco dropped events on its host while it was open: evidence may be missing."""
 
-    def widen(self, time: int, case: int) -> None:
-        """Take in one more piece of evidence, and the case that holds with it (-1 none)."""
+    def add(self, time: int, case: int) -> None:
+        """Count one more detection at `time` (ns), and note the case that holds with it (-1 for none)."""
         self.count += 1
         if time > self.last:
             self.last = time
@@ -62,33 +65,54 @@ class Incident(Struct):
 class Context(Struct):
     """One execution context of one correlation rule: its anchor process and the evidence of its members.
 
-    `is_service` is false when the anchor is itself the first detection (systemd starts a shell). `born` is the start
-    of the earliest anchoring process; `epoch` the first process of the container then, 0 unknown.
+    `anchor` is a pid, `name` that process's name; `is_service` is false when the anchor itself is the first detection
+    (systemd starts a shell). `started` is the start time (ns) of the earliest anchoring process, `init_epoch` the first
+    process of the container at that time, 0 if unknown. `spans` are by bit number of the group.
     """
 
     anchor: int
     name: str
     is_service: bool
-    born: int
-    epoch: int
+    started: int
+    init_epoch: int
     spans: dict[int, Span]
     timeline: list[Detection]
     sessions: set[int]
     newest: int = 0
-    alive: int = 0
-    """How far anchoring evidence counts as fresh: it slides with every detection of the lineage."""
+    """Event time (ns) of the newest evidence."""
+    anchor_renewed: int = 0
+    """Event time (ns) from which anchoring evidence ages: every detection of the lineage renews it."""
     incident: Incident | None = None
-    weight: int = 0
-    """Bytes of the timeline."""
-    mask: int = 0
-    """The groups that count at the newest evidence."""
-    until: int = 0
-    """How long newer evidence changes nothing of that but to add its own groups."""
+    timeline_bytes: int = 0
+    active_groups: int = 0
+    """Mask of the groups that count at the newest evidence."""
+    mask_valid_until: int = 0
+    """Event time (ns) up to which newer evidence only adds its own groups to the mask."""
 
-    def add(self, detection: Detection, window: int, anchoring: int, sticky: int) -> int:
-        """Take in one detection; returns by how many bytes the timeline grew."""
-        time, mask, has_room = detection.time, detection.groups, False
-        for bit in _BITS.get(mask) or _bits(mask):
+    def add(self, detection: Detection, rule: CorrelationRule) -> int:
+        """Add one detection. Returns the bytes by which the timeline grew."""
+        time = detection.time
+        is_anchoring = detection.groups & rule.anchoring
+        has_room = self._count(detection)
+        if time > self.anchor_renewed and (is_anchoring or time - self.anchor_renewed <= rule.window):
+            self.anchor_renewed = time
+        if self.newest <= time <= self.mask_valid_until and not is_anchoring:
+            self.newest = time
+            self.active_groups |= detection.groups
+        else:
+            self._update_mask(time, rule)
+        if not has_room:
+            return 0
+        self.timeline.append(detection)
+        grown = size(detection)
+        self.timeline_bytes += grown
+        return grown
+
+    def _count(self, detection: Detection) -> bool:
+        """Count a detection for each of its groups. Returns whether the timeline has room for it."""
+        time = detection.time
+        has_room = False
+        for bit in _BITS.get(detection.groups) or _bits(detection.groups):
             span = self.spans.get(bit)
             if span is None:
                 self.spans[bit] = Span(time, time)
@@ -99,84 +123,78 @@ class Context(Struct):
                 span.last = time
             elif time < span.first:
                 span.first = time
-            has_room = has_room or span.count <= DETECTIONS
-        if time > self.alive and (mask & anchoring or time - self.alive <= window):
-            self.alive = time
-        if self.newest <= time <= self.until and not mask & anchoring:
-            self.newest = time
-            self.mask |= mask
-        else:
-            self._look(time, window, anchoring, sticky)
-        if not has_room:
-            return 0
-        self.timeline.append(detection)
-        grown = weight(detection)
-        self.weight += grown
-        return grown
+            has_room = has_room or span.count <= DETECTIONS_PER_GROUP
+        return has_room
 
-    def _look(self, time: int, window: int, anchoring: int, sticky: int) -> None:
-        """Look anew which groups count, and until when."""
+    def _update_mask(self, time: int, rule: CorrelationRule) -> None:
+        """Determine which groups count now, and how long that holds."""
         self.newest = max(self.newest, time)
-        self.mask = self.fresh(window, anchoring, sticky)
-        held = self.mask & ~sticky
-        lasts = [
-            self.alive if anchoring >> bit & 1 else span.last for bit, span in self.spans.items() if held >> bit & 1
+        self.active_groups = self.groups_within_window(rule)
+        expiring = self.active_groups & ~rule.sticky
+        renewed = [
+            self.anchor_renewed if rule.anchoring >> bit & 1 else span.last
+            for bit, span in self.spans.items()
+            if expiring >> bit & 1
         ]
-        self.until = min(lasts, default=self.newest) + window
+        self.mask_valid_until = min(renewed, default=self.newest) + rule.window
 
-    def shorten(self) -> None:
-        """Leave the middle half out of the timeline: how it began and where it stands tell most. Then cut its texts."""
-        quarter = max(len(self.timeline) // 4, 1)
-        if len(self.timeline) > 2 * quarter:
-            del self.timeline[quarter : len(self.timeline) - quarter]
-        elif self.weight > SHORT * len(self.timeline):
-            self.timeline = [
-                replace(each, cmdline=each.cmdline[:CUT], detail=each.detail[:CUT]) for each in self.timeline
-            ]
-        else:
-            return
-        self.weight = sum(map(weight, self.timeline))
-
-    def fresh(self, window: int, anchoring: int, sticky: int) -> int:
+    def groups_within_window(self, rule: CorrelationRule) -> int:
         """The mask of groups that count at the newest evidence."""
-        mask, horizon = 0, self.newest - window
+        mask = 0
+        horizon = self.newest - rule.window
         for bit, span in self.spans.items():
             group = 1 << bit
-            if sticky & group or (self.alive if anchoring & group else span.last) >= horizon:
+            if rule.sticky & group or (self.anchor_renewed if rule.anchoring & group else span.last) >= horizon:
                 mask |= group
         return mask
 
+    def shorten(self) -> None:
+        """Drop the middle half of the timeline: its beginning and end tell most. If it is short, cut its texts."""
+        quarter = max(len(self.timeline) // 4, 1)
+        if len(self.timeline) > 2 * quarter:
+            del self.timeline[quarter : len(self.timeline) - quarter]
+        elif self.timeline_bytes > SHORTENED_BYTES * len(self.timeline):
+            self.timeline = [
+                replace(each, cmdline=each.cmdline[:SHORTENED_CHARS], detail=each.detail[:SHORTENED_CHARS])
+                for each in self.timeline
+            ]
+        else:
+            return
+        self.timeline_bytes = sum(map(size, self.timeline))
+
     def absorb(self, other: "Context") -> None:
-        """Take over what a narrower context knew, because it turned out to lie inside this one."""
+        """Take over the evidence of a narrower context that turned out to lie inside this one."""
         for bit, span in other.spans.items():
-            mine = self.spans.get(bit)
-            if mine is None:
+            own = self.spans.get(bit)
+            if own is None:
                 self.spans[bit] = span
             else:
-                mine.join(span)
-        timeline, others = self.timeline, other.timeline
-        room = MOST - len(timeline)
-        if room >= len(others):
-            timeline += others
-            self.weight += other.weight
-        else:
-            fitting = others[: max(room, 0)]
-            timeline += fitting
-            self.weight += sum(map(weight, fitting))
-        if other.born < self.born:
-            self.born = other.born
-        if other.alive > self.alive:
-            self.alive = other.alive
+                own.join(span)
+        self._extend_timeline(other)
+        if other.started < self.started:
+            self.started = other.started
+        if other.anchor_renewed > self.anchor_renewed:
+            self.anchor_renewed = other.anchor_renewed
         if other.newest > self.newest:
             self.newest = other.newest
         if self.incident is None:
             self.incident = other.incident
-        self.until = 0
+        self.mask_valid_until = 0
+
+    def _extend_timeline(self, other: "Context") -> None:
+        room = MAX_TIMELINE - len(self.timeline)
+        if room >= len(other.timeline):
+            self.timeline += other.timeline
+            self.timeline_bytes += other.timeline_bytes
+        else:
+            fitting = other.timeline[: max(room, 0)]
+            self.timeline += fitting
+            self.timeline_bytes += sum(map(size, fitting))
 
 
 _BITS: dict[int, tuple[int, ...]] = {}
 
 
 def _bits(mask: int) -> tuple[int, ...]:
-    """The numbers of the bits that are set; there are as many masks as a case table has entries."""
+    """The numbers of the bits that are set. The cache stays small: there are as many masks as case table entries."""
     return _BITS.setdefault(mask, tuple(bit for bit in range(mask.bit_length()) if mask >> bit & 1))

@@ -1,6 +1,6 @@
 """Detections of one container that belong to no context yet: the web shell that explains them may still arrive.
 
-Most wait in vain, so they are kept packed: half the memory, and a third of the time, of objects for every field.
+Most wait in vain, so they are kept packed, which takes half the memory and a third of the time of live objects.
 """
 
 from collections.abc import Iterator
@@ -12,95 +12,95 @@ from msgspec.structs import astuple
 
 from sidecar.model import Alert, Fields
 
-WAITING = 64
-"""Detections that are kept, per container, correlation rule and groups."""
+MAX_PER_KIND = 64
+"""Detections that are kept for each container, correlation rule and set of groups."""
 
-BARE = 300
-"""Bytes of one beside its packed alert, with its share of the lists."""
+OVERHEAD_BYTES = 300
+"""Bytes of a pending detection beside its packed alert, with its share of the lists."""
 
 _pack = msgpack.Encoder().encode
 _unpack = msgpack.Decoder().decode
 
 
-class Waiting(Struct, gc=False):
-    """One detection that waits, for `rule` and its `groups`."""
+class PendingDetection(Struct, gc=False):
+    """A detection that waits for a context of correlation rule `rule`; `groups` is its mask, `time` in nanoseconds."""
 
     rule: int
     groups: int
     time: int
     pid: int
-    deed: int
-    """Stands for its Falco rule and command line."""
+    fingerprint: int
+    """Identifies its Falco rule and command line."""
     packed: bytes
 
     @property
     def alert(self) -> Alert:
-        """The alert that it was."""
+        """The alert, unpacked."""
         time, host, rule, tags, fields = _unpack(self.packed)
         return Alert(time, host, rule, tuple(tags), Fields(*fields))
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory that it takes."""
+        return OVERHEAD_BYTES + len(self.packed)
 
-class WaitingRoom:
-    """What waits in one container, the earliest of each kind first.
 
-    `weight` is that of all, in bytes; nothing in it happened before `oldest`, unless it came out of order.
+class PendingDetections:
+    """The pending detections of one container, the earliest of each kind first.
+
+    `size` is what all take, in bytes; none happened before `oldest` (ns), except those that arrived out of order.
     """
 
-    __slots__ = ("_kinds", "oldest", "weight")
+    __slots__ = ("_kinds", "oldest", "size")
 
     def __init__(self) -> None:
-        self.weight = self.oldest = 0
-        self._kinds: dict[tuple[int, int], list[Waiting]] = {}
+        self.size = 0
+        self.oldest = 0
+        self._kinds: dict[tuple[int, int], list[PendingDetection]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._kinds.values()))
 
-    def __iter__(self) -> Iterator[Waiting]:
+    def __iter__(self) -> Iterator[PendingDetection]:
         return chain.from_iterable(self._kinds.values())
 
     def add(self, rule: int, groups: int, alert: Alert, horizon: int) -> None:
-        """Keep a detection for later; what is older than `horizon` goes first, then the oldest of its kind."""
+        """Add a detection. If its kind is full, what is older than `horizon` (ns) is dropped, else its oldest one."""
         same = self._kinds.setdefault((rule, groups), [])
-        if len(same) >= WAITING:
+        if len(same) >= MAX_PER_KIND:
             if same[0].time < horizon:
-                self.forget_before(horizon)
+                self.drop_before(horizon)
                 same = self._kinds.setdefault((rule, groups), [])
             else:
-                self.weight -= weight(same.pop(0))
-        if not self.weight:
+                self.size -= same.pop(0).size
+        if not self.size:
             self.oldest = alert.time
-        fields = alert.fields
-        packed = _pack((alert.time, alert.host, alert.rule, alert.tags, astuple(fields)))
-        held = Waiting(rule, groups, alert.time, fields.pid or 0, deed(alert), packed)
-        same.append(held)
-        self.weight += weight(held)
+        packed = _pack((alert.time, alert.host, alert.rule, alert.tags, astuple(alert.fields)))
+        detection = PendingDetection(rule, groups, alert.time, alert.fields.pid or 0, fingerprint(alert), packed)
+        same.append(detection)
+        self.size += OVERHEAD_BYTES + len(packed)
 
-    def forget_before(self, horizon: int) -> None:
-        """Forget what happened before a time: it counts for nothing any more."""
+    def drop_before(self, horizon: int) -> None:
+        """Drop what happened before a time (ns): it no longer counts for anything."""
         kinds = self._kinds.items()
-        self._keep({kind: [each for each in held if each.time >= horizon] for kind, held in kinds})
+        self._replace({kind: [each for each in pending if each.time >= horizon] for kind, pending in kinds})
 
-    def forget_half(self) -> None:
-        """Forget the half of each kind that came first."""
-        self._keep({kind: held[len(held) // 2 + 1 :] for kind, held in self._kinds.items()})
+    def drop_older_half(self) -> None:
+        """Drop the earlier half of each kind, at least one."""
+        self._replace({kind: pending[len(pending) // 2 + 1 :] for kind, pending in self._kinds.items()})
 
-    def emptied(self) -> list[Waiting]:
-        """Everything that waited, to be tried again, the oldest first."""
-        held = sorted(self, key=attrgetter("time"))
-        self._keep({})
-        return held
+    def drain(self) -> list[PendingDetection]:
+        """Remove and return everything, the oldest first."""
+        pending = sorted(self, key=attrgetter("time"))
+        self._replace({})
+        return pending
 
-    def _keep(self, kinds: dict[tuple[int, int], list[Waiting]]) -> None:
-        self._kinds = {kind: held for kind, held in kinds.items() if held}
-        self.weight = sum(map(weight, self))
-        self.oldest = min([held[0].time for held in self._kinds.values()], default=0)
-
-
-def weight(held: Waiting) -> int:
-    """What a waiting detection takes, in bytes."""
-    return BARE + len(held.packed)
+    def _replace(self, kinds: dict[tuple[int, int], list[PendingDetection]]) -> None:
+        self._kinds = {kind: pending for kind, pending in kinds.items() if pending}
+        self.size = sum([each.size for each in self])
+        self.oldest = min([pending[0].time for pending in self._kinds.values()], default=0)
 
 
-def deed(alert: Alert) -> int:
-    """What stands for the Falco rule and the command line of an alert: a habit shows in both."""
+def fingerprint(alert: Alert) -> int:
+    """Identifies the Falco rule and the command line of an alert: what happens again and again shares both."""
     return hash((alert.rule, alert.fields.cmdline))

@@ -10,7 +10,7 @@ import msgspec
 
 from sidecar._proto.correlator.v1 import incidents_pb2 as v1
 from sidecar._proto.falco import outputs_pb2
-from sidecar.correlation.notification import Moment, moments
+from sidecar.correlation.notification import TimelineEvent, timeline_events
 from sidecar.model import RANK, Notification, Where
 from sidecar.text import escape
 
@@ -96,7 +96,7 @@ def step(key: str, note: Notification) -> bytes:
         place=_place(note.where),
         count=note.count,
         incomplete=note.incomplete,
-        timeline=[_moment(moment) for moment in moments(note)],
+        timeline=[_moment(moment) for moment in timeline_events(note)],
         rules=_texts(note.rules),
         triage=[v1.TriageStep(do=_text(words), command=_text(command)) for words, command in note.triage],
     )
@@ -125,7 +125,7 @@ def _place(where: Where) -> v1.Place:
     )
 
 
-def _moment(moment: Moment) -> v1.Moment:
+def _moment(moment: TimelineEvent) -> v1.Moment:
     seen = moment.detection
     made = v1.Moment(
         groups=_texts(moment.groups),

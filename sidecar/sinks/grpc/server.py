@@ -82,7 +82,7 @@ class GrpcServer:
         self._offer(verdict, message, protobuf.mended)
 
     def _offer(self, verdict: Verdict, data: bytes, encode: Callable[[bytes], bytes]) -> None:
-        ours = verdict.own_incident or (verdict.building_block and self._settings.alerts == "others")
+        ours = verdict.is_own_incident or (verdict.is_own_detection and self._settings.alerts == "others")
         if ours or not self._subscribers.want_alerts:
             return
         try:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from sidecar.correlation.notification import SECOND
+from sidecar.correlation.notification import SECOND_NS
 from sidecar.incidents.falco_event import to_json
 from sidecar.model import Message
 from sidecar.settings.sinks import GrpcSink
@@ -107,7 +107,7 @@ class Subscribers:
         """Keep what was decided before a restart, without telling anybody; `decided` says when (seconds), by key."""
         for message in messages[-self.settings.history_size :]:
             key = delivery_key(message, self.name)
-            at = decided[key] * SECOND if key in decided else self._wall()
+            at = decided[key] * SECOND_NS if key in decided else self._wall()
             self._kept.append(Kept(key, to_json(message), message, at))
 
     def alert(self, data: bytes) -> None:
