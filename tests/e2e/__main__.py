@@ -21,7 +21,10 @@ from pathlib import Path
 
 from click import echo
 from e2e import judge, recording, tree
+from e2e.docker import Docker
 from e2e.engine import PLUGIN, Engine
+from e2e.player import full_container_id
+from falco.event import OWN_ADDRESS
 from falco.ruleset import Ruleset
 from falco.tables import cases
 
@@ -120,17 +123,36 @@ def report(folder: Path, engine: Engine, only: Sequence[str]) -> int:
             echo(f"{'ok   ' if row.right else 'WRONG'} {row.kind:9} {row.name:44} {row.expected:45} {row.got}")
     differences = list(judge.disagreements(seen, ruleset))
     echo("\n".join(differences))
+    echo("fd.rip of containers: " + _near_or_far(seen))
     echo(f"evaluator and Falco agree on {len(seen.events) - len(differences)} of {len(seen.events)} events")
     for (kind, right), count in sorted(Counter((row.kind, row.right) for row in rows).items()):
         echo(f"{kind}: {count} {'right' if right else 'WRONG'}")
     return sum(not row.right for row in rows) + len(differences)
 
 
-def run(falco: Path, plugin: Path, beside: Sequence[Path], only: Sequence[str], keep: Path | None) -> int:
-    """Validate, play, judge; returns the number of mistakes. `keep` is where the events are recorded."""
+def _near_or_far(seen: judge.Record) -> str:
+    """Which end of a connection `fd.rip` showed: the far one where Falco knows the container's address."""
+    fields = [event.fields for event, _ in seen.events.values()]
+    shown = [f for f in fields if f.get("evt.type") == "connect" and f.get("container.id") != "host" and "fd.rip" in f]
+    far = sum(f["fd.rip"] == f.get("fd.sip") for f in shown)
+    return f"the far end in {far} of {len(shown)} connections"
+
+
+def containers() -> Iterator[str]:
+    """The full ids of all containers that can play."""
+    names = [scenario.name for path in SCENARIOS for scenario in tree.load(path) if scenario.container]
+    yield from map(full_container_id, [*names, *(case.name for case in cases() if case.container)])
+
+
+def run(asked: argparse.Namespace, falco: Path) -> int:
+    """Validate, play, judge; returns the number of mistakes."""
+    only = asked.only
     with tempfile.TemporaryDirectory(prefix="falco-correlator-e2e-") as name:
         folder = Path(name)
-        engine = Engine(falco, plugin, folder, beside)
+        socket_path = folder / "docker.sock"
+        if asked.addresses:
+            Docker(socket_path, containers(), OWN_ADDRESS)
+        engine = Engine(falco, asked.plugin, folder, asked.beside, socket_path)
         problems = engine.validate()
         echo("\n".join([f"rules: {len(problems)} errors and warnings", *problems]))
         with sidecar(folder) as url:
@@ -140,8 +162,8 @@ def run(falco: Path, plugin: Path, beside: Sequence[Path], only: Sequence[str], 
             finally:
                 engine.stop()
             time.sleep(1)
-        if keep:
-            recording.save(keep, engine.raised())
+        if asked.record:
+            recording.save(asked.record, engine.raised())
         return report(folder, engine, only) + len(problems)
 
 
@@ -152,6 +174,7 @@ def main() -> None:
     parser.add_argument("--plugin", type=Path, default=PLUGIN, help="Falco's container plugin")
     parser.add_argument("--beside", type=Path, action="append", default=[], help="a rules file loaded before ours")
     parser.add_argument("--only", action="append", default=[], help="only this scenario (may be repeated)")
+    parser.add_argument("--addresses", action="store_true", help="let Falco know the addresses of the containers")
     parser.add_argument("--record", type=Path, help="keep the events of the scenarios for the tests without Falco")
     asked = parser.parse_args()
     reason = obstacle(asked.falco)
@@ -159,7 +182,7 @@ def main() -> None:
         echo(f"SKIPPED: {reason}")
         return
     falco = Path(shutil.which(asked.falco) or asked.falco)
-    raise SystemExit(bool(run(falco, asked.plugin, asked.beside, asked.only, asked.record)))
+    raise SystemExit(bool(run(asked, falco)))
 
 
 if __name__ == "__main__":

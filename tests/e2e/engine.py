@@ -15,6 +15,9 @@ RULES = SHIPPED / "web_rce_rules.yaml"
 PROBE = HERE / "probe.yaml"
 PLUGIN = Path("/usr/share/falco/plugins/libcontainer.so")
 READY = "Opening 'syscall' source"
+FIRST_EVENT = "first-event"
+"""The scenario of a program that starts until Falco has seen it."""
+
 ANCESTORS = [f"proc.{what}[{n}]" for what in ("aname", "aexepath", "acmdline") for n in range(1, 9)]
 PROBED = [
     *("evt.num", "evt.type", "evt.rawres", "evt.is_open_read", "evt.is_open_write"),
@@ -44,8 +47,11 @@ class EngineError(Exception):
 class Engine:
     """Falco over the scenarios: alerts go to a file of JSON lines and to the sidecar."""
 
-    def __init__(self, falco: Path, plugin: Path, folder: Path, beside: Sequence[Path] = ()) -> None:
-        self.falco, self.plugin, self.folder = falco, plugin, folder
+    def __init__(
+        self, falco: Path, plugin: Path, folder: Path, beside: Sequence[Path] = (), docker: Path | None = None
+    ) -> None:
+        """`docker` is the socket at which the plugin asks for the addresses of containers."""
+        self.falco, self.plugin, self.folder, self.docker = falco, plugin, folder, docker
         self._rules = [*map(str, beside), str(RULES), str(PROBE)]
         self.alerts = folder / "alerts.jsonl"
         self.log = folder / "falco.log"
@@ -66,13 +72,13 @@ class Engine:
         settings = self._write_settings(url)
         with self.alerts.open("wb") as alerts, self.log.open("wb") as log:
             self._process = subprocess.Popen([self.falco, "-c", settings], stdout=alerts, stderr=log)
-        for _ in range(300):
-            if READY in self.log.read_text():
-                time.sleep(1)
+        deadline = time.monotonic() + 60
+        while self._process.poll() is None and time.monotonic() < deadline:
+            if READY in self.log.read_text():  # seconds before the probe shows the first event
+                subprocess.run(["/bin/true"], env={"CASE": FIRST_EVENT}, check=True)
+            if FIRST_EVENT in self.alerts.read_text(errors="replace"):
                 return
-            if self._process.poll() is not None:
-                break
-            time.sleep(0.1)
+            time.sleep(0.2)
         raise EngineError(self.log.read_text())
 
     def stop(self) -> None:
@@ -97,6 +103,11 @@ class Engine:
             if line.startswith("{"):
                 yield json.loads(line)
 
+    def _engines(self) -> dict[str, Any]:
+        engines = {name: {"enabled": False} for name in ("podman", "containerd", "cri", "lxc", "libvirt_lxc", "bpm")}
+        docker = {"enabled": True, "sockets": [str(self.docker or "/nowhere/docker.sock")]}
+        return {"engines": engines | {"docker": docker}}
+
     def _write_settings(self, url: str) -> Path:
         snippet = yaml.safe_load((SHIPPED / "config.d" / "falco-0.44.yaml").read_text())
         mine = [
@@ -120,7 +131,7 @@ class Engine:
         if self.plugin.exists():
             settings |= {
                 "load_plugins": ["container"],
-                "plugins": [{"name": "container", "library_path": str(self.plugin)}],
+                "plugins": [{"name": "container", "library_path": str(self.plugin), "init_config": self._engines()}],
             }
         path = self.folder / "falco.yaml"
         path.write_text(yaml.safe_dump(settings))

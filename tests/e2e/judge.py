@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from e2e.engine import FIRST_EVENT
 from e2e.player import container_id
 from e2e.tree import Scenario
 from falco.event import Event
@@ -49,7 +50,7 @@ def record(alerts: Iterable[Mapping[str, Any]]) -> Record:
     for alert in alerts:
         fields = alert["output_fields"]
         scenario = fields.get("proc.env[CASE]")
-        if not scenario:
+        if not scenario or scenario == FIRST_EVENT:
             continue
         for pid in (fields.get("proc.pid"), fields.get("proc.ppid")):
             seen.scenario_of.setdefault(str(pid), scenario)

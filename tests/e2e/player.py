@@ -51,13 +51,18 @@ def _plan_line(process: tree.Process, end: int) -> str:
     return "\x1f".join([str(process.number), process.file, flags, str(len(argv)), *argv, *deeds])
 
 
+def full_container_id(name: str) -> str:
+    """The container that a scenario plays in."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
 def container_id(name: str) -> str:
     """The container that a scenario plays in, as Falco names it."""
-    return hashlib.sha256(name.encode()).hexdigest()[:12]
+    return full_container_id(name)[:12]
 
 
 def _cgroups(name: str) -> list[str]:
-    full = hashlib.sha256(name.encode()).hexdigest()
+    full = full_container_id(name)
     pod = f"kubepods/besteffort/pod{full[:8]}-1111-2222-3333-444444444444/{full}"
     made = []
     for controller in CGROUPS:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from e2e.engine import FIRST_EVENT
 from falco.event import Event
 from falco.ruleset import Ruleset
 
@@ -28,7 +29,7 @@ def save(path: Path, alerts: Iterable[Mapping[str, Any]]) -> None:
 
 def _is_scenario(alert: Mapping[str, Any]) -> bool:
     name = alert["output_fields"].get("proc.env[CASE]") or ""
-    return alert["rule"] == "PROBE" and "-fires-" not in name and "-silent-" not in name
+    return alert["rule"] == "PROBE" and name != FIRST_EVENT and "-fires-" not in name and "-silent-" not in name
 
 
 def _kept(alert: Mapping[str, Any]) -> dict[str, Any]:
