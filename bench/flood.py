@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from correlation.test_flood import flood, victim
 from peers.common import peak_memory
+from support.rules import RULES, WEB_RCE
 
 from sidecar.correlation.pipeline import Pipeline
-from sidecar.rules.loading import SHIPPED, load
 
 
 def main() -> int:
@@ -25,9 +25,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--detections", type=int, default=1_000_000, help="how many (default 1,000,000)")
     arguments = parser.parse_args()
-    rules = load([SHIPPED / "correlation"])
-    pipeline = Pipeline(rules, time.monotonic)
-    *before, credential = victim(rules[0])
+    pipeline = Pipeline(RULES, time.monotonic)
+    *before, credential = victim(WEB_RCE)
     for body in before:
         pipeline.process_json(body)
     for seen, cost in flooded(pipeline, arguments.detections):

@@ -13,11 +13,11 @@ from typing import Any
 import hypothesis
 import pytest
 from support import falcosidekick
+from support.rules import RULES, WEB_RCE
 
 from sidecar.cli.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Message, Notification
-from sidecar.rules.loading import SHIPPED, load
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import AlertSpec
 from sidecar.service.service import Service, make_state
@@ -34,12 +34,12 @@ DATA = Path(__file__).parent / "data"
 
 @pytest.fixture(scope="session")
 def rules() -> list[CorrelationRule]:
-    return load([SHIPPED / "correlation"])
+    return RULES
 
 
 @pytest.fixture
-def rule(rules: list[CorrelationRule]) -> CorrelationRule:
-    return rules[0]
+def rule() -> CorrelationRule:
+    return WEB_RCE
 
 
 class Clock:

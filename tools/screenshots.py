@@ -8,13 +8,13 @@ from pathlib import Path
 from conftest import fed
 from msgspec.structs import replace
 from playwright.sync_api import sync_playwright
+from support.rules import RULES, WEB_RCE
 from support.site_with_incidents import DEMO, running
 
 from sidecar.cli.demo import recording
 from sidecar.cli.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Notification
-from sidecar.rules.loading import SHIPPED, load
 
 IMAGES = Path(__file__).parent.parent / "docs" / "img"
 MINUTE = 60 * 1_000_000_000
@@ -23,12 +23,11 @@ PODS = ("checkout-6f7c9d-kq2xz", "catalog-84b5c7-m9dlp", "cms-5c8d7f-tt6rw", "se
 
 def notifications(now: int) -> Iterator[Notification]:
     """The demo's incident three minutes ago, and five older ones."""
-    rules = load([SHIPPED / "correlation"])
-    for note in fed(Pipeline(rules, lambda: 0.0), recording(now - 3 * MINUTE)):
+    for note in fed(Pipeline(RULES, lambda: 0.0), recording(now - 3 * MINUTE)):
         yield replace(note, incident=DEMO)
-    stories = [test for test in rules[0].written.tests if test.expect][1:]
+    stories = [test for test in WEB_RCE.written.tests if test.expect][1:]
     for number, (pod, story) in enumerate(zip(PODS, stories, strict=False), 1):
-        for note in fed(Pipeline(rules, lambda: 0.0), alerts(rules[0], story.alerts)):
+        for note in fed(Pipeline(RULES, lambda: 0.0), alerts(WEB_RCE, story.alerts)):
             last = now - number * number * 19 * MINUTE
             where = note.where._replace(pod=pod, namespace="shop", container_name=pod.partition("-")[0])
             name = f"{number * 7919 % 65536:04x}{note.incident[4:]}"

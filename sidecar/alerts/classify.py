@@ -100,7 +100,7 @@ class Classifier:
             if fallback:
                 fallback_groups.append((index, fallback))
             teaches_lineage |= name in lineage.rules or bool(tags & set(lineage.tags))
-            is_own_detection |= any(tags & set(spec.tags) for _, spec in specs) or bool(tags & set(lineage.tags))
+            is_own_detection |= not rule.own_tags.isdisjoint(tags)
         relevant = bool(groups or fallback_groups or teaches_lineage)
         verdict = Verdict(tuple(groups), tuple(fallback_groups), relevant=relevant, is_own_detection=is_own_detection)
         return verdict if verdict != NOTHING else NOTHING

@@ -1,5 +1,6 @@
 """A correlation rule as the engine runs it: groups as bits of a mask, the case table as a look-up."""
 
+import re
 from collections.abc import Iterable
 from functools import cached_property
 
@@ -8,6 +9,13 @@ from msgspec import Struct
 from sidecar.model import RANK, Severity
 from sidecar.rules.conditions import NO_CASE
 from sidecar.rules.spec import RuleFile
+
+_FALCO_TAG = re.compile(
+    r"(maturity|mitre|PCI_DSS|NIST|CIS)_.*|TA?\d{4}(\.\d{3})?|cis|host|container|k8s|k8s_audit|aws|process|network|shell"
+    r"|filesystem|users|database|software_mgmt|file_integrity|admin",
+    re.IGNORECASE,
+)
+"""Tags that Falco's own rules carry. A rule that has only such tags was not written for this correlation rule."""
 
 
 class Case(Struct, frozen=True):
@@ -55,6 +63,12 @@ class CorrelationRule:
     def is_service(self, name: str) -> bool:
         """Whether a process of this name belongs to a service that contexts hang on."""
         return name in self._exact or name.startswith(self._prefixes)
+
+    @cached_property
+    def own_tags(self) -> frozenset[str]:
+        """The tags of Falco rules that were written for this correlation rule, so not `mitre_persistence`."""
+        tags = [*self.written.lineage.tags, *(tag for group in self.written.groups.values() for tag in group.tags)]
+        return frozenset(tag for tag in tags if not _FALCO_TAG.fullmatch(tag))
 
     @cached_property
     def trait_bits(self) -> tuple[tuple[str, int], ...]:

@@ -12,14 +12,14 @@ SHELL = "nginx > sh"
 CURL = "nginx > sh > curl"
 
 
-def test_an_alert_counts_by_its_tag_whatever_its_name(rules: list[CorrelationRule]) -> None:
-    verdict = Classifier(rules).classify("Any name", ("webrce_network", "webrce_credential"))
+def test_an_alert_counts_by_its_tag_whatever_its_name(rule: CorrelationRule) -> None:
+    verdict = Classifier([rule]).classify("Any name", ("webrce_network", "webrce_credential"))
 
     assert (verdict.groups, verdict.relevant, verdict.is_own_detection) == (((0, 0b1100),), True, True)
 
 
-def test_a_stock_rule_counts_by_its_name_and_is_no_building_block(rules: list[CorrelationRule]) -> None:
-    verdict = Classifier(rules).classify("Run shell untrusted", ("maturity_stable",))
+def test_a_stock_rule_counts_by_its_name_and_is_not_our_own_detection(rule: CorrelationRule) -> None:
+    verdict = Classifier([rule]).classify("Run shell untrusted", ("maturity_stable",))
 
     assert (verdict.groups, verdict.fallback_groups, verdict.relevant, verdict.is_own_detection) == (
         (),

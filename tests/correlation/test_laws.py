@@ -3,17 +3,15 @@
 from conftest import fed, spec, told
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rules import RULES
+from support.rules import WEB_RCE as RULE
 
 from sidecar.cli.stories import alerts
 from sidecar.correlation.memory.container import MAX_CONTEXTS, MAX_PROCESSES
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import RANK
-from sidecar.rules.loading import SHIPPED, load
 from sidecar.rules.spec import AlertSpec
 from sidecar.yamlfile.typed import Duration
-
-RULES = load([SHIPPED / "correlation"])
-RULE = RULES[0]
 
 TREES = (
     "tini > nginx > sh",
@@ -45,7 +43,7 @@ def ran(bodies: list[bytes]) -> list[tuple[str, str, str]]:
     """Container, severity and case of each notification."""
     pipeline = Pipeline(RULES, lambda: 0.0)
     notes = fed(pipeline, bodies)
-    return [(note.where.container, note.severity, note.case) for note in notes]
+    return [(note.where.container, note.severity, note.case) for note in notes if note.correlation_rule == RULE.id]
 
 
 def finals(notes: list[tuple[str, str, str]]) -> dict[str, int]:

@@ -57,7 +57,7 @@ def test_each_shipped_rule_has_tests_for_every_case_triage_and_a_description(pat
     tested = {expected.case for test in rule.written.tests for expected in test.expect}
 
     assert {case.name for case in rule.cases} == tested
-    assert len(rule.written.triage) == 9
+    assert rule.written.triage
     assert rule.written.description
     assert any(not test.expect for test in rule.written.tests)
 

@@ -9,12 +9,12 @@ from typing import Any
 from conftest import DATA, Running, fed
 from msgspec.structs import replace
 from support.injections import INJECTIONS
+from support.rules import RULES, WEB_RCE
 
 from sidecar.cli.demo import recording
 from sidecar.cli.stories import BEGIN, alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Notification
-from sidecar.rules.loading import SHIPPED, load
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import RuleTest
 from sidecar.settings.schema import Settings
@@ -34,9 +34,8 @@ def stories(rule: CorrelationRule) -> Iterator[tuple[str, list[bytes]]]:
 
 def notifications() -> Iterator[Notification]:
     """The steps of the incidents of every scenario, each under an id of its own."""
-    rules = load([SHIPPED / "correlation"])
-    for number, (name, bodies) in enumerate(stories(rules[0])):
-        for note in fed(Pipeline(rules, lambda: 0.0), bodies):
+    for number, (name, bodies) in enumerate(stories(WEB_RCE)):
+        for note in fed(Pipeline(RULES, lambda: 0.0), bodies):
             unique = DEMO if name == "demo" else f"{number:04x}{note.incident[:12]}"
             yield replace(note, incident=unique)
             if name == "demo" and note.severity == "critical":
@@ -80,7 +79,7 @@ def crowded(note: Notification) -> Notification:
 def running(notes: Iterable[Notification] | None = None, **admin: Any) -> Iterator[Running]:
     """The service with these incidents, or those of every scenario, and its pages on a free port."""
     plain = {"admin": {"port": 0, **admin}, "http": {"port": 0}, "sinks": {"file": {"path": "/dev/null"}}}
-    service = Running(build(Settings, plain, "site"), load([SHIPPED / "correlation"]))
+    service = Running(build(Settings, plain, "site"), RULES)
     try:
         asyncio.run_coroutine_threadsafe(_fill(service, notes or notifications()), service._loop).result(20)
         yield service
