@@ -6,7 +6,7 @@ DEV := .venv/.dev
 PEERS := .venv/peers/.bench
 PIN := $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-header --no-emit-options
 
-.PHONY: run test quick check fix coverage fuzz proto e2e docs screenshots soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
+.PHONY: plugin plugin-test plugin-bench run test quick check fix coverage fuzz proto e2e docs screenshots soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -48,6 +48,17 @@ proto: $(DEV) ## Make sidecar/_proto anew from proto/
 
 e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [BESIDE=rules.yaml] [ADDRESSES=1] [RECORD=file]
 	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(foreach file,$(BESIDE),--beside $(file)) $(if $(ADDRESSES),--addresses) $(if $(RECORD),--record $(RECORD))
+
+plugin: ## The Falco plugin, plugin/target/release/liblineage.so (needs cargo)
+	cargo build --manifest-path plugin/Cargo.toml --release --locked
+
+plugin-test: ## Format, lints and tests of the Falco plugin (needs cargo)
+	cargo fmt --manifest-path plugin/Cargo.toml --check
+	cargo clippy --manifest-path plugin/Cargo.toml --locked --all-targets -- -D warnings
+	cargo test --manifest-path plugin/Cargo.toml --locked
+
+plugin-bench: ## Time of an event and memory of a process in the Falco plugin (needs cargo)
+	cargo test --manifest-path plugin/Cargo.toml --locked --release -- --ignored --nocapture --test-threads=1
 
 docs: $(DEV) ## Make anew what is made from the code: pages of docs/, fields asked of Falco, the chart's values and schema
 	PYTHONPATH=tools $(BIN)/python -m falco_programs
