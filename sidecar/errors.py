@@ -27,7 +27,7 @@ class AlertError(CorrelatorError):
 
 
 class ConfigError(CorrelatorError):
-    """A file that a person wrote is wrong; `problems` holds one line for each thing to mend.
+    """A file that a person wrote is wrong; `problems` holds one line for each thing to fix.
 
     `where` names the file, "" when each problem names its own.
     """

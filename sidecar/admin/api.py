@@ -1,6 +1,6 @@
-"""Pages and the JSON API on the administration port. Who may look is decided first: there is no login.
+"""Pages and the JSON API on the administration port. Access is decided first, because there is no login.
 
-`answer` knows the paths; the page and the JSON of an incident are the same structure (`view`), shown twice.
+`answer` maps the paths; the page and the JSON of an incident show the same structure (`view`).
 """
 
 import json
@@ -89,11 +89,13 @@ def _one(found: re.Match[str], archive: Archive, admin: Admin) -> Response:
     names = archive.matching(found["id"])
     if len(names) != 1:
         if names:
-            return _problem("409 Conflict", f"{found['id']} is the begin of {', '.join(names)}", as_json=as_json)
-        return _problem("404 Not Found", f"there is no incident {found['id']}, or it was forgotten", as_json=as_json)
+            return _problem(
+                "409 Conflict", f"{found['id']} matches more than one incident: {', '.join(names)}", as_json=as_json
+            )
+        return _problem("404 Not Found", f"incident {found['id']} not found (it may have expired)", as_json=as_json)
     note, steps = archive.find(names[0]) or (None, ())
     if note is None:  # pragma: no cover - it was there a line ago
-        return _problem("404 Not Found", "it was just forgotten", as_json=as_json)
+        return _problem("404 Not Found", "it has just expired", as_json=as_json)
     now = time.time_ns()
     incident = view.of(note, steps, now, admin.links)
     if as_json:

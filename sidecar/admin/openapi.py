@@ -43,7 +43,7 @@ def document() -> dict[str, Any]:
 
 _PROBLEMS = {
     "400": "A parameter is unknown or wrong.",
-    "403": "The caller, or the host name, is not welcome.",
+    "403": "The caller or the Host header is not allowed.",
     "404": "There is no such incident.",
     "409": "More than one incident begins so.",
     "503": "The state file cannot be read.",

@@ -12,7 +12,7 @@ Mode = Literal["http", "grpc"]
 
 
 class Finding(NamedTuple):
-    """Something to mend: whether correlation fails without it, what it is, and the lines for falco.yaml."""
+    """Something to fix: whether correlation fails without it, what it is, and the lines for falco.yaml."""
 
     grave: bool
     what: str
@@ -39,7 +39,7 @@ def _falco_settings(path: Path) -> dict[str, Any]:
             raise ConfigError(str(path), ["is a ConfigMap without falco.yaml in its data"])
         data = parse_yaml(text.encode(), f"{path}: data.falco.yaml")
     if not isinstance(data, dict):
-        raise ConfigError(str(path), ["is no falco.yaml: expected keys and values"])
+        raise ConfigError(str(path), ["does not look like falco.yaml: expected a mapping"])
     return data
 
 
@@ -78,7 +78,11 @@ def _http(falco: dict[str, Any]) -> Iterator[Finding]:
     for key in ("grpc", "grpc_output"):
         if _on(falco, key):
             lines = f"{key}:\n  enabled: false"
-            yield Finding(False, f"{key} is on: Falco 0.44 has it no more, and before it piles up alerts unread", lines)
+            yield Finding(
+                False,
+                f"{key} is on: Falco 0.44 no longer has it, and older versions queue alerts that nobody reads",
+                lines,
+            )
 
 
 def _grpc(falco: dict[str, Any]) -> Iterator[Finding]:

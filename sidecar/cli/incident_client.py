@@ -89,9 +89,9 @@ class OfFile:
     def incident(self, name: str) -> view.Incident:
         names = self._read(lambda archive: archive.matching(name))
         if not names:
-            raise NoSuchIncidentError(f"there is no incident {name}, or it was forgotten")
+            raise NoSuchIncidentError(f"incident {name} not found (it may have expired)")
         if len(names) > 1:
-            raise NoSuchIncidentError(f"{name} is the begin of {', '.join(names)}")
+            raise NoSuchIncidentError(f"{name} matches more than one incident: {', '.join(names)}")
         note, steps = self._read(lambda archive: archive.find(names[0]))
         return view.of(note, steps, time.time_ns())
 

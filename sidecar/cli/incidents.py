@@ -90,7 +90,7 @@ def incidents(context: click.Context, url: str, state: Path | None) -> None:
 
 
 def clean_made(make: Callable[[], Any]) -> Any:
-    """What `make` gives; its mistake is told in a plain line."""
+    """The result of `make`; its error is reported in a plain line."""
     made: list[Any] = []
     clean(lambda: made.append(make()))()
     return made[0]

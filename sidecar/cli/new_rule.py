@@ -1,7 +1,7 @@
-"""Writes a correlation rule to begin with: commented, with tests inside that pass, for a person to go on from.
+"""Writes a starting point for a correlation rule: commented, with tests inside that pass.
 
 Groups come from the command line, or are proposed from Falco rules that a file of alerts shows: those that Falco's
-authors gave the same MITRE tactic belong together, which is a beginning and not more.
+authors gave the same MITRE tactic belong together, which is only a starting point.
 """
 
 import re
@@ -111,8 +111,8 @@ def _head(wanted: Wanted) -> Iterator[str]:
     tag = wanted.name.replace("-", "_")
     yield "# yaml-language-server: $schema=correlation-rule.schema.json"
     yield "#"
-    yield "# A correlation rule: Falco rules are put into groups; groups that are seen together, in one place and"
-    yield "# within the window, are a case. `falco-correlator check FILE` tells mistakes, `test FILE` runs its tests."
+    yield "# A correlation rule: Falco rules are assigned to groups; groups that are seen together, in one place and"
+    yield "# within the window, are a case. `falco-correlator check FILE` reports mistakes, `test FILE` runs its tests."
     yield f"id: {wanted.name}"
     yield f"name: {words.capitalize()} detected"
     yield "description: Say here what these alerts mean together, in a sentence."
@@ -213,7 +213,7 @@ def _tests(wanted: Wanted) -> Iterator[str]:
 
 def _all_together(wanted: Wanted) -> Iterator[str]:
     (strongest, severity, groups), (pair, weaker, _), *_ = _rows(wanted)
-    yield "  - name: Everything in one place is told twice, weaker first"
+    yield "  - name: Everything in one place is reported twice, weaker first"
     yield "    alerts:"
     yield from (_alert(group, number) for number, group in enumerate(groups))
     yield "    expect:"

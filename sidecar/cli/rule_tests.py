@@ -138,7 +138,7 @@ def _seen(rule: CorrelationRule, container: Container, context: Context) -> str:
 def _missing(rule: CorrelationRule, severity: str, name: str, masks: Sequence[int]) -> Iterator[str]:
     case = next((number for number, case in enumerate(rule.cases) if case.name == name), None)
     if case is None:
-        yield f"{name!r} is no case of this rule{_meant(name, [each.name for each in rule.cases])}"
+        yield f"this rule has no case named {name!r}{_meant(name, [each.name for each in rule.cases])}"
         return
     if rule.cases[case].severity != severity:
         yield f"{name!r} is {rule.cases[case].severity}, the test expects {severity}"

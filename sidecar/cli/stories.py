@@ -1,7 +1,7 @@
 """Stories in short form become the alerts that Falco would send: for the tests inside rule files, and for our own.
 
 `tini > php-fpm > php-fpm#1 > sh` names a process from the container's first one down (on a host, from what init
-started). The same words are the same process; `#1` tells siblings apart. `setsid=job` gives a process a label, and
+started). The same words are the same process; `#1` distinguishes siblings. `setsid=job` gives a process a label, and
 `python3=job` is then the same process after it has become python3, wherever it hangs by now. A path that begins with a
 container runtime (`containerd-shim > bash`) entered the container from outside. Pids and start times follow from this.
 """

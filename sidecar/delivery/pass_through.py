@@ -1,7 +1,7 @@
 """Raw alerts on to Falcosidekick, the bytes unchanged and the order kept.
 
-Falco has a single http_output, and Falcosidekick usually has it. Standing in between, we owe the user every alert that
-he had before: so this is a queue of its own, never behind correlation or incidents, and a malformed alert goes on too.
+Falco has a single http_output, and Falcosidekick usually has it. This service stands in between and must pass on every
+alert. So this is a separate queue, never behind correlation or incidents, and malformed alerts are passed on as well.
 """
 
 import logging
@@ -22,7 +22,7 @@ PATIENCE = 3
 
 
 class PassThroughQueue(WorkQueue[bytes]):
-    """Alerts on their way. Outcomes: sent, rejected (the receiver said no), failed (tried again), dropped."""
+    """Alerts on their way. Outcomes: sent, rejected (the receiver refused it), failed (retried), dropped."""
 
     def __init__(self, url: str, room: int, timeout: float = 10.0) -> None:
         super().__init__("pass-through", room)
@@ -63,7 +63,7 @@ class PassThroughQueue(WorkQueue[bytes]):
 
 
 def pass_through(settings: Settings) -> PassThroughQueue | None:
-    """The queue that the settings ask for; only what came over http can go on unchanged."""
+    """The queue that the settings ask for; only alerts from HTTP can be passed on unchanged."""
     url = settings.pass_through.url or settings.sinks.falcosidekick.url
     if settings.pass_through.mode == "none" or not url or not settings.http.enabled:
         return None

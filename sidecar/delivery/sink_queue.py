@@ -1,6 +1,6 @@
-"""The stage around every sink: one message at a time, tried until the sink takes it.
+"""The stage around every sink: one message at a time, retried until the sink accepts it.
 
-A slow or dead sink holds up only itself, not the ingest and not another sink.
+A slow or dead sink delays only itself, not the ingest and not another sink.
 """
 
 import asyncio

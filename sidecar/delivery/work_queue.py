@@ -1,7 +1,7 @@
 """A bounded queue in front of a slow receiver: items in order, one at a time.
 
-Putting never waits, so nobody behind the queue can hold up Falco; when it is full, by number or by bytes, the oldest
-item is dropped and counted.
+Putting never waits, so a receiver cannot delay Falco; when the queue is full, by number or by bytes, the oldest item
+is dropped and counted.
 """
 
 import time

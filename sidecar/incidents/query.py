@@ -1,4 +1,4 @@
-"""What somebody asks of the list of incidents, as parameters of a URL; mistakes are told with what is right."""
+"""A query of the list of incidents, as parameters of a URL; errors say which values are valid."""
 
 from typing import get_args
 from urllib.parse import parse_qsl

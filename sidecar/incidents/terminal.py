@@ -135,7 +135,7 @@ def _facts(told: view.Incident) -> Table:
         ("Evidence", ", ".join(group.name for group in told.groups if group.seen)),
         ("First", told.first),
         ("Last", told.last),
-        ("Beware", "Falco dropped events meanwhile: evidence may be missing" if told.incomplete else ""),
+        ("Beware", "Falco dropped events during the incident: evidence may be missing" if told.incomplete else ""),
         ("Incident", f"{told.id}, {told.state}, {told.detections} detections"),
         ("Continues", told.previous),
     ):

@@ -22,7 +22,7 @@ def check(address: str) -> None:
     if not os.access(folder, os.W_OK):
         raise OSError(f"{address}: the directory {folder} cannot be written by user id {os.geteuid()}")
     if path.exists() and not path.is_socket():
-        raise OSError(f"{address}: there is a file that is no socket; move it away")
+        raise OSError(f"{address}: the file exists and is not a socket; move it away")
     if path.exists() and _is_alive(path):
         raise OSError(f"{address}: another process serves it")
     path.unlink(missing_ok=True)

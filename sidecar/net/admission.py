@@ -1,10 +1,10 @@
-"""Who holds a place on a listening port, so that nobody can keep Falco out.
+"""Admission control of a listening port, so that no client can keep Falco out.
 
-Refusing a newcomer when all places are taken is the wrong way round: whoever takes them first and says nothing would
-have won, and Falco loses an alert for each refusal. So a newcomer always gets into a waiting room, where the longest
-silent one makes room; it leaves it with its first welcome request, which is always answered. Only then does it need a
-place to stay: that of a connection that has been silent for a while (libcurl sends anew when a kept connection has
-gone, nothing is lost), or if there is none it is closed behind its answer.
+Refusing new connections when all slots are taken favours an attacker who opens connections and sends nothing, and
+Falco loses an alert for each refusal. So a new connection always enters a waiting room, where the one that has been
+silent the longest is closed to make room. It leaves with its first valid request, which is always answered. Only then
+does it need a permanent slot: that of a connection that has been idle for a while (libcurl sends again when a kept
+connection is gone, so nothing is lost), or, if there is none, it is closed after its response.
 """
 
 import logging
@@ -21,8 +21,8 @@ IDLE = 1.0
 """Seconds without a complete request after which a connection may have to make room."""
 
 WAITING = 512
-"""Newcomers that have not brought a welcome request yet. Falco brings his within a few milliseconds, in which nobody
-opens so many connections."""
+"""New connections without a valid request yet. Falco sends its first within a few milliseconds, in which no other
+client opens so many connections."""
 
 BACKLOG = 256
 """Connections that the system holds for us, and asyncio accepts at once: fewer than find room while they wait."""
@@ -38,7 +38,7 @@ STRANGERS = ("403", "404", "tls")
 
 
 class Place:
-    """One connection: its peer, when it last brought a welcome request, what it holds, and how to end it."""
+    """One connection: its peer, when it last sent a valid request, what it holds, and how to end it."""
 
     def __init__(self, transport: "asyncio.Transport") -> None:
         self.peer = peer_of(transport)
@@ -51,8 +51,8 @@ class Place:
 class Connections:
     """The places of one port: at most `most` to stay, `per_peer` of each peer. `clock` is in seconds.
 
-    `pushed_out` counts connections that had to make room, `refused` what was refused, by reason, and `strangers` those
-    refusals that are in STRANGERS.
+    `pushed_out` counts connections that had to make room, `refused` what was refused, by reason, and `strangers` the
+    refusals listed in `STRANGERS`.
     """
 
     def __init__(self, most: int, per_peer: int, clock: Callable[[], float]) -> None:
@@ -77,7 +77,7 @@ class Connections:
         return place
 
     def prove(self, place: Place, now: float) -> bool:
-        """The connection brought a welcome request; says whether it may stay open after the answer."""
+        """Record a valid request; returns whether the connection may stay open after the response."""
         if place.held:
             self.hold(place, 0)
         if place not in self._kept:
@@ -107,7 +107,7 @@ class Connections:
             place.end()
 
     def refuse(self, why: str) -> None:
-        """Count a refusal; the first of its kind, the tenth, the hundredth ... are told in the log."""
+        """Count a refusal; the first of its kind, the tenth, the hundredth ... are logged."""
         self.refused[why] += 1
         self.strangers += why in STRANGERS
         count = self.refused[why]

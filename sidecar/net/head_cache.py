@@ -1,8 +1,8 @@
-"""The head of a request, known again without parsing it: Falco repeats it with every alert, but for the length.
+"""The head of a request, recognised without parsing it: Falco repeats it with every alert, except for the length.
 
-What llhttp has judged once as the head of a whole welcome request is good for the next one too, if it is the same to
-the byte and only the digits of its Content-Length differ. Whatever else comes is left to llhttp, so nothing is
-understood here in another way than there. One head is remembered for each connection.
+A head that llhttp has accepted as that of a complete, valid request is accepted again if it is the same to the byte
+and only the digits of its Content-Length differ. Anything else is left to llhttp, so the two can never disagree. One
+head is remembered for each connection.
 """
 
 import re

@@ -58,7 +58,7 @@ Says when it had taken it, by the clock of the connections.
 """
 
 Gate = Callable[[str], str]
-"""Says by its path, before its body is read, whether a request is welcome: "" or the status that refuses it."""
+"""Decides by the path, before the body is read, whether a request is valid: "" or the status that refuses it."""
 
 
 class Limits(NamedTuple):
@@ -116,7 +116,7 @@ class ServerProtocol(asyncio.Protocol):
         self._cancel_deadline()
 
     def pause_writing(self) -> None:
-        """The peer does not read its answers: read no more from it."""
+        """The peer does not read its responses: stop reading from it."""
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:

@@ -1,7 +1,7 @@
-"""The secret path: whoever knows it may bring alerts.
+"""The secret path: a sender that has it may send alerts.
 
-A forged alert can open a false incident or cover a true one, and Falco cannot send a password: so on any other address
-than loopback the service does not start without this, client certificates, or being told that this is meant.
+A forged alert can open a false incident or hide a true one, and Falco cannot send a password. So on any other address
+than loopback, the service does not start without this, client certificates, or an explicit setting.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ def read_secret_path(file: str) -> str:
 
 
 class SecretPath:
-    """The gate of the ingest port: lets pass whoever knows `path`, everybody if it is empty."""
+    """Access control of the ingest port: accepts requests for `path`, or all if it is empty."""
 
     def __init__(self, path: str) -> None:
         from hmac import compare_digest  # noqa: PLC0415 - it loads OpenSSL, see service/without_openssl.py

@@ -1,4 +1,4 @@
-"""TLS on a listening port: certificates that are read anew when their files change, and who a client may be.
+"""TLS on a listening port: certificates that are reloaded when their files change, and which clients are allowed.
 
 Each new handshake uses the newest certificates; open connections stay as they are, so a rotation loses nothing. TLS
 begins behind the limits on connections, or else handshakes that never end would not count.
@@ -31,13 +31,13 @@ class Certificates:
         self._context = self._read()
 
     def current(self) -> "ssl.SSLContext":
-        """The newest good context: one that is half written, or wrong, is not taken, and told in the log."""
+        """The newest valid context; a certificate that is half written or wrong is not loaded, and logged."""
         try:
             stamp = self._stamped()
             if stamp != self._stamp:
                 self._context = self._read()
                 self._stamp = stamp
-                log.info("certificates were read anew")
+                log.info("certificates were reloaded")
         except OSError as error:
             log.warning("new certificates cannot be used, the old ones stay", extra={"error": str(error)})
         return self._context

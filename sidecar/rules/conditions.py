@@ -12,7 +12,7 @@ import boolean
 _algebra = boolean.BooleanAlgebra()
 
 NO_CASE = 255
-"""The table's entry for a mask of groups that is no case."""
+"""The table's entry for a mask of groups that is not a case."""
 
 
 def parse(text: str, groups: Sequence[str]) -> Any:
@@ -35,7 +35,7 @@ def parse(text: str, groups: Sequence[str]) -> Any:
 
 
 def unknown(names: Sequence[str], groups: Sequence[str]) -> str:
-    """What is wrong with names that are no groups, with the nearest that are."""
+    """Errors for names that are not groups, with the nearest group."""
     close = [near for name in names for near in difflib.get_close_matches(name, groups, 1)]
     meant = f", did you mean {', '.join(map(repr, close))}?" if close else ""
     return f"unknown group {', '.join(map(repr, names))}{meant} (known: {', '.join(groups)})"

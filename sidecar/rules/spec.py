@@ -19,13 +19,13 @@ class GroupSpec(Struct, forbid_unknown_fields=True):
     sticky: bool = False
     """Once seen it stays with the context, whatever the window."""
     kind: GroupKind = "evidence"
-    """`credentials`: what its detections name is told as touched; `marker`: it stands beside the evidence."""
+    """`credentials`: files named by its detections are listed as touched; `marker`: shown beside the evidence."""
     tell: list[str] = []
-    """What happened, as the end of a sentence; the first whose `{...}` the detection can fill is told."""
+    """Sentence endings describing what happened; the first one whose placeholders can all be filled is used."""
 
 
 class LineageSpec(Struct, forbid_unknown_fields=True):
-    """Alerts that are no evidence but show which process descends from which."""
+    """Alerts that are not evidence but show which process descends from which."""
 
     tags: list[str] = []
     rules: list[str] = []
@@ -67,7 +67,7 @@ class AlertSpec(Struct, forbid_unknown_fields=True):
     """One alert of a test, in short; `sidecar.cli.stories` makes Falco's JSON of it."""
 
     process: str
-    """From the first process down, `tini > php-fpm > sh`; `#2` after a name tells siblings apart."""
+    """From the first process down, `tini > php-fpm > sh`; `#2` after a name distinguishes siblings."""
     detect: list[str] = []
     rule: str = ""
     at: Duration = lasting("0s")

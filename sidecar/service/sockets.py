@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 INHERITED = "FALCO_CORRELATOR_SOCKETS"
-"""Environment variable that tells a worker its sockets, `http=3,admin=4`."""
+"""Environment variable with a worker's sockets, `http=3,admin=4`."""
 
 BACKLOG = 1024
 

@@ -21,7 +21,7 @@ STEADY = 1.0
 LONGEST_PAUSE = 5.0
 
 GIVE_UP = 8
-"""Crashes in a row after which the supervisor ends, which takes about ten seconds. It would go on to hold the port, and
+"""Crashes in a row after which the supervisor ends, which takes about ten seconds. It would keep holding the port, and
 Falco, whose connection is accepted and never answered, would stop all of its outputs."""
 
 GRACE = 8.0
@@ -29,7 +29,7 @@ GRACE = 8.0
 
 
 class Supervisor:
-    """Runs `command` until it ends by itself or this process is told to stop."""
+    """Runs `command` until it ends by itself or this process is asked to stop."""
 
     def __init__(self, command: list[str]) -> None:
         self._command = command

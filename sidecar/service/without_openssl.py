@@ -1,7 +1,7 @@
-"""OpenSSL stays out of a service that speaks no TLS: it would be 5 MB, a sixth of all that an idle one holds.
+"""OpenSSL is not loaded by a service that speaks no TLS, because of its memory (docs/decisions/0015).
 
-asyncio, hashlib and hmac load it unasked where they find it. Each of them also works in a Python that was built without
-it: asyncio then knows no TLS, the others have the same functions in C of Python's own.
+asyncio, hashlib and hmac load it where they find it. Each of them also works in a Python that was built without it:
+asyncio then has no TLS, and the others use Python's own C functions.
 """
 
 import sys

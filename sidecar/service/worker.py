@@ -46,7 +46,7 @@ def refuse_unusable_state(settings: Settings) -> None:
 
 
 def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str, socket.socket]") -> None:
-    """Run the service until it is told to stop. Exits with EXIT_WRONG if its state file must not be used."""
+    """Run the service until it is asked to stop. Exits with EXIT_WRONG if its state file must not be used."""
     with contextlib.nullcontext() if settings.needs_openssl() else without_openssl.left_out():
         import asyncio  # noqa: PLC0415 - within the block
 

@@ -1,6 +1,6 @@
 """Where incidents go. A sink is one class with one method, `send`; retrying, order and queues are stages around it.
 
-`send` returns when the sink has taken the notification, raises SinkError if it did not (it will be tried again) and
+`send` returns when the sink has accepted the notification, raises SinkError if it did not (it will be retried) and
 Refused if it never will.
 
 Belongs here: one file for each sink, and what sinks share. Does not: queues, order and retries (`delivery`).

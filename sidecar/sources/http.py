@@ -56,7 +56,7 @@ class HttpListener:
         return port
 
     async def stop(self) -> None:
-        """Take no more alerts."""
+        """Stop accepting alerts."""
         if self._server is not None:
             self._server.close()
 

@@ -1,9 +1,9 @@
-"""Falco's file_output, followed from where it was read last: the only way in that survives our absence.
+"""Falco's file_output, followed from where it was read last: the only source that covers times when we do not run.
 
-Falco writes the file before it posts, so beside http it closes every gap; what came both ways is a duplicate. The
-position goes into the state file in the same transaction as the alerts before it. Rotation by rename (the old file is
-read to its end, for a while longer, since Falco goes on writing to it until it is told) and by truncation are both met;
-a last line without its end waits for it.
+Falco writes the file before it posts, so beside HTTP it closes every gap; an alert that arrives both ways is a
+duplicate. The position goes into the state file in the same transaction as the alerts before it. Rotation by rename and
+by truncation are both handled: a renamed file is read for a while longer, because Falco keeps writing to it until it
+reloads. An incomplete last line waits for its end.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from sidecar.storage.state import Position
 log = logging.getLogger(__name__)
 
 CHUNK = MAX_BYTES
-"""Read at once; a line longer than this is no alert and is skipped."""
+"""Read at once; a line longer than this is not an alert and is skipped."""
 
 LINGER = 2.0
 """Seconds that a rotated file is watched after its end was reached."""

@@ -12,7 +12,7 @@ STDIN = "-"
 
 
 def lines(paths: Sequence[str], advanced: Callable[[int], None]) -> Iterator[bytes]:
-    """The lines of all files in turn, without blank ones; `advanced` is told the bytes read from the disk so far.
+    """The lines of all files in order, without blank ones; `advanced` gets the bytes read from the disk so far.
 
     Raises ConfigError if a file cannot be read.
     """

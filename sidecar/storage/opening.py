@@ -2,7 +2,7 @@
 
 A file of ours that is damaged is set aside, and a new one is created. A file that another start cannot help (a newer
 schema, another program's database, another instance, no permission) is an error that ends the start. Only a disk that
-is full or fails lets the service go on in memory.
+is full or fails lets the service continue in memory.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class StateError(Exception):
 
 
 class DiskError(StateError):
-    """The disk does not let the state file be used: the service can go on in memory."""
+    """The disk does not let the state file be used: the service can continue in memory."""
 
 
 def lock(path: Path, patience: float = PATIENCE_SECONDS) -> int:
@@ -86,7 +86,7 @@ def refuse_unusable(path: Path, steps: Sequence[str], ours: frozenset[str], pati
     """Find out before any port is open whether a start with this file can succeed at all.
 
     Raises:
-        StateError: it cannot. A disk that fails, or a damaged file, is no such case.
+        StateError: it cannot. A disk that fails and a damaged file do not raise this.
     """
     try:
         descriptor = lock(path.with_suffix(path.suffix + ".lock"), patience)

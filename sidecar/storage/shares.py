@@ -23,8 +23,8 @@ def largest_fair_share(used: Iterable[int], budget: int) -> int:
 def shrink(db: sqlite3.Connection, table: str, place: str, weight: str, order: str, target: int) -> None:
     """Delete rows until the sum of `weight` is `target` at most: first of the places with most, in the end of all.
 
-    `order` says what is kept longest; everybody keeps one row while anybody has two. The names must be our own words,
-    not input. Raises sqlite3.Error.
+    `order` says what is kept longest; each place keeps one row while any place has two. The names must be our own, not
+    input. Raises sqlite3.Error.
     """
     total = f"SELECT coalesce(sum({weight}), 0) FROM {table}"  # noqa: S608 - our own words, here and below
     sums = db.execute(f"SELECT sum({weight}) FROM {table} GROUP BY {place}").fetchall()  # noqa: S608

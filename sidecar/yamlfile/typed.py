@@ -1,8 +1,8 @@
-"""Files that people write (rules, settings) become typed structs, and every mistake in them is told at once.
+"""Files that people write (rules, settings) become typed structs, and every mistake in them is reported at once.
 
-msgspec checks types well but stops at the first problem; a person mending a file wants all of them, each with the path
-inside the file, and for a misspelt key the right one. So the struct is walked field by field here, and msgspec judges
-the leaves.
+msgspec checks types well but stops at the first problem; a person who fixes a file needs all of them, each with the
+path inside the file, and for a misspelt key the right one. So the struct is walked field by field here, and msgspec
+judges the leaves.
 """
 
 import difflib
@@ -28,7 +28,7 @@ DEEPEST = 32
 """Levels of nesting in a file."""
 
 MOST_PROBLEMS = 100
-"""Problems told of one file."""
+"""Problems reported per file."""
 
 _UNITS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
 
@@ -73,9 +73,7 @@ class _Loader(_SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 

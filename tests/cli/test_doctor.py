@@ -48,7 +48,7 @@ def test_grpc_settings_are_recognised_and_right(tmp_path: Path) -> None:
         ({"http_output": {"enabled": True, "url": ""}}, "has no url", "url: http://127.0.0.1:2802/"),
         ({"append_output": []}, "stock rules lack fields", '"proc.pid"'),
         ({"outputs_queue": {"capacity": 0}}, "unbounded", "capacity: 100000"),
-        ({"grpc_output": {"enabled": True}}, "0.44 has it no more", "grpc_output:"),
+        ({"grpc_output": {"enabled": True}}, "0.44 no longer has it", "grpc_output:"),
     ],
 )
 def test_each_thing_that_is_wrong_is_told_with_the_lines_to_add(

@@ -88,9 +88,9 @@ def test_an_export_is_a_line_of_ascii_json_for_each_incident(file: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["show", "abcd"], 1, "there is no incident abcd, or it was forgotten"),
+        (["show", "abcd"], 1, "incident abcd not found (it may have expired)"),
         (["show", "00"], 2, "expected four to sixteen characters out of 0-9 and a-f"),
-        (["show", "0001"], 1, "0001 is the begin of "),
+        (["show", "0001"], 1, "0001 matches more than one incident: "),
         (["list", "--since", "soon"], 2, "since: expected a duration such as 500ms, 5s, 15m or 24h, got 'soon'"),
         (["list", "--limit", "0"], 2, "0 is not in the range"),
     ],

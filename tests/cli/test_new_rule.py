@@ -177,7 +177,7 @@ def test_a_failing_test_says_what_joined_no_context(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("expected", "told"),
     [
-        ("{severity: high, case: Minin}", "'Minin' is no case of this rule, did you mean 'Mining'?"),
+        ("{severity: high, case: Minin}", "this rule has no case named 'Minin', did you mean 'Mining'?"),
         ("{severity: low, case: Mining}", "'Mining' is high, the test expects low"),
     ],
 )

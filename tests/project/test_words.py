@@ -1,5 +1,6 @@
 """Documents and messages use plain English: none of the phrases in tests/data/words_to_avoid.txt."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,25 @@ CHART_TEXTS = [
     *sorted((CHART / "overlays").glob("*.yaml")),
     *sorted((CHART / "dashboards").glob("*.json")),
 ]
+
+NOT_YET = (
+    "aging_dict.py",
+    "alerts/",
+    "correlation/",
+    "delivery/outbox.py",
+    "incidents/",
+    "model.py",
+    "service/",
+    "sinks/grpc/",
+    "storage/",
+)
+"""Modules whose texts have not been gone through; take one off when it is."""
+
+MODULES = sorted(
+    path
+    for path in (ROOT / "sidecar").rglob("*.py")
+    if "_proto" not in path.parts and not str(path.relative_to(ROOT / "sidecar")).startswith(NOT_YET)
+)
 
 
 class Phrase(NamedTuple):
@@ -61,6 +81,19 @@ def test_a_document_uses_plain_english(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in CHART_TEXTS if path.is_file()], ids=lambda path: path.name)
 def test_a_text_of_the_chart_uses_plain_english(path: Path) -> None:
     assert list(found(path.read_text())) == []
+
+
+def prose(path: Path) -> Iterator[str]:
+    """Docstrings, messages and help of a module: every text of three words or more, with its place."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") >= 2:
+            for hit in found(without_code(node.value)):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}: {hit}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_uses_plain_english(path: Path) -> None:
+    assert list(prose(path)) == []
 
 
 def test_a_phrase_is_found_as_a_whole_word_and_with_its_line() -> None:

@@ -75,7 +75,7 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
     ("data", "problem"),
     [
         (b"a: &x 1\nb: *x", "line 2, column 4: aliases are not allowed"),
-        (b"a: 1\na: 2", "line 2, column 1: the key 'a' stands twice"),
+        (b"a: 1\na: 2", "line 2, column 1: duplicate key 'a'"),
         (b"a: [1", "line \\d, column \\d: .*expected ',' or '\\]'"),
         (b"[" * 5000, "nested too deeply|nesting depth"),
         (b"? [a]\n: 1", "line 1, column 3: a key must be a word"),

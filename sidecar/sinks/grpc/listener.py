@@ -37,7 +37,7 @@ def bound(server: Any, settings: "GrpcSink") -> int:
 
 
 class _Certificates:
-    """The certificate files, read anew for each handshake after they changed; a wrong one is not taken."""
+    """The certificate files, reloaded for each handshake after they changed; a wrong one is not loaded."""
 
     def __init__(self, tls: "ServerTls") -> None:
         self._tls = tls

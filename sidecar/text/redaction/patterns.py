@@ -63,7 +63,7 @@ _NAME = (
     r"|(?:access|private|account|shared|master|encryption|signing|license)[_-]?key|(?<![A-Za-z])(?:o?auth|sig)"
     r"|(?<=cli_)auth|authorization|credentials?|cookie|session[_-]?id)s?(?:[0-9]{1,3}|[_.-][\w.-]{0,40})?)"
 )
-"""The name of something secret; `is_innocent` knows the names that only look like it."""
+"""The name of something secret; `is_innocent` recognises the names that only look like it."""
 
 _VALUE = r"""(?:"(?P<dq>[^"]{1,4096})"?|'(?P<sq>[^']{1,4096})'?|(?P<s>[^\s"'][^\s;|<>]{0,4095}))"""
 

@@ -211,7 +211,7 @@ def test_reading_our_own_server_is_a_mistake(tmp_path: Path) -> None:
     ("place", "told"),
     [
         ("unix://{}/missing/a", "there is no directory"),
-        ("unix://{}/file", "there is a file that is no socket"),
+        ("unix://{}/file", "the file exists and is not a socket"),
         ("192.0.2.1:1", "192.0.2.1:1: "),
     ],
 )
