@@ -20,7 +20,8 @@ from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Message, Notification
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import AlertSpec
-from sidecar.service.service import Service, make_state
+from sidecar.service.restore import make_state
+from sidecar.service.service import Service
 from sidecar.settings.schema import Settings
 from sidecar.sinks.factory import make_sinks
 from sidecar.yamlfile.typed import Duration, build

@@ -63,7 +63,7 @@ class Client:
 
 
 def _tls() -> "ssl.SSLContext":
-    import ssl  # noqa: PLC0415 - only where TLS is configured, see service/without_openssl.py
+    import ssl  # noqa: PLC0415 - only where TLS is configured, see without_openssl.py
 
     return ssl.create_default_context()
 

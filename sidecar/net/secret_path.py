@@ -16,7 +16,7 @@ class SecretPath:
     """Access control of the ingest port: accepts requests for `path`, or all if it is empty."""
 
     def __init__(self, path: str) -> None:
-        from hmac import compare_digest  # noqa: PLC0415 - it loads OpenSSL, see service/without_openssl.py
+        from hmac import compare_digest  # noqa: PLC0415 - it loads OpenSSL, see without_openssl.py
 
         self._same = compare_digest
         self._path = path.encode()

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 def server_context(cert: str, key: str, client_ca: str) -> "ssl.SSLContext":
     """TLS for a server; with `client_ca` only for clients that it certified. Raises OSError (ssl.SSLError is one)."""
-    import ssl  # noqa: PLC0415 - only where TLS is configured, see service/without_openssl.py
+    import ssl  # noqa: PLC0415 - only where TLS is configured, see without_openssl.py
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidecar.errors import EXIT_WRONG, ConfigError
+from sidecar.net import without_openssl
 from sidecar.rules.loading import SHIPPED, load
 from sidecar.rules.rule import CorrelationRule
-from sidecar.service import sockets, without_openssl
+from sidecar.service import sockets
 from sidecar.settings import loading
 from sidecar.settings.schema import Settings
 
@@ -51,7 +52,8 @@ def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str
         import asyncio  # noqa: PLC0415 - within the block
 
         from sidecar.service import logs, run  # noqa: PLC0415 - as above
-        from sidecar.service.service import Service, make_state  # noqa: PLC0415 - as above
+        from sidecar.service.restore import make_state  # noqa: PLC0415 - as above
+        from sidecar.service.service import Service  # noqa: PLC0415 - as above
         from sidecar.sinks.factory import make_sinks  # noqa: PLC0415 - as above
         from sidecar.storage.state import StateError  # noqa: PLC0415 - as above
 

@@ -144,14 +144,14 @@ def test_100000_random_names_make_no_new_series(rules: list[CorrelationRule]) ->
 
     async def flood() -> tuple[set[str], set[str]]:
         service = Service(settings, rules, [])
-        service.take_json(STOCK[0])
+        service.intake.take_json(STOCK[0])
         before = series(exposition(service))
         for number in range(100_000):
             name = f"{numbers.getrandbits(64):x}"
             body = template.replace("RULE", name)
             for word in ("HOST", "PRIORITY", "SOURCE"):
                 body = body.replace(word, name if number % 2 else word.title())
-            service.take_json(body.encode())
+            service.intake.take_json(body.encode())
         return before, series(exposition(service))
 
     before, after = asyncio.run(flood())

@@ -87,7 +87,7 @@ def lived(
             service.deliveries[0].start = lambda: None  # type: ignore[method-assign]
         await service.start()
         for body in bodies:
-            service.take_json(body)
+            service.intake.take_json(body)
         await asyncio.sleep(0.02)
         state.close()
         return sink.taken

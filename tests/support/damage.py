@@ -97,7 +97,7 @@ def _start(path: Path) -> str:
         try:
             await service.start()
             for body in alerts(RULES[0], [spec("tini > nginx > sh", "web_shell", container="new")]):
-                service.take_json(body)
+                service.intake.take_json(body)
             service.outbox.check()
             with contextlib.suppress(Exception):  # a page may fail, on a file that does; it is answered 500 then
                 service.outbox.archive.listed(Wanted(), 0)

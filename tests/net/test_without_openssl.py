@@ -54,7 +54,7 @@ def test_what_a_worker_imports_before_it_knows_its_settings_brings_neither_opens
 
 def test_afterwards_openssl_can_be_imported_as_ever() -> None:
     code = (
-        "import sys; from sidecar.service import without_openssl as openssl\n"
+        "import sys; from sidecar.net import without_openssl as openssl\n"
         "with openssl.left_out(): import asyncio, hashlib\n"
         "assert '_hashlib' not in sys.modules\n"
         "import ssl; print(ssl.create_default_context().verify_mode.name)"
@@ -68,7 +68,7 @@ def test_secrets_are_masked_alike_with_and_without_openssl() -> None:
 
     assert "***" in python(mask)
     assert python(mask) == python(
-        f"from sidecar.service import without_openssl as openssl\nwith openssl.left_out(): {mask}"
+        f"from sidecar.net import without_openssl as openssl\nwith openssl.left_out(): {mask}"
     )
 
 

@@ -1,0 +1,98 @@
+"""What a service takes up from its state file when it starts."""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from sidecar.alerts.classify import Classifier
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.delivery.outbox import Outbox
+from sidecar.model import Alert, Message, Notification
+from sidecar.rules.rule import CorrelationRule
+from sidecar.settings.schema import Settings
+from sidecar.sinks.grpc.subscribers import Subscribers
+from sidecar.storage.state import DiskError, State
+
+log = logging.getLogger(__name__)
+
+
+def make_state(settings: Settings) -> State | None:
+    """The state file that the settings name; None without one, and when the disk fails, which is logged.
+
+    Raises:
+        StateError: the file must not be used.
+    """
+    if not settings.state.path:
+        return None
+    try:
+        return State(Path(settings.state.path), keep=settings.state.retention.seconds)
+    except DiskError as error:
+        log.error("the state file cannot be used, continuing in memory", extra={"error": str(error)})  # noqa: TRY400
+        return None
+
+
+def anchors(rules: Sequence[CorrelationRule]) -> Callable[[Alert], bool]:
+    """Whether an alert is evidence that contexts hang on, for one of these rules."""
+    judge = Classifier(rules).classify
+
+    def anchors_any(alert: Alert) -> bool:
+        verdict = judge(alert.rule, alert.tags)
+        return any(mask & rules[index].anchoring for index, mask in (*verdict.groups, *verdict.fallback_groups))
+
+    return anchors_any
+
+
+class Restore:
+    """Replays what a state file remembers. `problems` says, in sentences, what of it was lost."""
+
+    def __init__(self, state: State, pipeline: Pipeline, outbox: Outbox, subscribers: Subscribers | None) -> None:
+        self.problems: list[str] = []
+        self._state = state
+        self._pipeline = pipeline
+        self._outbox = outbox
+        self._subscribers = subscribers
+
+    def run(self) -> None:
+        """Replay the remembered alerts; whatever they decide was decided before, or is decided now."""
+        began = time.monotonic()
+        count = damaged = 0
+        sent = self._outbox.decided(self._subscribers.name) if self._subscribers is not None else {}
+        self._outbox.resume()
+        for due in self._replayed():
+            count += 1
+            damaged += due is None
+            self._decide_again(due or [], sent)
+        self._decide_again(self._pipeline.flush(), sent)
+        self._outbox.resumed()
+        if damaged:
+            self.problems.append(f"{damaged} alerts in the state file could not be replayed; they were set aside")
+        log.info("restored", extra={"alerts": count, "damaged": damaged, "seconds": round(time.monotonic() - began, 3)})
+
+    def _replayed(self) -> Iterator[list[Message] | None]:
+        """What each remembered alert leads to; None for one that was set aside."""
+        try:
+            for name, body in self._state.recall():
+                due = self._replay(name, body)
+                if due is None:
+                    self._state.set_alert_aside(name)
+                yield due
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            log.error("the state file could not be read to its end", extra={"error": str(error)})  # noqa: TRY400
+            self.problems.append(f"the state file could not be read to its end: {error}")
+
+    def _replay(self, name: bytes, body: bytes) -> list[Message] | None:
+        try:
+            return self._pipeline.restore(name, msgspec.json.decode(body, type=Alert))
+        except Exception as error:  # a damaged alert, or a bug: either must cost this alert, not the start
+            log.warning("a kept alert could not be replayed", extra={"error": f"{type(error).__name__}: {error}"})
+            return None
+
+    def _decide_again(self, due: Sequence[Message], sent: Mapping[str, int]) -> None:
+        if notes := [message for message in due if isinstance(message, Notification)]:
+            self._outbox.decide(notes)
+            if self._subscribers is not None:
+                self._subscribers.restore(notes, sent)
