@@ -199,3 +199,10 @@ def _decoded_or_refused(body: bytes) -> None:
         envelope.alert()
     except AlertError:
         pass
+
+
+@pytest.mark.parametrize("zone", ["Z", "X", "+"])
+def test_an_alert_is_decoded_in_one_pass_only_if_its_time_is_utc(zone: str) -> None:
+    body = b'{"output_fields":{"proc.pid":7},"time":"2026-11-24T03:07:40.535012431' + zone.encode() + b'"}'
+
+    assert (decode.alert(body, "rule", ()) is not None) == (zone == "Z")

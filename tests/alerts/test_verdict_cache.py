@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.hostile_corpus import RAW_VALUES, STOCK
 
 from sidecar.alerts.decode import KEYS
-from sidecar.alerts.verdict_cache import MAX_ENTRIES, MAX_SUFFIX_BYTES, VerdictCache
+from sidecar.alerts.verdict_cache import MAX_ENTRIES, MAX_SUFFIX_BYTES, TIME_BYTES, VerdictCache
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules.loading import SHIPPED, load
 
@@ -37,9 +37,9 @@ SHELL = written("Web server started a shell or tool", "webrce_web_shell")
 
 
 class Blind(VerdictCache):
-    """Remembers no ending, so that every alert is looked at in full."""
+    """Never finds anything, so that every alert is decoded in full."""
 
-    def look(self, body: bytes) -> None:
+    def lookup(self, body: bytes) -> None:
         return None
 
 
@@ -104,6 +104,17 @@ def test_what_is_odd_about_an_alert_is_counted_each_time(what: str, old: bytes, 
         bodies = [base, odd, odd, base]
 
         assert outcome(bodies, blind=False)[1:3] == outcome(bodies, blind=True)[1:3], what
+
+
+@pytest.mark.parametrize("base", [written(), SHELL], ids=["nobody's", "relevant"])
+@pytest.mark.parametrize(
+    "tail", [b'1","uuid":"00000000-0000-00000"}', b'1","source":"internal"         }'], ids=["a uuid", "internal"]
+)
+def test_a_key_behind_the_time_is_seen_although_the_tail_is_as_long_as_a_time(base: bytes, tail: bytes) -> None:
+    assert len(tail) == TIME_BYTES
+    bodies = [base, base[:-TIME_BYTES] + tail]
+
+    assert outcome(bodies, blind=False)[1:3] == outcome(bodies, blind=True)[1:3]
 
 
 def test_bytes_of_a_relevant_alert_that_are_not_utf8_are_counted_each_time() -> None:
