@@ -62,11 +62,15 @@ Gate = Callable[[str], str]
 
 
 class Limits(NamedTuple):
-    """What one server grants: bytes of a body, seconds for the head of a request, and then for its body."""
+    """What one server allows: bytes of a body, seconds for the header of a request, and then for its body.
+
+    With `refuse_browsers` a request that a web page sent (it has an `Origin`) is answered with 403.
+    """
 
     body: int
     header_timeout: float
     body_timeout: float
+    refuse_browsers: bool = False
 
 
 class ServerProtocol(asyncio.Protocol):
@@ -179,6 +183,8 @@ class ServerProtocol(asyncio.Protocol):
             self._refusal = "413 Content Too Large"
         elif name == b"expect" and value.lower() == b"100-continue":
             self._continue = True
+        elif name == b"origin" and self._limits.refuse_browsers:
+            self._refusal = "403 Forbidden"
         elif name == b"host":
             self._host = value
 

@@ -7,19 +7,16 @@ begins behind the limits on connections, or else handshakes that never end would
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidecar.net.admission import Connections, Place
 from sidecar.net.http_server import ServerProtocol
-from sidecar.net.tls_context import server_context
+from sidecar.net.tls_context import server_context, stamp
 
 if TYPE_CHECKING:
     import ssl
 
 log = logging.getLogger(__name__)
-
-Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Certificates:
@@ -27,24 +24,20 @@ class Certificates:
 
     def __init__(self, cert: str, key: str, client_ca: str) -> None:
         self._files = (cert, key, client_ca)
-        self._stamp = self._stamped()
+        self._stamp = stamp(self._files)
         self._context = self._read()
 
     def current(self) -> "ssl.SSLContext":
         """The newest valid context; a certificate that is half written or wrong is not loaded, and logged."""
         try:
-            stamp = self._stamped()
-            if stamp != self._stamp:
+            newest = stamp(self._files)
+            if newest != self._stamp:
                 self._context = self._read()
-                self._stamp = stamp
+                self._stamp = newest
                 log.info("certificates were reloaded")
         except OSError as error:
             log.warning("new certificates cannot be used, the old ones stay", extra={"error": str(error)})
         return self._context
-
-    def _stamped(self) -> Stamp:
-        stats = [Path(file).stat() for file in self._files if file]
-        return tuple((each.st_mtime_ns, each.st_ino, each.st_size) for each in stats)
 
     def _read(self) -> "ssl.SSLContext":
         return server_context(*self._files)

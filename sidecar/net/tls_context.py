@@ -1,9 +1,21 @@
 """The TLS context of a listening port. OpenSSL is loaded only when one is built."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl
+
+
+Stamp = tuple[tuple[int, int, int], ...]
+"""Of each file the time of its last change (ns), inode and size."""
+
+
+def stamp(files: Iterable[str]) -> Stamp:
+    """What changes whenever one of the files does. Raises OSError if one cannot be read."""
+    stats = [Path(file).stat() for file in files if file]
+    return tuple((each.st_mtime_ns, each.st_ino, each.st_size) for each in stats)
 
 
 def server_context(cert: str, key: str, client_ca: str) -> "ssl.SSLContext":

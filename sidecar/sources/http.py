@@ -35,7 +35,9 @@ class HttpListener:
         self._gate = SecretPath(
             read_secret_path(settings.secret_path_file) if settings.secret_path_file else settings.secret_path
         )
-        self._limits = Limits(MAX_BYTES, settings.header_timeout.seconds, settings.body_timeout.seconds)
+        self._limits = Limits(
+            MAX_BYTES, settings.header_timeout.seconds, settings.body_timeout.seconds, refuse_browsers=True
+        )
         self._server: asyncio.Server | None = None
         self._known_strangers = 0
 

@@ -90,6 +90,8 @@ def test_a_redirect_is_never_given_and_any_path_is_taken(serving: Serving) -> No
     [
         (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"405"),
         (b"POST / HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", b"415"),
+        (b"POST / HTTP/1.1\r\nOrigin: https://evil.example\r\nContent-Length: 3\r\n\r\nabc", b"403"),
+        (b"POST / HTTP/1.1\r\norigin: null\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nabc", b"403"),
         (b"POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", b"413"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"400"),
         (b"POST / HTTP/9.9\r\n\r\n", b"400"),

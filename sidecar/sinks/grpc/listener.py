@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from sidecar.net.addresses import socket_path
-from sidecar.net.tls_context import server_context
+from sidecar.net.tls_context import server_context, stamp
 
 if TYPE_CHECKING:
     from sidecar.settings.sinks import GrpcSink
@@ -41,7 +41,8 @@ class _Certificates:
 
     def __init__(self, tls: "ServerTls") -> None:
         self._tls = tls
-        self._stamp = self._stamped()
+        self._files = (tls.cert, tls.key, tls.client_ca)
+        self._stamp = stamp(self._files)
 
     def credentials(self) -> grpc.ServerCredentials:
         """What the server listens with: clients need a certificate of the authority."""
@@ -53,14 +54,14 @@ class _Certificates:
 
     def _fresh(self) -> grpc.ServerCertificateConfiguration | None:
         try:
-            stamp = self._stamped()
-            if stamp == self._stamp:
+            newest = stamp(self._files)
+            if newest == self._stamp:
                 return None
             made = self._read()
         except OSError as error:
             log.warning("new certificates cannot be used, the old ones stay", extra={"error": str(error)})
             return None
-        self._stamp = stamp
+        self._stamp = newest
         return made
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
@@ -68,7 +69,3 @@ class _Certificates:
         server_context(tls.cert, tls.key, tls.client_ca)  # grpc says nothing of files that do not belong together
         pair = Path(tls.key).read_bytes(), Path(tls.cert).read_bytes()
         return grpc.ssl_server_certificate_configuration([pair], Path(tls.client_ca).read_bytes())
-
-    def _stamped(self) -> list[tuple[int, int, int]]:
-        stats = [Path(file).stat() for file in (self._tls.cert, self._tls.key, self._tls.client_ca)]
-        return [(each.st_mtime_ns, each.st_ino, each.st_size) for each in stats]
