@@ -11,7 +11,7 @@ from msgspec.structs import astuple, replace
 from msgspec.structs import fields as struct_fields
 
 from sidecar.alerts.decode import TEXTS
-from sidecar.model import MAX_COMMAND_CHARS, MAX_NAME_CHARS, Alert, Fields
+from sidecar.model import FALLBACKS, MAX_COMMAND_CHARS, MAX_NAME_CHARS, Alert, Fields
 from sidecar.text.redaction.redactor import Redactor
 
 MAX_TAGS = 32
@@ -22,8 +22,6 @@ MAX_TAGS_CHARS = 2048
 
 NOT_MASKED = {
     "container_id": "hexadecimal, assigned by the container runtime",
-    "fallback_file": "decoding moves it to `file`, which is masked",
-    "fallback_remote_ip": "as `remote_ip`",
     "evt_type": "the name of a system call, from the kernel's table",
     "image": "kubectl shows it to everyone who may see the pod, and next steps name it",
     "image_tag": "as the image",
@@ -33,7 +31,8 @@ NOT_MASKED = {
 }
 """Text fields that hold no secret, each with the reason. Every other text field is masked, new ones by themselves."""
 
-MASKED = tuple(name for name in TEXTS if name not in NOT_MASKED)
+MASKED = tuple(name for name in TEXTS if name not in NOT_MASKED and name not in dict(FALLBACKS))
+"""The others, without the fallbacks: decoding moves their values to the fields that they stand in for."""
 
 _LONG = frozenset(("cmdline", "exepath", "file"))
 _OTHERS = tuple(name for name in MASKED if name != "cmdline")
