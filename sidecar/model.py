@@ -289,5 +289,8 @@ GRPC_READER = "falco-correlator/source"
 Message = Notification | Report
 """What sinks take."""
 
-REPORTS = frozenset(("Correlator under pressure", "Correlator degraded"))
+MORE_INCIDENTS = "More incidents in one place"
+"""The `case` of a report that summarizes incidents of a container that has too many to send each."""
+
+REPORTS = frozenset(("Correlator under pressure", "Correlator degraded", MORE_INCIDENTS))
 """The `case` of every report: Falcosidekick makes a label of it, so there are few."""

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from sidecar.delivery.quota import Quota
 from sidecar.delivery.schedule import Pending
 from sidecar.delivery.sink_queue import Delivery, MissingError
 from sidecar.incidents.falco_event import to_json
@@ -34,6 +35,9 @@ REPORTED_AGAIN_SECONDS = 600.0
 RETRY_SECONDS = 0.25
 MAX_RETRY_SECONDS = 5.0
 """How long a file that failed is left alone: trying it may hold up the event loop for a moment each time."""
+
+PRESSURE = 0.8
+"""Share of a budget from which on it is reported."""
 
 MAX_LATE_BYTES = 4 * 1024 * 1024
 """Of alerts that wait for a file that cannot be written."""
@@ -74,6 +78,9 @@ class Outbox:
         self._pause = RETRY_SECONDS
         self._in_memory = in_memory()
         self._deliveries = deliveries
+        self.quota = Quota(timer)
+        self.usage: dict[str, float] = {}
+        """The share of its budget in the state file that each kind of row uses."""
         self._unstored: dict[str, tuple[Pending, Delivery]] = {}
         self._unmarked: dict[str, Decided] = {}
         self._known: set[str] = set()
@@ -115,28 +122,37 @@ class Outbox:
 
     def decide(self, messages: Sequence[Message]) -> None:
         """Commit messages and hand them to the deliveries; those that were decided before are left alone."""
-        made = [
-            (
-                delivery,
-                Decided(delivery_key(message, delivery.sink.name), delivery.sink.name, b"", place_of(message)),
-                message,
-            )
-            for message in messages
-            for delivery in self._deliveries
-        ]
-        made = [each for each in made if each[1].key not in self._known and each[1].key not in self._unmarked]
-        if (not made and self._deliveries) or not messages:
+        messages = [message for message in messages if not self._is_known(message)]
+        if not messages:
             return
-        bodies = {id(message): to_json(message) for message in messages}
-        rows = [row._replace(body=bodies[id(message)]) for _, row, message in made]
+        made = [each for message in messages for each in self._made(message)]
+        rows = [Decided(out.key, delivery.sink.name, out.body, place) for delivery, out, place in made]
         incidents = [message for message in messages if isinstance(message, Notification)]
         new = self._commit(rows, incidents)
         if new is None:
             for note in incidents:
                 self._in_memory.put(note, step=True)
-        for (delivery, _, message), row in zip(made, rows, strict=True):
-            if new is None or row.key in new:
-                self._send(delivery, Outgoing(row.key, row.body, message), row.place, is_stored=new is not None)
+        for delivery, out, place in made:
+            if new is None or out.key in new:
+                self._send(delivery, out, place, is_stored=new is not None)
+
+    def _made(self, message: Message) -> list[tuple[Delivery, Outgoing, str]]:
+        """The message for each sink with its container; [] for one that is only counted in a digest."""
+        sent, body, place = self.quota.allows(message), to_json(message), place_of(message)
+        made = [
+            (delivery, Outgoing(delivery_key(message, delivery.sink.name), body, message), place)
+            for delivery in self._deliveries
+        ]
+        if sent:
+            return made
+        for delivery, out, _ in made:
+            self._mark_later(Decided(out.key, delivery.sink.name, b"", place))
+        return []
+
+    def _is_known(self, message: Message) -> bool:
+        """Whether a message was decided before a restart, or is delivered and not noted in the file yet."""
+        keys = [delivery_key(message, delivery.sink.name) for delivery in self._deliveries]
+        return bool(keys) and all(key in self._known or key in self._unmarked for key in keys)
 
     def decided(self, sink: str) -> dict[str, int]:
         """When each notification for a sink was decided, in seconds, by its key."""
@@ -169,13 +185,23 @@ class Outbox:
         self._known.clear()
 
     def check(self) -> None:
-        """Look after the file: is it still there, and can what waits for it be written? Call it every second or so."""
+        """Send the digests that are due, and look after the file; call it every second or so.
+
+        Is the file still there, can what waits for it be written, and are its budgets nearly used up?
+        """
+        self.decide(self.quota.digests())
         if self._state is None:
             return
         if self._use(lambda state: state.restore_if_deleted()):
             self._report("deleted", "the state file was deleted or replaced while in use; it was written again")
         if self._unstored or self._unmarked or self._late or self.trouble:
             self._commit([], [])
+        self.usage = self._use(lambda state: state.usage()) or self.usage
+        for kind, share in self.usage.items():
+            if share >= PRESSURE:
+                self._report(
+                    kind, f"{kind} use {share:.0%} of their budget in the state file; the oldest are dropped at 100 %"
+                )
 
     def _commit(self, rows: Sequence[Decided], incidents: Sequence[Notification]) -> set[str] | None:
         """Write these behind all that waits for the file; the keys that are new, None if that failed."""
@@ -233,9 +259,15 @@ class Outbox:
         if outcome == "dropped" and not item.is_stored:
             return  # it is decided again when the alerts are replayed after a restart
         if not item.is_stored or not self._use(lambda state: state.delivered(item.key)):
-            self._unmarked[item.key] = Decided(item.key, delivery.sink.name, b"", item.place)
-            if len(self._unmarked) > MAX_DELIVERED:
-                del self._unmarked[next(iter(self._unmarked))]
+            self._mark_later(Decided(item.key, delivery.sink.name, b"", item.place))
+
+    def _mark_later(self, row: Decided) -> None:
+        """Note in the file, when it can be written, that this message is done with."""
+        if self._state is None:
+            return
+        self._unmarked[row.key] = row
+        if len(self._unmarked) > MAX_DELIVERED:
+            del self._unmarked[next(iter(self._unmarked))]
 
     def _load(self, key: str) -> Outgoing:
         body = self._use(lambda state: (state.body(key),))

@@ -31,6 +31,7 @@ PREFIX = "falco_correlator_"
 
 STARTED = time.time()
 
+STATE_KINDS = ("alerts", "notifications", "incidents")
 SINK_OUTCOMES = ("sent", "failed", "refused", "dropped", "broken")
 PASS_THROUGH_OUTCOMES = ("sent", "rejected", "failed", "dropped", "broken")
 GRPC_OUTCOMES = (
@@ -204,6 +205,8 @@ def _sinks(service: "Measured") -> Iterator[Metric]:
     pending = {each.sink.name: each.pending for each in deliveries}
     oldest = {each.sink.name: each.oldest for each in deliveries}
     yield _counter("sink_notifications", "Notifications, by sink and outcome.", outcomes, "sink", "outcome")
+    summarized = service.outbox.quota.left_out
+    yield _counter("incidents_summarized", "Incidents that were only counted in a digest.", summarized)
     yield _gauge("sink_pending", "Notifications that a sink has not accepted yet.", pending, "sink")
     yield _gauge("sink_oldest_seconds", "Age of the oldest notification waiting for its sink.", oldest, "sink")
     if service.subscribers is not None:
@@ -236,6 +239,10 @@ def _health(service: "Measured") -> Iterator[Metric]:
     yield _gauge(
         "degraded", "1 if the path from Falco is degraded, by cause; see the log for details.", causes, "cause"
     )
+    usage = {kind: service.outbox.usage.get(kind, 0.0) for kind in STATE_KINDS}
+    yield _gauge("state_used_ratio", "Used share of each budget of the state file.", usage, "kind")
+    lost = service.outbox.lost["alerts"]
+    yield _counter("state_alerts_lost", "Alerts that could not be written to the state file in time.", lost)
     yield _gauge("state_file_unavailable", "1 while the state file cannot be used.", bool(service.outbox.trouble))
     yield _gauge("build_info", "Always 1.", {__version__: 1}, "version")
     yield _gauge("resident_memory_bytes", "Resident memory of the worker process.", _resident())

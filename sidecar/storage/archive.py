@@ -98,6 +98,8 @@ class Archive:
         self._most = most
         self._size = size
         self._since_pruned = 0
+        self.used = 0.0
+        """The share of its bounds that was in use when they were looked at last."""
 
     def put(self, note: Notification, *, step: bool) -> None:
         """Keep what is known now; with `step` it is a notification, and became one more step if it is a new one.
@@ -163,6 +165,7 @@ class Archive:
         self._since_pruned = 0
         self._db.execute("DELETE FROM incidents WHERE last < ?", (now - KEEP * 1_000_000_000,))
         count, size = self._db.execute("SELECT count(*), coalesce(sum(size), 0) FROM incidents").fetchone()
+        self.used = max(count / self._most, size / self._size)
         for used, most, weight in ((count, self._most, "1"), (size, self._size, "size")):
             if used > most:
                 shrink(self._db, "incidents", _PLACE, weight, "last DESC, id DESC", most)

@@ -27,6 +27,9 @@ MAX_ALERT_BYTES = 56 * 1024 * 1024
 MAX_ALERTS = 100_000
 """Alerts kept in all: five seconds to play them again."""
 
+MAX_RING_BYTES = 16 * 1024 * 1024
+"""Of the file in which raw alerts wait for Falcosidekick."""
+
 MAX_OUTBOX_BYTES = 32 * 1024 * 1024
 """Of notifications that no sink has accepted yet."""
 
@@ -243,7 +246,16 @@ class State:
             if used > most:
                 shrink(self._db, "alerts", "place", weight, "anchors DESC, rowid DESC", most * 9 // 10)
         self._count_alerts()
-        self._db.execute("PRAGMA incremental_vacuum(2000)")
+        self._db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+
+    def usage(self) -> dict[str, float]:
+        """The share of its budget of bytes that each kind of row uses."""
+        (pending,) = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM outbox WHERE done IS NULL").fetchone()
+        return {
+            "alerts": max(self.alert_bytes / MAX_ALERT_BYTES, self.alerts / MAX_ALERTS),
+            "notifications": pending / MAX_OUTBOX_BYTES,
+            "incidents": self.archive.used,
+        }
 
     def _count_alerts(self) -> None:
         query = "SELECT count(*), coalesce(sum(length(body)), 0) FROM alerts"

@@ -184,8 +184,9 @@ class OutboxUnderFaults(RuleBasedStateMachine):
     def crash(self) -> None:
         if self.disk.fault or self.outbox.trouble:
             self.crashes_in_trouble += 1
-        if self.disk.fault == "deleted":
-            self.outbox.check()  # within a second of it
+        if not self.disk.path.exists():
+            self.clock.now += 10
+            self.outbox.check()  # it is noticed within a second
         self.disk.kill()
         self.disk.open()
         self.start()

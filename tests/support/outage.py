@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from conftest import Clock
@@ -10,7 +11,7 @@ from support.messages import note
 from sidecar.delivery.outbox import Outbox
 from sidecar.delivery.sink_queue import Delivery
 from sidecar.errors import SinkError
-from sidecar.model import Severity
+from sidecar.model import Notification, Severity
 from sidecar.sinks import Outgoing
 from sidecar.storage.state import State
 
@@ -46,13 +47,14 @@ class DownAndUp:
 class Life:
     """An outbox and one delivery from a start to a stop, on a clock that only sleeping turns."""
 
-    def __init__(self, path: Path, sink: DownAndUp, room: int) -> None:
+    def __init__(self, path: Path, sink: DownAndUp, room: int, replayed: Sequence[Notification] = ()) -> None:
         self.clock = Clock()
         self.sink = sink
         self.state = State(path, keep=1e9)
         self.delivery = Delivery(sink, room, self.clock, self._sleep)
         self.outbox = Outbox(self.state, [self.delivery], timer=self.clock)
         self.outbox.resume()
+        self.outbox.decide(replayed)
         self.outbox.resumed()
 
     async def _sleep(self, seconds: float) -> None:
