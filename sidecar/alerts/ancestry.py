@@ -1,7 +1,7 @@
 """The packed field: who the process of an alert is and descends from, in one text. Its format is in plugin/FORMAT.md.
 
 The Falco plugin `lineage` gives it exactly, as it saw every fork. Falco alone gives the same text of its own fields, a
-guess: the parents of today. The first character tells them apart. Text stands behind all numbers, the oldest ancestor's
+guess: the parents of today. The first character says which. Text stands behind all numbers, the oldest ancestor's
 first, so no name that an intruder chooses can shift what stands before it.
 """
 

@@ -13,7 +13,7 @@ from sidecar.model import REPORTS
 from sidecar.rules.rule import CorrelationRule
 
 MAX_ENTRIES = 4096
-"""Pairs of rule and tags that are kept. A Falco has a few hundred rules; more means that somebody varies names."""
+"""Pairs of rule and tags that are kept. A Falco has a few hundred rules; more means that names are varied."""
 
 MAX_LABEL_CHARS = 2048
 """Characters of a pair that is worth keeping."""
@@ -40,7 +40,7 @@ class Verdict(Struct, frozen=True):
 
     @property
     def own_alert_reason(self) -> str:
-        """The reason to count for an alert that is our own, not Falco's about somebody else; "" for all others."""
+        """The reason to count for an alert that is our own, not Falco's about another process; "" for all others."""
         return "own_incident" if self.is_own_incident else "canary" if self.is_canary else ""
 
 

@@ -1,7 +1,7 @@
 """Keeps the archive of incidents up to date with what changed since their last step.
 
 A step of an incident is archived when it is decided. What happens between steps (repeats, more evidence) costs an alert
-one entry in a dictionary, and is archived here: from time to time, and when somebody looks.
+one entry in a dictionary, and is archived here: from time to time, and when a page is requested.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ SHORT_PAUSE_SECONDS = 0.1
 """Between two refreshes while there is more to archive."""
 
 MAX_INCIDENTS = 5
-"""Archived by one refresh, which must not hold up alerts."""
+"""Archived by one refresh, which must not delay alerts."""
 
 PAUSE_FACTOR = 200
 """A pause is this many times as long as the refresh took, so that all of them take half a percent of a core at most."""

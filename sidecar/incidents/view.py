@@ -22,7 +22,7 @@ _ADDRESS = re.compile(r"(?:https?|ftp|tcp)://[^\s\"'<>]{1,200}|(?<![\d.])(?:\d{1
 
 
 class Place(Struct, frozen=True):
-    """Where it is, as Falco told it; "" for what it did not tell. `words` is the most exact of it for a reader."""
+    """Where it is, as Falco reported it; "" for what is unknown. `words` is the most exact of it for a reader."""
 
     words: str
     host: str
@@ -154,13 +154,13 @@ class Incident(Struct, frozen=True):
 
 
 Key = tuple[int, tuple[int, ...], str]
-"""Time, pids from the anchor down and command line: what tells the moments of a timeline apart."""
+"""Time, pids from the anchor down and command line: what distinguishes the moments of a timeline."""
 
 
 def of(
     note: Notification, steps: Sequence[Step] = (), now: int = 0, links: Mapping[str, str] | None = None
 ) -> Incident:
-    """The incident that a notification tells of; `now` (ns) decides whether it is open."""
+    """The incident of a notification; `now` (ns) decides whether it is open."""
     steps = steps or (Step(note.last, note.severity, note.case, note.came_from),)
     events = _events(note)
     return Incident(

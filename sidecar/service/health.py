@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Health:
-    """`degraded` says what is wrong, "" when nothing is. `traffic` gives totals; `report` takes what is to be told."""
+    """`degraded` says what is wrong, "" when nothing is. `traffic` gives totals; `report` takes the reports."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Health:
         self._task = asyncio.create_task(self._run(), name="canary")
 
     async def stop(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What every source hands its alerts to: they are applied, and what follows from them goes on its way at once.
+"""What every source passes its alerts to: they are applied, and what follows from them is queued at once.
 
 A bug must cost one alert, not the service, so this is where exceptions of the pipeline end: they are logged, counted as
 `broken`, and the alert is passed through all the same.

@@ -144,7 +144,7 @@ class Service:
                 f"the state file was damaged; it was moved to {self._state.set_aside} and a new one was created"
             )
         if self._state is None and self.settings.state.path:
-            self._degraded("the state file cannot be used, going on in memory: a restart loses open incidents")
+            self._degraded("the state file cannot be used, continuing in memory: a restart loses open incidents")
 
     def _check_state(self) -> None:
         self.outbox.check()

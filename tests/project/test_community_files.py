@@ -68,3 +68,10 @@ def test_every_decision_record_is_dated_and_listed() -> None:
         for record in records
         if not re.search(r"^Date: \d{4}-\d\d-\d\d\. Status: ", record.read_text(), re.MULTILINE)
     ] == []
+
+
+def test_every_module_and_folder_that_the_architecture_names_exists() -> None:
+    named = re.findall(r"`([\w.-]+/[\w./-]*|[\w]+\.py)`", (ROOT / "ARCHITECTURE.md").read_text())
+
+    assert len(named) > 50
+    assert [name for name in named if not (ROOT / name).exists() and not (ROOT / "sidecar" / name).exists()] == []

@@ -22,17 +22,7 @@ CHART_TEXTS = [
     *sorted((CHART / "dashboards").glob("*.json")),
 ]
 
-NOT_YET = (
-    "aging_dict.py",
-    "alerts/",
-    "correlation/",
-    "delivery/outbox.py",
-    "incidents/",
-    "model.py",
-    "service/",
-    "sinks/grpc/",
-    "storage/",
-)
+NOT_YET = ("delivery/outbox.py", "model.py", "service/metrics.py", "storage/archive.py", "storage/state.py")
 """Modules whose texts have not been gone through; take one off when it is."""
 
 MODULES = sorted(

@@ -370,7 +370,7 @@ def test_a_service_whose_disk_is_full_starts_in_memory_and_says_so(
     with serving({"state": {"path": str(tmp_path / "state.db")}, "sinks": {"file": {"path": str(sink)}}}):
         pass
 
-    assert "going on in memory" in sink.read_text()
+    assert "continuing in memory" in sink.read_text()
 
 
 def foreign(path: Path) -> None:

@@ -91,8 +91,8 @@ class Container:
     """Everything remembered about one container, or about the host itself (its id is "" then).
 
     `init_pid`, `init_name` and `init_tty` are the pid, name and terminal of the container's first process, 0 or ""
-    while unknown. `init_epoch` tells one life of the container from the next: it is `init_pid` if that process was
-    seen, else 0. `foreign_sessions` have a process that belongs to no context.
+    while unknown. `init_epoch` distinguishes one life of the container from the next: it is `init_pid` if that
+    process was seen, else 0. `foreign_sessions` have a process that belongs to no context.
     """
 
     __slots__ = (
@@ -175,7 +175,7 @@ class Container:
         return learned
 
     def _learn_place(self, fields: Fields) -> None:
-        """Fill in names, which Falco knows only after a container's first events."""
+        """Fill in names, which Falco has only after a container's first events."""
         known = self.where
         self.where = Where(
             known.host,

@@ -40,7 +40,7 @@ def response(body: bytes) -> bytes:
     """A Falco event in JSON as `falco.outputs.response`, every value a text as Falco sends it.
 
     Raises:
-        ValueError: it is no Falco event.
+        ValueError: it is not a Falco event.
     """
     event = _opened(body)
     word = event.priority.lower()

@@ -1,7 +1,7 @@
 """The sink behind the gRPC server: it keeps the last messages, and gives each subscriber all of them.
 
 Everything here happens on the service's event loop and nothing waits: a subscriber that reads too slowly loses its own
-oldest messages, which are counted, and holds up nobody.
+oldest messages, which are counted, and delays no other subscriber.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ class Subscribers:
 
     @property
     def want_alerts(self) -> bool:
-        """Whether anybody would be given a raw alert."""
+        """Whether any subscriber would get a raw alert."""
         return any(reader.alerts for reader in self._readers)
 
     async def send(self, out: Outgoing) -> None:
@@ -104,7 +104,7 @@ class Subscribers:
             self._lost("incident", reader.put(item))
 
     def restore(self, messages: Sequence[Message], decided: Mapping[str, int]) -> None:
-        """Keep what was decided before a restart, without telling anybody; `decided` says when (seconds), by key."""
+        """Keep what was decided before a restart, without sending it; `decided` says when (seconds), by key."""
         for message in messages[-self.settings.history_size :]:
             key = delivery_key(message, self.name)
             at = decided[key] * SECOND_NS if key in decided else self._wall()
