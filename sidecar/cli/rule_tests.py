@@ -4,7 +4,6 @@ A test that fails says why, so that its writer need not know the engine: which g
 missing for the case that was expected, which alert counted for nothing and which belonged to no context.
 """
 
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Notification
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import AlertSpec, RuleTest
+from sidecar.text.suggestion import did_you_mean
 from sidecar.yamlfile import positions
 from sidecar.yamlfile.typed import Duration
 
@@ -138,12 +138,12 @@ def _seen(rule: CorrelationRule, container: Container, context: Context) -> str:
 def _missing(rule: CorrelationRule, severity: str, name: str, masks: Sequence[int]) -> Iterator[str]:
     case = next((number for number, case in enumerate(rule.cases) if case.name == name), None)
     if case is None:
-        yield f"this rule has no case named {name!r}{_meant(name, [each.name for each in rule.cases])}"
+        yield f"this rule has no case named {name!r}{did_you_mean(name, [each.name for each in rule.cases])}"
         return
     if rule.cases[case].severity != severity:
         yield f"{name!r} is {rule.cases[case].severity}, the test expects {severity}"
         return
-    reaching = [mask for mask in range(len(rule.table)) if rule.case(mask) == case]
+    reaching = [mask for mask, outcome in enumerate(rule.outcomes) if outcome == case]
     lacking = [mask & ~seen for mask in reaching for seen in masks if mask & seen == seen]
     when = f"{name!r} needs {rule.written.cases[case].when}"
     if not lacking:
@@ -157,13 +157,8 @@ def _of_the_alerts(result: Result) -> Iterator[str]:
     names = [name for group in groups for name in (*group.rules, *group.stock)] + result.rule.written.lineage.rules
     for number, alert in enumerate(result.test.alerts, 1):
         if alert.rule and alert.rule not in names:
-            yield f"alert {number}, {_told(alert)}: the rule counts for no group{_meant(alert.rule, names)}"
+            yield f"alert {number}, {_told(alert)}: the rule counts for no group{did_you_mean(alert.rule, names)}"
 
 
 def _told(alert: AlertSpec) -> str:
     return f"{alert.rule!r} ({alert.process})"
-
-
-def _meant(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    return f", did you mean {close[0]!r}?" if close else ""

@@ -1,60 +1,92 @@
 """A condition over groups (`web_shell and (network or credential)`) becomes a table over the mask of groups.
 
-All states of a handful of groups are few, so they are all tried once, at load time; at run time a case is one look-up.
+A handful of groups has few states, so all of them are tried once, at load time; at run time a case is one look-up. The
+language is `and`, `or`, brackets and names of groups, a subset of Python's expressions that Python's own parser reads.
 """
 
-import difflib
+import ast
 from collections.abc import Sequence
-from typing import Any
 
-import boolean
+from sidecar.text.suggestion import did_you_mean
 
-_algebra = boolean.BooleanAlgebra()
+MAX_CONDITION_CHARS = 2_000
 
-NO_CASE = 255
+NO_CASE = -1
 """The table's entry for a mask of groups that is not a case."""
 
+_WORDS: dict[type[ast.AST], str] = {ast.BitAnd: "and", ast.Mult: "and", ast.BitOr: "or", ast.Add: "or"}
+"""What the operators of other languages are called here."""
 
-def parse(text: str, groups: Sequence[str]) -> Any:
-    """Parse one condition; raises ValueError saying what is wrong with it.
 
-    `not` is refused: an incident may only rise as evidence is added, and a negation would let it fall.
+class ConditionError(ValueError):
+    """A condition that cannot be used. The text says what is wrong, where, and what to write instead."""
+
+
+def parse(text: str, groups: Sequence[str]) -> ast.expr:
+    """The tree of one condition: BoolOp nodes over Name nodes, whose ids are in `groups`.
+
+    Raises:
+        ConditionError: it is anything else. `not` is refused too: severity only rises as evidence is added, and a
+            negation would let it fall.
     """
+    line = " ".join(text.split())
+    if len(line) > MAX_CONDITION_CHARS:
+        raise ConditionError(f"is longer than {MAX_CONDITION_CHARS} characters")
     try:
-        expression = _algebra.parse(text)
-    except (boolean.ParseError, TypeError) as error:
-        raise ValueError(f"is not a condition such as `a and (b or c)`: {error}") from None
-    names = sorted(str(symbol) for symbol in expression.symbols if str(symbol) not in groups)
-    if names:
-        raise ValueError(unknown(names, groups))
-    if _has(expression, _algebra.NOT):
-        raise ValueError("`not` is not allowed: severity must never fall as evidence is added")
-    if not expression.symbols:
-        raise ValueError("names no group")
-    return expression
+        tree = ast.parse(line, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise ConditionError(_not_a_condition(line, error)) from None
+    _check(tree, line, groups)
+    return tree
 
 
-def unknown(names: Sequence[str], groups: Sequence[str]) -> str:
-    """Errors for names that are not groups, with the nearest group."""
-    close = [near for name in names for near in difflib.get_close_matches(name, groups, 1)]
-    meant = f", did you mean {', '.join(map(repr, close))}?" if close else ""
-    return f"unknown group {', '.join(map(repr, names))}{meant} (known: {', '.join(groups)})"
+def unknown_group(name: str, groups: Sequence[str]) -> str:
+    """What is wrong with a name that is not a group, with the nearest that is."""
+    return f"unknown group {name!r}{did_you_mean(name, groups)} (known: {', '.join(groups)})"
 
 
-def table(expressions: Sequence[Any], groups: Sequence[str]) -> bytes:
+def table(expressions: Sequence[ast.expr], groups: Sequence[str]) -> tuple[int, ...]:
     """For each mask of groups (bit i is groups[i]) the index of the first condition that holds, or NO_CASE."""
-    return bytes(
-        next((i for i, expression in enumerate(expressions) if _holds(expression, mask, groups)), NO_CASE)
+    bits = {group: 1 << bit for bit, group in enumerate(groups)}
+    return tuple(
+        next((index for index, expression in enumerate(expressions) if _holds(expression, mask, bits)), NO_CASE)
         for mask in range(1 << len(groups))
     )
 
 
-def _holds(expression: Any, mask: int, groups: Sequence[str]) -> bool:
-    if expression.isliteral:
-        return bool(mask >> groups.index(str(expression)) & 1)
-    results = [_holds(part, mask, groups) for part in expression.args]
-    return all(results) if isinstance(expression, _algebra.AND) else any(results)
+def _not_a_condition(line: str, error: Exception) -> str:
+    shouted = [word for word in line.split() if word in ("AND", "OR")]
+    if shouted:
+        return f"`{shouted[0]}`: operators are written in lower case, did you mean `{shouted[0].lower()}`?"
+    at = error.offset or 0 if isinstance(error, SyntaxError) else 0
+    place = f"see character {at}" if 0 < at <= len(line) else "it ends too soon"
+    return f"is not a condition such as `a and (b or c)`: {place}"
 
 
-def _has(expression: Any, operator: type) -> bool:
-    return isinstance(expression, operator) or any(_has(part, operator) for part in expression.args)
+def _check(node: ast.expr, line: str, groups: Sequence[str]) -> None:
+    if isinstance(node, ast.BoolOp):
+        for part in node.values:
+            _check(part, line, groups)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        raise ConditionError("`not` is not allowed: severity must never fall as evidence is added")
+    elif isinstance(node, ast.Name):
+        if node.id not in groups:
+            raise ConditionError(unknown_group(node.id, groups))
+    else:
+        raise ConditionError(_refusal(node, line))
+
+
+def _refusal(node: ast.expr, line: str) -> str:
+    segment = ast.get_source_segment(line, node) or line
+    word = _WORDS.get(type(node.op)) if isinstance(node, ast.BinOp) else None
+    meant = f", did you mean `{word}`?" if word else ""
+    place = f"at character {node.col_offset + 1}"
+    return f"`{segment}` {place}: only `and`, `or`, brackets and names of groups are allowed{meant}"
+
+
+def _holds(node: ast.expr, mask: int, bits: dict[str, int]) -> bool:
+    if isinstance(node, ast.Name):
+        return bool(mask & bits[node.id])
+    assert isinstance(node, ast.BoolOp)  # noqa: S101 - `parse` lets nothing else through
+    parts = (_holds(part, mask, bits) for part in node.values)
+    return all(parts) if isinstance(node.op, ast.And) else any(parts)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sidecar.errors import ConfigError
 from sidecar.rules import conditions
+from sidecar.rules.conditions import ConditionError
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import RuleFile
 from sidecar.text import escape, placeholders
@@ -50,7 +51,7 @@ def compiled(written: RuleFile, where: str) -> CorrelationRule:
     unreachable = [
         f"cases[{index}]: {case.name!r} can never be reached: an earlier case holds whenever it does"
         for index, case in enumerate(rule.cases)
-        if index not in rule.table
+        if index not in rule.outcomes
     ]
     if unreachable:
         raise ConfigError(where, unreachable)
@@ -62,7 +63,7 @@ def _conditions(written: RuleFile) -> tuple[list[Any], list[str]]:
     for index, case in enumerate(written.cases):
         try:
             expressions.append(conditions.parse(case.when, list(written.groups)))
-        except ValueError as error:
+        except ConditionError as error:
             problems.append(f"cases[{index}].when: {error}")
     return expressions, problems
 
@@ -107,7 +108,7 @@ def _group_mistakes(written: RuleFile) -> Iterator[str]:
 def _unknown_groups(written: RuleFile, names: list[str], path: str) -> Iterator[str]:
     for name in names:
         if name not in written.groups:
-            yield f"{path}: {conditions.unknown([name], list(written.groups))}"
+            yield f"{path}: {conditions.unknown_group(name, list(written.groups))}"
 
 
 def _triage_mistakes(written: RuleFile) -> Iterator[str]:

@@ -1,13 +1,12 @@
 """A correlation rule as the engine runs it: groups as bits of a mask, the case table as a look-up."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from msgspec import Struct
 
 from sidecar.model import RANK, Severity
-from sidecar.rules.conditions import NO_CASE
 from sidecar.rules.spec import RuleFile
 
 _FALCO_TAG = re.compile(
@@ -27,19 +26,15 @@ class Case(Struct, frozen=True):
 
 
 class CorrelationRule:
-    """A rule ready to run.
+    """A rule ready to run. `outcomes[mask]` is the index of the case for a bit mask of groups, -1 for none."""
 
-    `table[mask]` is the index of the case for a mask of groups, or NO_CASE; `outcomes` says the same with -1 for none.
-    """
-
-    def __init__(self, written: RuleFile, table: bytes, where: str = "") -> None:
+    def __init__(self, written: RuleFile, outcomes: Sequence[int], where: str = "") -> None:
         self.written = written
         self.where = where
         self.id = written.id
         self.name = written.name
         self.groups = tuple(written.groups)
-        self.table = table
-        self.outcomes = tuple(-1 if found == NO_CASE else found for found in table)
+        self.outcomes = tuple(outcomes)
         self.cases = tuple(Case(case.name, case.severity, RANK[case.severity]) for case in written.cases)
         self.window = int(written.window)
         self.quiet = int(written.incident.quiet)
@@ -55,10 +50,6 @@ class CorrelationRule:
     def named(self, mask: int) -> tuple[str, ...]:
         """The names of the groups in a mask, in the rule's order."""
         return tuple(name for bit, name in enumerate(self.groups) if mask >> bit & 1)
-
-    def case(self, mask: int) -> int:
-        """The index of the first case that holds for these groups, or -1."""
-        return self.outcomes[mask]
 
     def is_service(self, name: str) -> bool:
         """Whether a process of this name belongs to a service that contexts hang on."""

@@ -1,6 +1,5 @@
 """Settings from a YAML file and the environment, checked; every mistake is reported at once."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from msgspec import Struct
 from sidecar.errors import ConfigError
 from sidecar.settings import checks, renamed
 from sidecar.settings.schema import Settings
+from sidecar.text.suggestion import nearest
 from sidecar.yamlfile.typed import build, parse_yaml, read_yaml
 
 PREFIX = "FALCO_CORRELATOR_"
@@ -77,5 +77,5 @@ def _what_is_meant(name: str, known: Iterable[str]) -> str:
     old = {_variable(path): _variable(new) for path, new in renamed.RENAMED.items()}
     if name in old:
         return f"renamed to {old[name]}"
-    close = difflib.get_close_matches(name, known, 1)
-    return "no such setting" + (f", did you mean {close[0]}?" if close else "")
+    close = nearest(name, known)
+    return "no such setting" + (f", did you mean {close}?" if close else "")

@@ -1,8 +1,9 @@
 """`{...}` in the texts of a correlation rule and of links: checked when they are loaded, filled in when used."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
+
+from sidecar.text.suggestion import nearest
 
 TRIAGE = frozenset(
     (
@@ -25,8 +26,8 @@ def mistakes(path: str, text: str, known: frozenset[str]) -> Iterator[str]:
     """What is wrong with the placeholders of a text; `path` says where it stands in its file."""
     for name in _PLACEHOLDER.findall(text):
         if name not in known:
-            close = difflib.get_close_matches(name.lower(), known, 1, 0.75)
-            meant = f", did you mean {{{close[0]}}}?" if close else f" (known: {', '.join(sorted(known))})"
+            close = nearest(name.lower(), known, 0.75)
+            meant = f", did you mean {{{close}}}?" if close else f" (known: {', '.join(sorted(known))})"
             yield f"{path}: unknown placeholder {{{name}}}{meant}"
 
 

@@ -5,7 +5,6 @@ path inside the file, and for a misspelt key the right one. So the struct is wal
 judges the leaves.
 """
 
-import difflib
 import re
 import types
 import typing
@@ -18,6 +17,7 @@ import yaml
 from msgspec import Struct
 
 from sidecar.errors import ConfigError
+from sidecar.text.suggestion import did_you_mean
 
 T = TypeVar("T", bound=Struct)
 
@@ -172,8 +172,7 @@ def _join(path: str, key: object) -> str:
 
 
 def _meant(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    return f", did you mean {close[0]!r}?" if close else f" (known: {', '.join(known)})"
+    return did_you_mean(word, known) or f" (known: {', '.join(known)})"
 
 
 def _shown(data: object) -> str:

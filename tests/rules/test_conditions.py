@@ -1,10 +1,12 @@
 """Conditions over groups become a table over their mask."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.rules.conditions import NO_CASE, parse, table
+from sidecar.rules.conditions import NO_CASE, ConditionError, parse, table
 
 GROUPS = ("a", "b", "c", "d")
 
@@ -53,9 +55,34 @@ def test_and_binds_closer_than_or() -> None:
         ("a and e", "unknown group 'e' \\(known: a, b, c, d\\)"),
         ("not a", "`not` is not allowed"),
         ("a and not b", "`not` is not allowed"),
-        ("1", "names no group"),
+        ("1", "`1` at character 1: only `and`, `or`, brackets and names of groups are allowed"),
+        ("a & b", "`a & b` at character 1: only .* did you mean `and`\\?"),
+        ("a and (b | c)", "`b | c` at character 8: only .* did you mean `or`\\?"),
+        ("a * b + c", "did you mean `or`\\?"),
+        ("a and TRUE", "unknown group 'TRUE'"),
+        ("a or True", "`True` at character 6"),
+        ("a AND b", "operators are written in lower case, did you mean `and`\\?"),
+        ("alpha and b", "unknown group 'alpha'"),
+        ("a if b else c", "only `and`, `or`"),
+        ("a == b", "only `and`, `or`"),
+        ("a.b", "only `and`, `or`"),
+        ("f(a)", "only `and`, `or`"),
+        ("(lambda: a)", "only `and`, `or`"),
+        ("a\x00", "is not a condition"),
+        ("(" * 900 + "a" + ")" * 900, "is not a condition"),
+        ("a and " * 500 + "a", "is longer than 2000 characters"),
     ],
 )
 def test_a_wrong_condition_says_what_is_wrong(text: str, problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
+    with pytest.raises(ConditionError, match=problem):
         parse(text, GROUPS)
+
+
+def test_a_condition_may_span_lines() -> None:
+    assert table([parse("a\n  and b", GROUPS)], GROUPS) == table([parse("a and b", GROUPS)], GROUPS)
+
+
+@given(st.text(alphabet="abcd()&|+* notrue1=,.[]{}'\"\n", max_size=40))
+def test_any_text_is_a_condition_or_is_refused_as_one(text: str) -> None:
+    with contextlib.suppress(ConditionError):
+        assert table([parse(text, GROUPS)], GROUPS)[0] == NO_CASE

@@ -3,24 +3,23 @@
 from functools import cache
 
 from msgspec.structs import replace
+from support.rules import RULES, WEB_RCE
 
 from sidecar.cli.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Notification, Severity
-from sidecar.rules.loading import SHIPPED, load
 from sidecar.rules.spec import AlertSpec
 from sidecar.yamlfile.typed import Duration
 
 
 @cache
 def _template() -> Notification:
-    rules = load([SHIPPED / "correlation"])
     story = [
         AlertSpec(process="nginx > sh", detect=["web_shell"]),
         AlertSpec(process="nginx > sh > curl", detect=["network"], at=Duration.parse("1s")),
     ]
-    pipeline = Pipeline(rules, lambda: 0.0)
-    due = [message for body in alerts(rules[0], story) for message in pipeline.process_json(body)[1]]
+    pipeline = Pipeline(RULES, lambda: 0.0)
+    due = [message for body in alerts(WEB_RCE, story) for message in pipeline.process_json(body)[1]]
     (note,) = [message for message in [*due, *pipeline.flush()] if isinstance(message, Notification)]
     return note
 
