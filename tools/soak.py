@@ -17,6 +17,8 @@ from delivery.test_crash import killed_at_random_points
 from service.test_supervisor import free_port
 from support import falcosidekick
 from support.crash import Victim, curl_sends, killing
+from support.damage import damages
+from support.outage import disk_full_and_sink_down, second_steps_after_an_outage
 
 from sidecar.cli.stories import alerts
 from sidecar.model import REPORTS
@@ -145,10 +147,34 @@ def _paced(port: int, rate: int, seconds: int, start: int) -> list[float]:
     return times
 
 
+def full_disk(folder: Path, *, short: bool) -> tuple[bool, str]:
+    """F1 and F2: the disk is full while the sink is down and more than a queue is pending."""
+    incidents = 500 if short else 2900
+    lost, again, dropped = disk_full_and_sink_down(folder / "state.db", incidents=incidents, room=1000)
+    return (lost, again) == (0, 0), f"{incidents} incidents: {lost} lost, {again} sent again, {dropped} dropped"
+
+
+def overtaking(folder: Path, *, short: bool) -> tuple[bool, str]:
+    """F9: second steps that are decided while the first ones wait in the file."""
+    pending, steps = (500, 100) if short else (4000, 500)
+    path = folder / "state.db"
+    lost, again, early = second_steps_after_an_outage(path, pending=pending, steps=steps, room=1000)
+    return (lost, again, early) == (0, 0, 0), f"{steps} second steps: {early} early, {lost} lost, {again} sent again"
+
+
+def damaged(folder: Path, *, short: bool) -> tuple[bool, str]:
+    """F3: random damages of a real state file."""
+    outcomes = damages(folder, 50 if short else 500, seed=11)
+    return set(outcomes) <= {"starts", "refused"}, ", ".join(f"{count} {what}" for what, count in outcomes.items())
+
+
 CHECKS: dict[str, Callable[..., tuple[bool, str]]] = {
     "a worker that is killed loses no alert": worker_kills,
     "a service that is killed loses no escalation": random_kills,
     "an outage of the sink is made up for": outage,
+    "a full disk and a sink that is down lose and repeat nothing": full_disk,
+    "no second step overtakes its first": overtaking,
+    "a damaged state file never prevents a start without a reason": damaged,
     "answers are quick while the sink hangs": load_test,
 }
 

@@ -81,3 +81,30 @@ def test_a_full_queue_drops_the_oldest_and_counts(serving: Serving) -> None:
 
         assert service.metric('pass_through_alerts_total{outcome="dropped"}') == 20.0
         assert service.metric("pass_through_pending") == 10.0
+
+
+@pytest.mark.parametrize("status", [301, 429, 500, 503])
+def test_an_answer_that_may_change_is_tried_again_and_the_order_is_kept(
+    serving: Serving, sidekick: Falcosidekick, status: int
+) -> None:
+    sidekick.behave = lambda number: status if number in {0, 1, 5} else None
+    with serving({"sinks": {"falcosidekick": {"url": sidekick.url}}}) as service:
+        for line in STOCK[:20]:
+            service.post(line)
+        sidekick.wait_for(20)
+
+    assert raw_alerts(sidekick)[-18:] == STOCK[2:20]
+    assert {*raw_alerts(sidekick)} == {*STOCK[:20]}
+
+
+def test_an_alert_that_the_receiver_will_never_accept_is_counted_as_rejected(
+    serving: Serving, sidekick: Falcosidekick
+) -> None:
+    sidekick.behave = lambda number: 400 if number == 0 else None
+    with serving({"sinks": {"falcosidekick": {"url": sidekick.url}}}) as service:
+        for line in STOCK[:2]:
+            service.post(line)
+        sidekick.wait_for(1)
+
+        assert service.metric('pass_through_alerts_total{outcome="rejected"}') == 1.0
+        assert service.metric('pass_through_alerts_total{outcome="sent"}') == 1.0
