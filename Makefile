@@ -46,8 +46,8 @@ proto: $(DEV) ## Make sidecar/_proto anew from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=sidecar/_proto --pyi_out=sidecar/_proto \
 		falco/outputs.proto correlator/v1/incidents.proto
 
-e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [BESIDE=rules.yaml] [ADDRESSES=1] [RECORD=file]
-	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(foreach file,$(BESIDE),--beside $(file)) $(if $(ADDRESSES),--addresses) $(if $(RECORD),--record $(RECORD))
+e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [BESIDE=rules.yaml] [LINEAGE=liblineage.so] [ADDRESSES=1] [RECORD=file]
+	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(foreach file,$(BESIDE),--beside $(file)) $(if $(LINEAGE),--lineage $(LINEAGE)) $(if $(ADDRESSES),--addresses) $(if $(RECORD),--record $(RECORD))
 
 plugin: ## The Falco plugin, plugin/target/release/liblineage.so (needs cargo)
 	cargo build --manifest-path plugin/Cargo.toml --release --locked

@@ -28,6 +28,8 @@ from falco.event import OWN_ADDRESS
 from falco.ruleset import Ruleset
 from falco.tables import cases
 
+from sidecar.alerts.ancestry import decode
+
 HERE = Path(__file__).parent
 SCENARIOS = sorted((HERE / "scenarios").glob("*.yaml"))
 SHARES = 2
@@ -152,7 +154,7 @@ def run(asked: argparse.Namespace, falco: Path) -> int:
         socket_path = folder / "docker.sock"
         if asked.addresses:
             Docker(socket_path, containers(), OWN_ADDRESS)
-        engine = Engine(falco, asked.plugin, folder, asked.beside, socket_path)
+        engine = Engine(falco, asked.plugin, folder, asked.beside, socket_path, asked.lineage)
         problems = engine.validate()
         echo("\n".join([f"rules: {len(problems)} errors and warnings", *problems]))
         with sidecar(folder) as url:
@@ -164,7 +166,17 @@ def run(asked: argparse.Namespace, falco: Path) -> int:
             time.sleep(1)
         if asked.record:
             recording.save(asked.record, engine.raised())
-        return report(folder, engine, only) + len(problems)
+        unknown = report_lineage(engine) if asked.lineage else 0
+        return report(folder, engine, only) + len(problems) + unknown
+
+
+def report_lineage(engine: Engine) -> int:
+    """Print what our plugin knew of the alerts' processes; returns the number of alerts without an exact ancestry."""
+    packed = [str((each.get("output_fields") or {}).get("lineage.packed") or "") for each in engine.raised()]
+    exact = [found for found in map(decode, packed) if found is not None and found.is_exact]
+    lost = sum(found.has_lost_forks for found in exact)
+    echo(f"lineage: {len(exact)} of {len(packed)} alerts have an ancestry, {lost} of them after a lost fork")
+    return len(packed) - len(exact)
 
 
 def main() -> None:
@@ -175,6 +187,7 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, action="append", default=[], help="a rules file loaded before ours")
     parser.add_argument("--only", action="append", default=[], help="only this scenario (may be repeated)")
     parser.add_argument("--addresses", action="store_true", help="let Falco know the addresses of the containers")
+    parser.add_argument("--lineage", type=Path, help="our own plugin, to be loaded beside")
     parser.add_argument("--record", type=Path, help="keep the events of the scenarios for the tests without Falco")
     asked = parser.parse_args()
     reason = obstacle(asked.falco)

@@ -48,10 +48,20 @@ class Engine:
     """Falco over the scenarios: alerts go to a file of JSON lines and to the sidecar."""
 
     def __init__(
-        self, falco: Path, plugin: Path, folder: Path, beside: Sequence[Path] = (), docker: Path | None = None
+        self,
+        falco: Path,
+        plugin: Path,
+        folder: Path,
+        beside: Sequence[Path] = (),
+        docker: Path | None = None,
+        lineage: Path | None = None,
     ) -> None:
-        """`docker` is the socket at which the plugin asks for the addresses of containers."""
+        """`docker` is the socket at which the plugin asks for the addresses of containers.
+
+        `lineage` is our own plugin, if it should be loaded beside.
+        """
         self.falco, self.plugin, self.folder, self.docker = falco, plugin, folder, docker
+        self.lineage = lineage
         self._rules = [*map(str, beside), str(RULES), str(PROBE)]
         self.alerts = folder / "alerts.jsonl"
         self.log = folder / "falco.log"
@@ -114,6 +124,12 @@ class Engine:
             {"match": {"source": "syscall"}, "extra_fields": ["proc.env[CASE]", "evt.num"]},
             {"match": {"rule": "PROBE"}, "extra_fields": [*PROBED, *ANCESTORS]},
         ]
+        plugins: list[dict[str, Any]] = []
+        if self.plugin.exists():
+            plugins.append({"name": "container", "library_path": str(self.plugin), "init_config": self._engines()})
+        if self.lineage:
+            plugins.append({"name": "lineage", "library_path": str(self.lineage.resolve())})
+            mine.append({"match": {"source": "syscall"}, "extra_fields": ["lineage.packed"]})
         settings = snippet | {
             "config_files": [],
             "watch_config_files": False,
@@ -128,11 +144,8 @@ class Engine:
             "log_stderr": True,
             "log_syslog": False,
         }
-        if self.plugin.exists():
-            settings |= {
-                "load_plugins": ["container"],
-                "plugins": [{"name": "container", "library_path": str(self.plugin), "init_config": self._engines()}],
-            }
+        if plugins:
+            settings |= {"load_plugins": [plugin["name"] for plugin in plugins], "plugins": plugins}
         path = self.folder / "falco.yaml"
         path.write_text(yaml.safe_dump(settings))
         return path
