@@ -70,6 +70,8 @@ def notes_by_scenario(
     told: dict[str, list[Note]] = defaultdict(list)
     for event in sent:
         fields = event["output_fields"]
+        if "incident.id" not in fields:  # a report of the service about itself
+            continue
         container, pid = fields.get("container.id", ""), str(fields.get("proc.pid"))
         name = by_container.get(container) or seen.scenario_of.get(pid, "?")
         told[name].append(Note(fields["incident.severity"].lower(), event["rule"], fields["incident.id"]))
