@@ -115,7 +115,10 @@ def report(folder: Path, engine: Engine, only: Sequence[str]) -> int:
     seen = judge.record(alert for alert in engine.raised() if alert["rule"] in ours)
     scenarios = [s for path in SCENARIOS for s in tree.load(path) if not only or s.name in only]
     notifications = folder / "notifications.jsonl"  # there once something was sent
-    sent = map(json.loads, notifications.read_text().splitlines() if notifications.exists() else ())
+    sent = [*map(json.loads, notifications.read_text().splitlines() if notifications.exists() else ())]
+    for fields in (event["output_fields"] for event in sent):
+        if "correlator.report" in fields:
+            echo(f"report: {fields['correlator.report']}")
     told = judge.notes_by_scenario(sent, scenarios, seen)
     played = [case for case in cases() if not case.extra and (not only or case.name in only)]
     rows = [*judge.verdicts(scenarios, told), *judge.detection_verdicts(played, seen)]

@@ -1,7 +1,7 @@
 """A scenario is right when the worst that was told is the expected case, once, under one incident."""
 
 import pytest
-from e2e.judge import Note, record, verdicts
+from e2e.judge import Note, notes_by_scenario, record, verdicts
 from e2e.tree import Scenario
 
 MEDIUM = Note("medium", "Shell Execution Detected", "i1")
@@ -40,3 +40,11 @@ def test_alerts_are_sorted_by_scenario_and_event_and_strangers_left_out() -> Non
     assert seen.rules == {"a": {"Interactive shell"}}
     assert seen.events[7][1] == {"Interactive shell"}
     assert seen.scenario_of["3"] == "a"
+
+
+def test_a_report_of_the_service_about_itself_is_no_note() -> None:
+    report = {
+        "rule": "Correlator degraded",
+        "output_fields": {"correlator.report": "no alerts", "container.id": "host"},
+    }
+    assert notes_by_scenario([report], [], record([])) == {}
