@@ -2,6 +2,9 @@
 
 import logging
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sidecar.text.escape import log_line
@@ -11,6 +14,10 @@ _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", 
 
 _redact = Redactor()
 """A traceback may quote what was being worked on."""
+
+
+MAX_KINDS = 100
+"""Different messages that a rate limit remembers."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -30,8 +37,38 @@ class JsonFormatter(logging.Formatter):
         return log_line(line)
 
 
+class RateLimit(logging.Filter):
+    """Lets each message through once in `seconds`; the next one says how many were `suppressed`.
+
+    asyncio repeats "out of system resource" as fast as it can while no file descriptor is free.
+    """
+
+    def __init__(self, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._clock = clock
+        self._last: dict[str, float] = {}
+        self._suppressed: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        kind = record.getMessage().partition("\n")[0][:40]
+        now = self._clock()
+        if now - self._last.get(kind, -self._seconds) < self._seconds:
+            self._suppressed[kind] += 1
+            return False
+        if len(self._last) >= MAX_KINDS:
+            self._last.clear()
+            self._suppressed.clear()
+        self._last[kind] = now
+        if suppressed := self._suppressed.pop(kind, 0):
+            record.suppressed = suppressed
+        return True
+
+
 def setup(level: str) -> None:
     """Send all logs of `level` and above to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    logging.getLogger("asyncio").addFilter(RateLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
