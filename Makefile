@@ -6,7 +6,7 @@ DEV := .venv/.dev
 PEERS := .venv/peers/.bench
 PIN := $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-header --no-emit-options
 
-.PHONY: plugin plugin-test plugin-bench run test quick check fix coverage fuzz proto e2e docs screenshots soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
+.PHONY: plugin plugin-test plugin-bench run test quick check fix coverage fuzz mutants proto e2e docs screenshots soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -41,6 +41,11 @@ coverage: $(DEV) ## Tests with the lines and branches that they reach
 fuzz: $(DEV) ## Each way in under a coverage-guided fuzzer, SECONDS (600) each; what it finds is kept in tests/data/crashes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	for target in http protobuf files; do $(BIN)/python fuzz/run.py $$target $(or $(SECONDS),600) || exit 1; done
+
+mutants: $(DEV) ## Mutation testing of alerts and correlation, MINUTES (60) at most, ONLY='sidecar.alerts.*'; continues where it stopped
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants
+	timeout --signal=INT $(or $(MINUTES),60)m $(BIN)/mutmut run $(if $(ONLY),'$(ONLY)') || test $$? -eq 124
+	$(BIN)/mutmut export-cicd-stats && cat mutants/mutmut-cicd-stats.json
 
 proto: $(DEV) ## Make sidecar/_proto anew from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=sidecar/_proto --pyi_out=sidecar/_proto \

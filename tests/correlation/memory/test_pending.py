@@ -29,3 +29,15 @@ def test_a_full_kind_drops_everything_beyond_the_horizon() -> None:
 
     assert [each.time for each in pending] == [*range(60, MAX_PER_KIND + 1), 100]
     assert pending.size == sum(each.size for each in pending)
+
+
+def test_the_older_half_of_each_kind_is_dropped_and_at_least_one() -> None:
+    pending = PendingDetections()
+    for time in (1, 2, 3, 4):
+        pending.add(0, 1, alert(time), horizon=0)
+    pending.add(0, 2, alert(9), horizon=0)
+
+    pending.drop_older_half()
+
+    assert [each.time for each in pending] == [4]
+    assert (pending.oldest, pending.size) == (4, sum(each.size for each in pending))
