@@ -3,22 +3,9 @@
 use std::fs::read_to_string;
 use std::time::Instant;
 
+use super::Empty;
 use super::runner::{Row, clone_child, execve, field, happen, play, raw};
-use crate::tree::{Born, DEEPEST, Engine, Exec, Known, Tree};
-
-struct Empty;
-
-impl Engine for Empty {
-    fn leader(&self, _: u32) -> Option<u32> {
-        None
-    }
-    fn known(&self, _: u32) -> Option<Known> {
-        None
-    }
-    fn has(&self, _: u32) -> bool {
-        false
-    }
-}
+use crate::tree::{Born, DEEPEST, Exec, Tree};
 
 fn resident() -> usize {
     let pages = read_to_string("/proc/self/statm").unwrap_or_default();

@@ -1,21 +1,8 @@
 //! Laws of the tree, on random histories and on the histories that once went wrong elsewhere.
 
+use super::Empty;
 use super::machine::{Living, Machine, kept};
-use crate::tree::{Born, DEEPEST, Engine, Exec, Forked, Known, Origin, Process, Tree};
-
-struct Empty;
-
-impl Engine for Empty {
-    fn leader(&self, _: u32) -> Option<u32> {
-        None
-    }
-    fn known(&self, _: u32) -> Option<Known> {
-        None
-    }
-    fn has(&self, _: u32) -> bool {
-        false
-    }
-}
+use crate::tree::{Born, DEEPEST, Exec, Forked, Origin, Process, Tree};
 
 fn line(process: &Process) -> Vec<(u32, u64, String)> {
     let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -41,7 +28,7 @@ fn tree_with_init() -> Tree {
 
 #[test]
 fn every_process_has_its_true_ancestors_whatever_happened_to_them() {
-    for seed in 0..400 {
+    for seed in 0..super::times("MACHINES", 400) {
         let mut machine = Machine::new(seed, 0);
         let mut tree = Tree::new(DEEPEST, 100_000);
         tree.adopt(1, Origin::Proc, &machine);

@@ -5,6 +5,28 @@ mod laws;
 mod machine;
 mod runner;
 
+use crate::tree::{Engine, Known};
+
+/// An engine that knows no process.
+pub struct Empty;
+
+impl Engine for Empty {
+    fn leader(&self, _: u32) -> Option<u32> {
+        None
+    }
+    fn known(&self, _: u32) -> Option<Known> {
+        None
+    }
+    fn has(&self, _: u32) -> bool {
+        false
+    }
+}
+
+/// How often a test is repeated: as often as an environment variable says, for longer runs.
+pub fn times(variable: &str, usually: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|each| each.parse().ok()).unwrap_or(usually)
+}
+
 /// Random numbers that are the same every time: xorshift, enough to choose what happens next.
 pub struct Random(u64);
 

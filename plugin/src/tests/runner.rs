@@ -293,8 +293,7 @@ fn an_engine_whose_tables_differ_is_refused_with_a_clear_word() {
 fn random_bytes_in_events_of_its_kinds_neither_fail_nor_panic() {
     let mut runner = play(machine(), c"");
     let mut random = Random::new(5);
-    let rounds = std::env::var("FUZZ_EVENTS").ok().and_then(|each| each.parse().ok()).unwrap_or(20_000);
-    for time in 0..rounds {
+    for time in 0..super::times("FUZZ_EVENTS", 20_000) {
         let kind = [223, 225, 227, 335, 293, 331, 186][random.below(7)];
         let params: Vec<Vec<u8>> = (0..random.below(33))
             .map(|_| match random.below(4) {
