@@ -162,7 +162,7 @@ class Fields(
     fallback_file: str | None = None
 
     def __eq__(self, other: object) -> bool:
-        """Decoding gives a subclass that knows its lengths: the same fields all the same."""
+        """Decoding gives a subclass with bounded lengths: the same fields all the same."""
         return isinstance(other, Fields) and astuple(self) == astuple(other)
 
     __hash__ = None  # type: ignore[assignment]
@@ -242,7 +242,7 @@ class Where(NamedTuple):
 
 
 class Report(Struct, frozen=True, gc=False):
-    """What the service has to say about itself: it goes to the sinks like a notification, but is no incident."""
+    """What the service has to say about itself: it goes to the sinks like a notification, but is not an incident."""
 
     case: str
     severity: Severity
@@ -252,7 +252,7 @@ class Report(Struct, frozen=True, gc=False):
 
 
 class Notification(Struct, frozen=True, gc=False):
-    """What one step of one incident tells the world: all that a sink needs, and nothing that changes later.
+    """One step of one incident: all that a sink needs, and nothing that changes later.
 
     `step` counts from 1; `came_from` is the severity of the step before, "" at the first. `groups` is in the order of
     the correlation rule. `fields` are those of the detection that decided the step. Times are nanoseconds. `summary`
@@ -287,7 +287,7 @@ GRPC_READER = "falco-correlator/source"
 """How our gRPC source names itself, so that our own gRPC server can refuse it: alerts would run in a circle."""
 
 Message = Notification | Report
-"""What sinks take."""
+"""What sinks accept."""
 
 MORE_INCIDENTS = "More incidents in one place"
 """The `case` of a report that summarizes incidents of a container that has too many to send each."""

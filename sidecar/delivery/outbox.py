@@ -1,6 +1,6 @@
 """Decided means delivered: every message is committed before it is sent, and tried until its sink has accepted it.
 
-Without a state file the same holds for as long as the process lives. While the disk fails, the service goes on in
+Without a state file the same holds for as long as the process lives. While the disk fails, the service runs on in
 memory and reports it: what the file could not take waits here and is written, in order, when the file can be used
 again. What is pending is known in memory, so a file that cannot be written never makes a message go out again.
 """
@@ -30,11 +30,11 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 REPORTED_AGAIN_SECONDS = 600.0
-"""A disk that is nearly full fails and works in turn."""
+"""A disk that is nearly full fails and works alternately."""
 
 RETRY_SECONDS = 0.25
 MAX_RETRY_SECONDS = 5.0
-"""How long a file that failed is left alone: trying it may hold up the event loop for a moment each time."""
+"""How long a file that failed is left alone: trying it may block the event loop for a moment each time."""
 
 PRESSURE = 0.8
 """Share of a budget from which on it is reported."""
@@ -298,8 +298,8 @@ class Outbox:
 
     def _failed(self, error: Exception) -> None:
         if not self.trouble:
-            log.error("the state file cannot be used, going on in memory", extra={"error": str(error)})
-            self._report("trouble", f"the state file cannot be used, going on in memory: {error}")
+            log.error("the state file cannot be used, continuing in memory", extra={"error": str(error)})
+            self._report("trouble", f"the state file cannot be used, continuing in memory: {error}")
         else:
             self._pause = min(2 * self._pause, MAX_RETRY_SECONDS)
         self.trouble = str(error) or type(error).__name__

@@ -151,17 +151,17 @@ class Archive:
         return msgspec.structs.replace(note, incomplete=bool(row[2])), _steps(row[1])
 
     def move_to(self, other: "Archive") -> None:
-        """Put everything into another archive, and forget it here."""
+        """Put everything into another archive, and remove it here."""
         rows = self._db.execute("SELECT * FROM incidents").fetchall()
         other._db.executemany(_PUT, rows)  # noqa: SLF001 - of its own kind
         self._db.execute("DELETE FROM incidents")
 
     def use(self, db: sqlite3.Connection) -> None:
-        """Go on with another connection, to a file that holds the same."""
+        """Use another connection from now on, to a file that holds the same."""
         self._db = db
 
     def prune(self, now: int) -> None:
-        """Forget what is too old; beyond the bounds, the oldest incidents of the places that have most of them."""
+        """Remove what is too old; beyond the bounds, the oldest incidents of the places that have most of them."""
         self._since_pruned = 0
         self._db.execute("DELETE FROM incidents WHERE last < ?", (now - KEEP * 1_000_000_000,))
         count, size = self._db.execute("SELECT count(*), coalesce(sum(size), 0) FROM incidents").fetchone()

@@ -119,7 +119,7 @@ class State:
         os.close(self._lock)
 
     def restore_if_deleted(self) -> bool:
-        """Write the file again if somebody deleted or replaced it; what was in it is still open, and is kept.
+        """Write the file again if it was deleted or replaced; what was in it is still open, and is kept.
 
         Raises sqlite3.Error or OSError if it cannot be written.
         """
@@ -230,7 +230,7 @@ class State:
             self._db.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?)", (path, *position()))
 
     def prune(self) -> None:
-        """Forget what is older than `keep`, and what the loudest containers have beyond the budget."""
+        """Remove what is older than `keep`, and what the loudest containers have beyond the budget."""
         horizon = int(self._wall() - self._keep)
         self._db.execute("DELETE FROM alerts WHERE at < ?", (horizon,))
         self._db.execute("DELETE FROM outbox WHERE done IS NOT NULL AND at < ?", (horizon - int(self._keep),))
