@@ -118,7 +118,7 @@ def _head(wanted: Wanted) -> Iterator[str]:
     yield "description: Say here what these alerts mean together, in a sentence."
     yield f"tags: [{tag}_incident]  # on every incident; add MITRE techniques, for example T1496"
     yield "window: 15m  # evidence counts together for this long"
-    yield "incident: {quiet: 1h, longest: 24h}  # closes so long after its last, or its first, evidence"
+    yield "incident: {idle_timeout: 1h, max_duration: 24h}  # closes so long after its last, or its first, evidence"
     yield ""
 
 

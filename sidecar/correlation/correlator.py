@@ -82,7 +82,7 @@ class Correlator:
         placed.container.timeline_bytes += context.add(placed.detection, rule)
         case = rule.outcomes[context.active_groups]
         incident = context.incident
-        if incident is None or time - incident.last > rule.quiet or time - incident.first > rule.longest:
+        if incident is None or time - incident.last > rule.idle_timeout or time - incident.first > rule.max_duration:
             if case < 0:
                 return
             incident = context.incident = self._opened(placed, case)

@@ -36,7 +36,7 @@ def summary(rule: RuleFile, place: str, service: str, timeline: Timeline) -> str
 
     The first clause is about the anchoring groups, the others are about what followed.
     """
-    clauses: dict[str, list[str]] = {name: [] for name, group in rule.groups.items() if group.tell}
+    clauses: dict[str, list[str]] = {name: [] for name, group in rule.groups.items() if group.sentences}
     seen = set[tuple[str, str, str, str]]()
     for detection, groups in timeline:
         for name in groups:
@@ -45,7 +45,7 @@ def summary(rule: RuleFile, place: str, service: str, timeline: Timeline) -> str
             if of_group is None or len(of_group) >= MAX_CLAUSES or facts in seen:
                 continue
             seen.add(facts)
-            clause = _clause(rule.groups[name].tell, service, detection)
+            clause = _clause(rule.groups[name].sentences, service, detection)
             if clause and clause not in of_group:
                 of_group.append(clause)
     anchors = rule.anchor.groups if rule.anchor else []
@@ -56,9 +56,9 @@ def summary(rule: RuleFile, place: str, service: str, timeline: Timeline) -> str
     return f"In {place}, {first}{', which then ' + _enumerated(others) if others else ''}."
 
 
-def _clause(tell: Sequence[str], service: str, detection: Detection) -> str:
+def _clause(sentences: Sequence[str], service: str, detection: Detection) -> str:
     facts = {name: _short(value) for name, value in _facts(service, detection)}
-    return next((filled(text, facts) for text in tell if fillable(text, facts)), "")
+    return next((filled(text, facts) for text in sentences if fillable(text, facts)), "")
 
 
 def _facts(service: str, detection: Detection) -> Iterator[tuple[str, str]]:

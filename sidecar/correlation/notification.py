@@ -42,7 +42,7 @@ def notification(placed: PlacedDetection, rule: CorrelationRule, incident: Incid
         triage=tuple(_triage(rule, placed, fields)),
         summary=summary(rule.written, place(where), context.name, timeline),
         row=tuple((name, group.kind) for name, group in rule.written.groups.items()),
-        closes=min(incident.last + rule.quiet, incident.first + rule.longest),
+        closes=min(incident.last + rule.idle_timeout, incident.first + rule.max_duration),
     )
 
 

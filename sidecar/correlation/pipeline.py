@@ -50,7 +50,7 @@ class Pipeline:
         remember: Callable[[bytes, Alert], None] | None = None,
         redact: Redactor | None = None,
     ) -> None:
-        ttl = max(rule.quiet + rule.window for rule in rules) / 1e9
+        ttl = max(rule.idle_timeout + rule.window for rule in rules) / 1e9
         self.rules = rules
         self.containers = Containers(ttl, timer, max(rule.window for rule in rules))
         self.correlator = Correlator(rules)

@@ -98,8 +98,8 @@ def _group_mistakes(written: RuleFile) -> Iterator[str]:
             yield f"groups.{name}: a group's name is a word such as shell_technique"
         if not (group.tags or group.rules or group.stock or group.traits):
             yield f"groups.{name}: names no tags, no rules and no traits, so nothing can count for it"
-        for index, sentence in enumerate(group.tell):
-            yield from placeholders.mistakes(f"groups.{name}.tell[{index}]", sentence, placeholders.TELL)
+        for index, sentence in enumerate(group.sentences):
+            yield from placeholders.mistakes(f"groups.{name}.sentences[{index}]", sentence, placeholders.TELL)
     for tag in written.tags:
         if not _FIELD_NAME.fullmatch(tag):
             yield f"tags: {tag!r} may hold only letters, digits, `_` and `.` (Falco Talon cannot match others)"

@@ -37,8 +37,8 @@ class CorrelationRule:
         self.outcomes = tuple(outcomes)
         self.cases = tuple(Case(case.name, case.severity, RANK[case.severity]) for case in written.cases)
         self.window = int(written.window)
-        self.quiet = int(written.incident.quiet)
-        self.longest = int(written.incident.longest)
+        self.idle_timeout = int(written.incident.idle_timeout)
+        self.max_duration = int(written.incident.max_duration)
         self.wide = written.scope == "container"
         self.sticky = self.mask(name for name, group in written.groups.items() if group.sticky)
         self.anchoring = self.mask(written.anchor.groups if written.anchor else self.groups)

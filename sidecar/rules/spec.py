@@ -1,6 +1,6 @@
 """A correlation rule as a person writes it in YAML: the types of each key, with their defaults."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from msgspec import Struct, field
 
@@ -11,6 +11,8 @@ from sidecar.yamlfile.typed import Duration, lasting
 class GroupSpec(Struct, forbid_unknown_fields=True):
     """An activity group: the Falco rules (by tag or by name) and traits of a process that count for it."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"tell": "sentences"}
+
     tags: list[str] = []
     rules: list[str] = []
     stock: list[str] = []
@@ -20,7 +22,7 @@ class GroupSpec(Struct, forbid_unknown_fields=True):
     """Once seen it stays with the context, whatever the window."""
     kind: GroupKind = "evidence"
     """`credentials`: files named by its detections are listed as touched; `marker`: shown beside the evidence."""
-    tell: list[str] = []
+    sentences: list[str] = []
     """Sentence endings describing what happened; the first one whose placeholders can all be filled is used."""
 
 
@@ -40,10 +42,14 @@ class AnchorSpec(Struct, forbid_unknown_fields=True):
 
 
 class IncidentSpec(Struct, forbid_unknown_fields=True):
-    """When an incident closes: so long after its last, or its first, evidence."""
+    """When an incident closes."""
 
-    quiet: Duration = lasting("1h")
-    longest: Duration = lasting("24h")
+    RENAMED: ClassVar[dict[str, str]] = {"quiet": "idle_timeout", "longest": "max_duration"}
+
+    idle_timeout: Duration = lasting("1h")
+    """How long after its last evidence."""
+    max_duration: Duration = lasting("24h")
+    """How long after its first evidence, at most."""
 
 
 class CaseSpec(Struct, forbid_unknown_fields=True):

@@ -24,6 +24,9 @@ T = TypeVar("T", bound=Struct)
 MAX_BYTES = 256 * 1024
 """No rule or settings file is larger; a larger one is a mistake or an attack."""
 
+MAX_NODES = 20_000
+"""Keys and values of one file: the shipped rule with all its tests has about 600."""
+
 DEEPEST = 32
 """Levels of nesting in a file."""
 
@@ -99,17 +102,32 @@ def parse_yaml(data: bytes, where: str) -> Any:
 
 
 def _refuse_bombs(data: bytes) -> None:
-    """Aliases can explode, and depth exhausts the stack: neither has a use in these files."""
+    """Aliases can explode, depth exhausts the stack, and a million scalars take seconds: none has a use here."""
     depth = 0
+    nodes = 0
     for event in yaml.parse(data, Loader=_SafeLoader):
-        problem = "aliases are not allowed: write it out" if isinstance(event, yaml.AliasEvent) else ""
+        nodes += isinstance(event, yaml.NodeEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if problem or depth > DEEPEST:
-            raise yaml.constructor.ConstructorError(None, None, problem or "nested too deeply", event.start_mark)  # type: ignore[arg-type]
+        problem = ""
+        if isinstance(event, yaml.AliasEvent):
+            problem = "aliases are not allowed: write it out"
+        elif depth > DEEPEST:
+            problem = "nested too deeply"
+        elif nodes > MAX_NODES:
+            problem = f"more than {MAX_NODES} keys and values"
+        if problem:
+            raise yaml.constructor.ConstructorError(None, None, problem, event.start_mark)  # type: ignore[arg-type]
 
 
 def build(kind: type[T], data: object, where: str) -> T:
-    """Make a `kind` from plain data; raises ConfigError with every problem, each under its path in the file."""
+    """Make a `kind` from plain data.
+
+    A Struct may have a class variable `RENAMED`, from keys that it had once to those of now: an old key is refused with
+    its new name.
+
+    Raises:
+        ConfigError: every problem, each under its path in the file.
+    """
     problems = list(islice(_problems(kind, data, ""), MOST_PROBLEMS))
     if problems:
         raise ConfigError(where, problems)
@@ -146,8 +164,11 @@ def _struct_problems(kind: type[Struct], data: object, path: str) -> typing.Iter
         yield f"{path or 'the file'}: expected keys and values, got {_shown(data)}"
         return
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    renamed: dict[object, str] = getattr(kind, "RENAMED", {})
     for key in data:
-        if key not in fields:
+        if key in renamed:
+            yield f"{_join(path, key)}: renamed to {renamed[key]}"
+        elif key not in fields:
             yield f"{_join(path, key)}: unknown key{_meant(str(key), list(fields))}"
     for name, field in fields.items():
         if name in data:

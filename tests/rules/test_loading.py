@@ -13,7 +13,7 @@ from sidecar.errors import ConfigError
 from sidecar.rules.loading import SHIPPED, compiled, load
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import RuleFile
-from sidecar.yamlfile.typed import build
+from sidecar.yamlfile.typed import build, read_yaml
 
 WEB_RCE = SHIPPED / "correlation" / "web_application_rce.yaml"
 MINING = DATA / "crypto_mining.yaml"
@@ -78,7 +78,7 @@ def test_each_shipped_rule_has_tests_for_every_case_triage_and_a_description(pat
         ("triage.1.pod", "kill {pdi}", "triage[1].pod: unknown placeholder {pdi} (known: container, container_name, first_seconds, host, namespace, pid, pod, shell_pid, shell_vpid, user, vpid)"),
         ("triage.1.pod", "kill {Shell-PID}", "triage[1].pod: unknown placeholder {Shell-PID}, did you mean {shell_pid}?"),
         ("triage.1.do", "see <!here>", "triage[1].do: 'see <!here>' is empty, or steers a terminal or a chat"),
-        ("groups.network.tell", ["called {remotes}"], "groups.network.tell[0]: unknown placeholder {remotes}, did you mean {remote}?"),
+        ("groups.network.sentences", ["called {remotes}"], "groups.network.sentences[0]: unknown placeholder {remotes}, did you mean {remote}?"),
         ("tests.0.alerts.0.detect", ["w"], "tests[0].alerts[0].detect: unknown group 'w' (known: web_shell, shell_technique, network, credential, interactive)"),
         ("scope", "pod", "scope: expected one of session, container, got 'pod' (known: session, container)"),
         ("anchor", None, "anchor: is missing: `scope: session` needs to know which groups a context hangs on"),
@@ -175,3 +175,24 @@ def test_a_name_that_would_steer_its_reader_is_refused(path: str, name: str) -> 
 
     assert "is empty, or holds what steers a terminal or a chat" in told
     assert told.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("groups.network", "tell", "sentences"),
+        ("incident", "quiet", "idle_timeout"),
+        ("incident", "longest", "max_duration"),
+    ],
+)
+def test_an_old_key_is_answered_with_its_new_name(path: str, old: str, new: str) -> None:
+    data = read_yaml(WEB_RCE)
+    section = data
+    for name in path.split("."):
+        section = section[name]
+    section[old] = section.pop(new)
+
+    with pytest.raises(ConfigError) as refused:
+        build(RuleFile, data, "rule.yaml")
+
+    assert refused.value.problems == [f"{path}.{old}: renamed to {new}"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from sidecar.errors import ConfigError
-from sidecar.yamlfile.typed import MAX_BYTES, Duration, build, lasting, parse_yaml, read_yaml
+from sidecar.yamlfile.typed import MAX_BYTES, MAX_NODES, Duration, build, lasting, parse_yaml, read_yaml
 
 
 class Inner(Struct, forbid_unknown_fields=True):
@@ -103,3 +103,15 @@ def test_any_bytes_are_yaml_or_a_config_error(data: bytes) -> None:
 @pytest.mark.parametrize("key", [None, 1, 1.5, True])
 def test_a_key_that_is_no_word_is_told(key: object) -> None:
     assert problems({"inner": {"size": 1}, "many": {key: {"size": 1}}}) == [f"many: the key {key!r} must be a word"]
+
+
+def test_a_file_of_very_many_values_is_refused_before_they_are_built() -> None:
+    wide = b"a: [" + b"x," * 100_000 + b"x]"
+    with pytest.raises(ConfigError, match=f"more than {MAX_NODES} keys and values"):
+        parse_yaml(wide, "wide.yaml")
+
+
+def test_a_file_of_as_many_values_as_are_allowed_is_read() -> None:
+    values = MAX_NODES - 3  # beside them the mapping, its key and the list
+
+    assert len(parse_yaml(b"a: [" + b"x," * (values - 1) + b"x]", "full.yaml")["a"]) == values
