@@ -48,8 +48,8 @@ def test_an_unknown_first_process_is_inferred_below_the_container_runtime(
     assert [note.case for note in notes] == ["Web Shell with Credential Theft"]
 
 
-def test_a_context_stays_when_its_anchor_s_pid_anchors_another_one(rules: list[CorrelationRule], clock: Clock) -> None:
-    pipeline = Pipeline(rules, clock)
+def test_a_context_stays_when_its_anchor_s_pid_anchors_another_one(rule: CorrelationRule, clock: Clock) -> None:
+    pipeline = Pipeline([rule], clock)
     first, second = json.loads(flood(0)), json.loads(flood(1))
     first["output_fields"] |= {"proc.ppid": 100, "proc.ppid.ts": 10**18}
     second["output_fields"] |= {"proc.ppid": 100, "proc.ppid.ts": 2 * 10**18, "proc.aname[1]": "httpd"}
