@@ -32,6 +32,9 @@ from sidecar.alerts.ancestry import decode
 
 HERE = Path(__file__).parent
 SCENARIOS = sorted((HERE / "scenarios").glob("*.yaml"))
+WITHOUT_QUOTA = "from sidecar.cli.main import main; from sidecar.delivery import quota; quota.ALLOWED = 10_000; main()"
+"""One host has the incidents of all scenarios here: more than the service would send one by one."""
+
 SHARES = 2
 """Players at the same time."""
 
@@ -56,9 +59,10 @@ def sidecar(folder: Path) -> Iterator[str]:
         "FALCO_CORRELATOR_HTTP__PORT": str(port),
         "FALCO_CORRELATOR_SINKS__FILE__PATH": str(folder / "notifications.jsonl"),
         "FALCO_CORRELATOR_ADMIN__ENABLED": "false",
+        "FALCO_CORRELATOR_SUPERVISOR": "false",
     }
     with (folder / "sidecar.log").open("wb") as log:
-        command = [sys.executable, "-c", "from sidecar.cli.main import main; main()", "run"]
+        command = [sys.executable, "-c", WITHOUT_QUOTA, "run"]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         if not _answers(port):
