@@ -53,7 +53,7 @@ class VerdictCache:
 
     def lookup(self, body: bytes) -> CachedVerdict | None:
         """The verdict for an alert, if its suffix is known."""
-        cached = self._verdicts.get(_suffix(body))
+        cached = self._verdicts.get(body[body.rfind(_FIRST_KEY) - 2 : -TIME_BYTES])  # inline: 300 instructions an alert
         if cached is None or body.count(b'"', -TIME_BYTES) != 1:  # more quotes: another key follows the time
             return None
         return cached
