@@ -11,7 +11,7 @@ import io
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from sidecar.alerts.decode import MAX_BYTES
@@ -26,6 +26,8 @@ CHUNK = MAX_BYTES
 LINGER = 2.0
 """Seconds that a rotated file is watched after its end was reached."""
 
+COMPRESSED = frozenset((".gz", ".xz", ".zst", ".bz2"))
+
 Take = Callable[[list[bytes], Position], None]
 
 
@@ -37,6 +39,9 @@ class Journal:
         self._start = start
         self._timer = timer
         self._file: io.BufferedReader | None = None
+        self._rotated_later = 0
+        self._finished = 0
+        self.lost_files = 0
         self._inode = self._offset = 0
         self._rotated_at: float | None = None
         self.skipped = 0
@@ -71,26 +76,57 @@ class Journal:
             self._file = None
 
     def _open(self) -> bool:
-        path = next(self._candidates(), None)
-        if path is None:
+        plan = self._plan()  # made for each file, since a rotation in between changes the names
+        if not plan:
             return False
+        path, self._offset = plan[0]
+        self._rotated_later = len(plan) - 2
         self._file = path.open("rb")
-        inode = os.fstat(self._file.fileno()).st_ino
-        resumed = self._start is not None and self._start.inode == inode
-        self._inode = inode
-        self._offset = self._start.offset if self._start is not None and resumed else 0
+        self._inode = os.fstat(self._file.fileno()).st_ino
         self._start = None
         self._rotated_at = None
         return True
 
-    def _candidates(self) -> Iterator[Path]:
-        """The file that was read last under whatever name it has now, then the one at `path`."""
-        if self._start is not None:
-            for other in sorted(self._path.parent.glob(f"{self._path.name}*")):
-                if other.stat().st_ino == self._start.inode:
-                    yield other
-        if self._path.exists():
-            yield self._path
+    def _plan(self) -> list[tuple[Path, int]]:
+        """The files to read, each from an offset: from where it was read last, over all rotated since, to `path`."""
+        current = [(self._path, 0)] if self._path.exists() else []
+        last = self._start or (Position(self._finished, 0) if self._finished else None)
+        if last is None:
+            return current
+        rotated = self._rotated()
+        for index, file in enumerate(rotated):
+            if file.stat().st_ino == last.inode:
+                own = [(file, last.offset)] if self._start is not None else []
+                return own + [(later, 0) for later in self._readable(rotated[index + 1 :])] + current
+        if current and self._path.stat().st_ino == last.inode:
+            return self._after_truncation(last.offset, rotated)
+        if current and self._start is not None:
+            self._note_lost("the file that was read last is gone")
+        return current
+
+    def _after_truncation(self, offset: int, rotated: list[Path]) -> list[tuple[Path, int]]:
+        """Read on in the file at `path`, or, if it was truncated, first in the copy that was made of it."""
+        if self._path.stat().st_size >= offset:
+            return [(self._path, offset)]
+        copies = [file for file in rotated if file.stat().st_size >= offset]
+        if not copies:
+            self._note_lost("the file was truncated, and there is no copy of it")
+        return [(copy, offset) for copy in self._readable(copies[-1:])] + [(self._path, 0)]
+
+    def _rotated(self) -> list[Path]:
+        """What was rotated away, the oldest first."""
+        others = [file for file in self._path.parent.glob(f"{self._path.name}?*") if file.is_file()]
+        return sorted(others, key=lambda file: (file.stat().st_mtime_ns, file.name))
+
+    def _readable(self, files: list[Path]) -> list[Path]:
+        for file in files:
+            if file.suffix in COMPRESSED:
+                self._note_lost(f"{file.name} is compressed")
+        return [file for file in files if file.suffix not in COMPRESSED]
+
+    def _note_lost(self, reason: str) -> None:
+        self.lost_files += 1
+        log.error("alerts of the journal may be lost", extra={"path": str(self._path), "reason": reason})
 
     def _look_for_rotation(self) -> None:
         assert self._file is not None  # noqa: S101 - only asked while a file is open
@@ -103,9 +139,16 @@ class Journal:
             moved = False
         if not moved:
             return
+        if self._rotated_later > 0:  # Falco may still write to the newest that was rotated, but to no older one
+            self._finish()
+            return
         self._rotated_at = self._rotated_at if self._rotated_at is not None else self._timer()
         if self._timer() - self._rotated_at >= LINGER:
-            self.close()
+            self._finish()
+
+    def _finish(self) -> None:
+        self._finished = self._inode
+        self.close()
 
 
 class JournalTail:

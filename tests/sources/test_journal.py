@@ -1,6 +1,7 @@
 """Falco's file_output, followed through whatever is done to it."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,15 @@ STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "events.jsonl"
+
+
+def all_lines(journal: Journal, clock: Clock) -> list[bytes]:
+    """What is read within a while."""
+    lines = []
+    for _ in range(10):
+        lines += journal.read()
+        clock.now += LINGER
+    return lines
 
 
 def opened(path: Path, clock: Clock, start: Position | None = None) -> Journal:
@@ -147,3 +157,52 @@ def test_the_position_survives_a_restart(serving: Serving, path: Path, tmp_path:
         assert service.service.pipeline.reasons["duplicate"] == 0
 
     assert len((tmp_path / "incidents.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_file_that_was_rotated_twice_while_away_is_read_with_all_that_came_between(
+    tmp_path: Path, clock: Clock
+) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"1\n")
+    journal = Journal(path, None)
+    journal.read()
+    start = journal.position
+    journal.close()
+    path.write_bytes(b"1\n2\n")
+    for number, line in ((3, b"3\n"), (4, b"4\n")):
+        for older in range(number, 0, -1):
+            if (rotated := tmp_path / f"events.jsonl.{older}").exists():
+                rotated.rename(tmp_path / f"events.jsonl.{older + 1}")
+        path.rename(tmp_path / "events.jsonl.1")
+        path.write_bytes(line)
+        os.utime(path, ns=(number * 10**18, number * 10**18))
+    os.utime(tmp_path / "events.jsonl.2", ns=(10**18, 10**18))
+    lines = all_lines(journal := Journal(path, start, clock), clock)
+    journal.close()
+
+    assert lines == [b"2", b"3", b"4"]
+    assert journal.lost_files == 0
+
+
+def test_after_copytruncate_while_away_the_rest_is_read_from_the_copy(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"first\n")
+    journal = Journal(path, None)
+    journal.read()
+    start = journal.position
+    journal.close()
+    (tmp_path / "events.jsonl.1").write_bytes(b"first\nsecond\n")
+    path.write_bytes(b"3\n")
+    lines = all_lines(journal := Journal(path, start, clock), clock)
+    journal.close()
+
+    assert lines == [b"second", b"3"]
+
+
+def test_a_file_that_is_gone_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"new\n")
+    journal = Journal(path, Position(1, 100))
+
+    assert (journal.read(), journal.lost_files) == ([b"new"], 1)
+    journal.close()
