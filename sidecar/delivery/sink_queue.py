@@ -190,6 +190,6 @@ class Delivery(Stage):
     async def _rest(self, item: Pending) -> None:
         pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures - 1, 10))
         pause *= 0.5 + random.random() / 2  # noqa: S311 - jitter, not a secret
-        rests = item.attempts % ATTEMPTS_IN_A_ROW == 0
+        rests = item.attempts >= ATTEMPTS_IN_A_ROW
         item.rest_until = self._timer() + (MAX_PAUSE_SECONDS if rests else pause)
         await self._sleep(pause)
