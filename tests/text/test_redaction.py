@@ -22,8 +22,8 @@ from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import MAX_NAME_CHARS
 from sidecar.rules.rule import CorrelationRule
 from sidecar.service.logs import JsonFormatter
-from sidecar.text.redaction.patterns import HINTS, RULES
-from sidecar.text.redaction.programs import PROGRAMS
+from sidecar.text.redaction.patterns import Names, Pattern, Token, read, shipped
+from sidecar.text.redaction.programs import Program
 from sidecar.text.redaction.redactor import Redactor
 
 HARMLESS = (DATA / "harmless_commands.txt").read_text().splitlines()
@@ -93,7 +93,17 @@ UNITS = (
     *("a", "A", "-", "--", "_", ".", "=", "@", ":", "/", " ", "'", '"', "|", "\u212a", "\u0130", "%aa", "://", "a:b@"),
     *("password=", "--password ", "token", "token-", "x-token", "?token=", "secret: ", 'secret"', "bearer ", "basic a"),
     *("authorization: ", "-----BEGIN PRIVATE KEY", "echo a |", "a:a | ", "chpasswd ", "sudo -a", "api/webhooks/"),
-    *("mysql -p", "mysql ", "curl -u:", "aws_secret_access_key ", *HINTS),
+    *(
+        "mysql -p",
+        "mysql ",
+        "curl -u:",
+        "aws_secret_access_key ",
+        "<<<",
+        "echo a|sudo -S;",
+        "podman --secret b ",
+        "mysql -pchpasswd ",
+        *shipped().token_hints,
+    ),
 )
 
 
@@ -125,9 +135,32 @@ def test_time_grows_with_the_length_and_not_faster() -> None:
         assert best(65_536, unit) < 0.1, unit
 
 
-def test_every_rule_is_reached_by_its_hint_and_every_program_by_its_name() -> None:
-    assert all(hint == hint.lower() for rule in RULES for hint in rule.hints)
-    assert all(name == name.lower() for name in PROGRAMS)
+DATA_ROWS: list[Token | Names | Pattern | Program] = [
+    *read().tokens,
+    read().names,
+    *read().patterns,
+    *read().programs,
+]
+
+
+@pytest.mark.parametrize("line", [line for row in DATA_ROWS for line in row.masked])
+def test_of_an_example_exactly_the_secret_is_masked(line: str) -> None:
+    expected = re.sub("«(.*?)»", lambda found: redact.mask(found[1]), line)
+
+    assert redact(re.sub("[«»]", "", line)) == expected
+
+
+@pytest.mark.parametrize("line", [line for row in DATA_ROWS for line in row.kept])
+def test_a_harmless_example_stays_as_it_is(line: str) -> None:
+    assert redact(line) == line
+
+
+def test_every_row_has_an_example_with_a_secret() -> None:
+    assert [row for row in DATA_ROWS if not any("«" in line for line in row.masked)] == []
+
+
+def test_hints_of_patterns_are_in_lower_case_as_the_text_that_they_are_looked_for_in() -> None:
+    assert all(hint == hint.lower() for row in DATA_ROWS if isinstance(row, Pattern | Names) for hint in row.hints)
 
 
 def test_a_rule_name_of_a_megabyte_is_not_remembered(pipeline: Pipeline) -> None:

@@ -1,25 +1,23 @@
-"""Secrets in command lines are masked before anything is kept or sent: `***` and a keyed digest of eight digits.
+"""Masks secrets in texts before anything is kept or sent: `***` and a keyed digest of eight digits.
 
 The digest lets a reader see that two masks hide the same secret, and nobody else find out which. What a secret looks
-like is in `secret_patterns.py` and `secret_options.py`.
+like is data: `secrets.toml`.
 """
 
 import hmac
 import re
 import secrets
 from collections.abc import Iterable
-from itertools import groupby
-from operator import attrgetter
 
-from sidecar.text.redaction.patterns import HINTS, REFERENCE, RULES, TOKENS, is_innocent
-from sidecar.text.redaction.programs import may_hold_passwords, passwords
+from sidecar.text.redaction.patterns import REFERENCE, Patterns, shipped
 
 MASK = "***"
 
-REMEMBERED, SHORT = 4096, 256
-"""Texts without a secret, and up to so many characters, that are remembered."""
+MAX_REMEMBERED_TEXTS = 4096
+MAX_REMEMBERED_CHARS = 256
+"""Characters of a text without a secret that is remembered as such."""
 
-_BY_HINTS = [(hints, [*rules]) for hints, rules in groupby(RULES, attrgetter("hints"))]
+SHORTEST_TOKEN_CHARS = 15
 
 _MASKED = re.compile(r"\*{3}[0-9a-f]{8}")
 _is_word = re.compile(r"[\w./-]*", re.ASCII).fullmatch
@@ -27,33 +25,39 @@ _is_word = re.compile(r"[\w./-]*", re.ASCII).fullmatch
 
 
 class Redactor:
-    """Masks secrets in text. `key` is that of the digests: with the same key the same secret has the same digest."""
+    """Masks secrets in text.
 
-    def __init__(self, key: str = "") -> None:
+    `key` is that of the digests: with the same key the same secret has the same digest. `patterns` says what secrets
+    look like, by default what ships with the service.
+    """
+
+    def __init__(self, key: str = "", patterns: Patterns | None = None) -> None:
         self._key = key.encode() or secrets.token_bytes(32)
+        self._patterns = patterns or shipped()
         self.harmless: set[str | None] = {None}
         """Texts without a secret, since command lines and names repeat; None among them, for fields that are absent."""
 
     def __call__(self, text: str) -> str:
         """The text with every secret that was recognised masked."""
-        masked = text if len(text) < 15 and _is_word(text) else self._masked(text)
-        if masked == text and len(text) <= SHORT:
-            if len(self.harmless) >= REMEMBERED:
+        masked = text if len(text) < SHORTEST_TOKEN_CHARS and _is_word(text) else self._masked(text)
+        if masked == text and len(text) <= MAX_REMEMBERED_CHARS:
+            if len(self.harmless) >= MAX_REMEMBERED_TEXTS:
                 self.harmless.clear()
                 self.harmless.add(None)
             self.harmless.add(text)
         return masked
 
     def _masked(self, text: str) -> str:
-        if _holds(text, HINTS):
-            text = TOKENS.sub(self._replace, text)
+        patterns = self._patterns
+        if _holds(text, patterns.token_hints):
+            text = patterns.tokens.sub(self._replace, text)
         low = text.lower()
-        for hints, rules in _BY_HINTS:
+        for hints, rules in patterns.rules:
             if _holds(low, hints):
                 for rule in rules:
                     if not rule.needs or _holds(text, rule.needs):
                         text = rule.pattern.sub(self._replace, text)
-        if may_hold_passwords(text):
+        if patterns.programs.may_hold_secrets(text):
             text = self._of_programs(text)
         return text
 
@@ -64,15 +68,20 @@ class Redactor:
     def _replace(self, found: re.Match[str]) -> str:
         group = found.lastgroup or "s"
         secret = found[group]
-        if _MASKED.match(secret) or ("key" in found.re.groupindex and is_innocent(found["key"], secret, found[0])):
+        if _MASKED.match(secret):
+            return found[0]
+        if "key" in found.re.groupindex and self._patterns.is_harmless(
+            found["key"], secret, found.string, found.start("key")
+        ):
             return found[0]
         start, end = found.start(group) - found.start(), found.end(group) - found.start()
         return found[0][:start] + self.mask(secret) + found[0][end:]
 
     def _of_programs(self, text: str) -> str:
-        pieces, done = [], 0
-        for start, end in passwords(text):
-            if not (_MASKED.match(text, start) or REFERENCE.match(text, start)):
+        pieces: list[str] = []
+        done = 0
+        for start, end in sorted(set(self._patterns.programs.secrets(text))):
+            if start >= done and not (_MASKED.match(text, start) or REFERENCE.match(text, start)):
                 pieces += [text[done:start], self.mask(text[start:end])]
                 done = end
         return "".join([*pieces, text[done:]])
