@@ -1,4 +1,7 @@
-"""Pages and API on the administration port of a running service: who is answered, with what, and how fast."""
+"""Pages and API on the administration port of a running service: who is answered, with what, and how fast.
+
+Covers: `admin.openapi`.
+"""
 
 import asyncio
 import http.client

@@ -1,4 +1,7 @@
-"""Pages: what is on them, and that nothing of an attacker is more than text."""
+"""Pages: what is on them, and that nothing of an attacker is more than text.
+
+Covers: `incidents.view`.
+"""
 
 import html
 import re

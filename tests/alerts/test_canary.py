@@ -1,4 +1,7 @@
-"""Five kinds of silence, each named by its likely cause."""
+"""Five kinds of silence, each named by its likely cause.
+
+Covers: `service.health`.
+"""
 
 import asyncio
 import json

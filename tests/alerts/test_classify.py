@@ -1,4 +1,7 @@
-"""Which alerts count, and for what."""
+"""Which alerts count, and for what.
+
+Covers: `alerts.stock_overlap`.
+"""
 
 from conftest import Play, fed, spec, told
 

@@ -1,4 +1,7 @@
-"""Falco's bytes become alerts in normal form, or a reason."""
+"""Falco's bytes become alerts in normal form, or a reason.
+
+Covers: `model`.
+"""
 
 import json
 from typing import Any

@@ -1,4 +1,7 @@
-"""What a sensor, a proxy or an attacker may send: each is counted under a reason, answered 200, and harms nothing."""
+"""What a sensor, a proxy or an attacker may send: each is counted under a reason, answered 200, and harms nothing.
+
+Covers: `service.intake`, `errors`.
+"""
 
 import json
 from typing import Any

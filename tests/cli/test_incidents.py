@@ -1,4 +1,7 @@
-"""`falco-correlator incidents` as a person types it: lists, one in full, an export; from a service and from a file."""
+"""`falco-correlator incidents` as a person types it: lists, one in full, an export; from a service and from a file.
+
+Covers: `cli.incident_client`.
+"""
 
 import json
 import os

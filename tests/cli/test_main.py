@@ -1,4 +1,7 @@
-"""The command line, as a person types it."""
+"""The command line, as a person types it.
+
+Covers: `cli.replay`, `cli.demo`, `sources.replay`, `service.worker`.
+"""
 
 import gzip
 import json

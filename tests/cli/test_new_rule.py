@@ -1,4 +1,7 @@
-"""A new rule is ready as it is written, and what is wrong with a rule is told so that one learns from it."""
+"""A new rule is ready as it is written, and what is wrong with a rule is told so that one learns from it.
+
+Covers: `cli.rule_tests`, `cli.json_schema`, `yamlfile.positions`.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""Windows, steps and the life of an incident."""
+"""Windows, steps and the life of an incident.
+
+Covers: `correlation.pipeline`.
+"""
 
 import pytest
 from conftest import Play, fed, spec, told

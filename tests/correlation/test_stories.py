@@ -1,4 +1,8 @@
-"""The execution context, told as stories: who belongs together and who does not."""
+"""The execution context, told as stories: who belongs together and who does not.
+
+Covers: `correlation.placement`, `correlation.anchors`, `correlation.notification`, `correlation.memory.container`,
+`cli.stories`.
+"""
 
 from collections.abc import Iterator
 from itertools import combinations, permutations

@@ -2,6 +2,8 @@
 
 Every decided message reaches its sink; the steps of an incident arrive in order; a message is accepted twice only after
 a crash that happened while the disk could not be written.
+
+Covers: `delivery.schedule`.
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""Raw alerts reach Falcosidekick as if nobody stood in between: the same bytes, in order, whatever happens."""
+"""Raw alerts reach Falcosidekick as if nobody stood in between: the same bytes, in order, whatever happens.
+
+Covers: `net.http_client`, `delivery.work_queue`, `delivery.stage`.
+"""
 
 import json
 

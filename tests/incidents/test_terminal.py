@@ -1,4 +1,7 @@
-"""What a person sees: an incident in full, and its process tree."""
+"""What a person sees: an incident in full, and its process tree.
+
+Covers: `incidents.explain`.
+"""
 
 import io
 

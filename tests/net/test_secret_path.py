@@ -1,4 +1,7 @@
-"""Who may speak: loopback, a certificate, a secret path; everybody else is refused, counted, and changes nothing."""
+"""Who may speak: loopback, a certificate, a secret path; everybody else is refused, counted, and changes nothing.
+
+Covers: `net.tls`, `net.tls_context`, `settings.tls`.
+"""
 
 import http.client
 import os

@@ -81,3 +81,17 @@ def is_foreign_lock(path: Path) -> bool:
 
 def test_no_file_is_large_and_there_is_no_lock_file() -> None:
     assert [str(path) for path in tracked() if path.stat().st_size > 1_000_000 or is_foreign_lock(path)] == []
+
+
+def test_every_module_has_tests_of_its_name_or_is_named_by_those_that_cover_it() -> None:
+    documents = [ast.get_docstring(parsed(path)) or "" for path in (ROOT / "tests").rglob("test_*.py")]
+    covered = {name for text in documents for name in re.findall(r"`([\w.]+)`", text.partition("Covers:")[2])}
+    missing = []
+    for path in MODULES:
+        place = path.relative_to(ROOT / "sidecar")
+        own = ROOT / "tests" / place.parent / f"test_{place.name}"
+        name = ".".join(place.with_suffix("").parts)
+        if not place.name.startswith("__") and not own.exists() and name not in covered:
+            missing.append(name)
+
+    assert missing == []

@@ -1,4 +1,7 @@
-"""Correlation rules: what loads, what is refused and how it is told, and that the engine knows none of them by heart."""
+"""Correlation rules: what loads, what is refused and how it is told, and that the engine knows none of them by heart.
+
+Covers: `text.placeholders`, `rules.spec`, `rules.rule`.
+"""
 
 import json
 from pathlib import Path

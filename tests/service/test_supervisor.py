@@ -1,4 +1,7 @@
-"""The parent process: a worker that dies costs no alert."""
+"""The parent process: a worker that dies costs no alert.
+
+Covers: `service.sockets`, `service.run`.
+"""
 
 import json
 import signal

@@ -1,4 +1,8 @@
-"""Settings: one file, every key also a variable, and each mistake told with the remedy."""
+"""Settings: one file, every key also a variable, and each mistake told with the remedy.
+
+Covers: `settings.schema`, `settings.section`, `settings.sources`, `settings.sinks`, `settings.checks`,
+`settings.display`, `settings.extras`, `settings.renamed`.
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Every sink passes the same suite: it takes a notification, is tried again when it fails, and keeps the order."""
+"""Every sink passes the same suite: it takes a notification, is tried again when it fails, and keeps the order.
+
+Covers: `sinks.factory`, `sinks.file`, `sinks.http`, `sinks.stdout`, `sinks.webhook`, `incidents.falco_event`.
+"""
 
 import asyncio
 import io

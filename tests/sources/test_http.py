@@ -1,4 +1,7 @@
-"""Falco's http_output as its sender, libcurl, does it: kept connection, one POST an alert, large bodies expected."""
+"""Falco's http_output as its sender, libcurl, does it: kept connection, one POST an alert, large bodies expected.
+
+Covers: `net.http_server`.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""Incidents that are kept: what a list finds, how they rise, what bounds them."""
+"""Incidents that are kept: what a list finds, how they rise, what bounds them.
+
+Covers: `storage.opening`, `storage.shares`.
+"""
 
 import time
 

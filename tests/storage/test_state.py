@@ -1,4 +1,7 @@
-"""What survives a crash, and what happens when the disk does not."""
+"""What survives a crash, and what happens when the disk does not.
+
+Covers: `service.service`, `service.restore`, `delivery.outbox`.
+"""
 
 import asyncio
 import contextlib

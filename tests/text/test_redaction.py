@@ -1,4 +1,7 @@
-"""No secret is kept or sent, hardly anything else is touched, and no text takes long."""
+"""No secret is kept or sent, hardly anything else is touched, and no text takes long.
+
+Covers: `text.redaction.redactor`, `text.redaction.patterns`, `text.redaction.programs`.
+"""
 
 import itertools
 import json

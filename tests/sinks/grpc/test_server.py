@@ -1,4 +1,7 @@
-"""The gRPC server: tools made for Falco's own gRPC output work, everybody gets everything, strangers get nothing."""
+"""The gRPC server: tools made for Falco's own gRPC output work, everybody gets everything, strangers get nothing.
+
+Covers: `net.addresses`, `sinks.grpc.listener`, `sinks.grpc.subscribers`.
+"""
 
 import json
 import os
