@@ -4,6 +4,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -37,13 +38,14 @@ def make_state(settings: Settings) -> State | None:
 
 def anchors(rules: Sequence[CorrelationRule]) -> Callable[[Alert], bool]:
     """Whether an alert is evidence that contexts hang on, for one of these rules."""
-    judge = Classifier(rules).classify
+    classify = Classifier(rules).classify
 
-    def anchors_any(alert: Alert) -> bool:
-        verdict = judge(alert.rule, alert.tags)
+    @lru_cache(256)  # asked for each alert that is kept: 0.3 instead of 4.6 us
+    def anchors_any(rule: str, tags: tuple[str, ...]) -> bool:
+        verdict = classify(rule, tags)
         return any(mask & rules[index].anchoring for index, mask in (*verdict.groups, *verdict.fallback_groups))
 
-    return anchors_any
+    return lambda alert: anchors_any(alert.rule, alert.tags)
 
 
 class Restore:

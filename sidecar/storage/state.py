@@ -232,20 +232,21 @@ class State:
     def prune(self) -> None:
         """Remove what is older than `keep`, and what the loudest containers have beyond the budget."""
         horizon = int(self._wall() - self._keep)
-        self._db.execute("DELETE FROM alerts WHERE at < ?", (horizon,))
+        expired = self._db.execute("DELETE FROM alerts WHERE at < ? RETURNING length(body)", (horizon,)).fetchall()
+        self.alerts -= len(expired)
+        self.alert_bytes -= sum(size + ROW_BYTES for (size,) in expired)
         self._db.execute("DELETE FROM outbox WHERE done IS NOT NULL AND at < ?", (horizon - int(self._keep),))
         self._db.execute(
             "DELETE FROM outbox WHERE done IS NOT NULL AND number <= (SELECT max(number) - ? FROM outbox)",
             (MAX_DELIVERED,),
         )
-        self._count_alerts()
         for used, most, weight in (
             (self.alert_bytes, MAX_ALERT_BYTES, f"length(body) + {ROW_BYTES}"),
             (self.alerts, MAX_ALERTS, "1"),
         ):
             if used > most:
                 shrink(self._db, "alerts", "place", weight, "anchors DESC, rowid DESC", most * 9 // 10)
-        self._count_alerts()
+                self._count_alerts()
         self._db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
 
     def usage(self) -> dict[str, float]:
