@@ -34,7 +34,7 @@ def test_a_worker_that_is_killed_again_and_again_under_curl_loses_no_alert(tmp_p
     victim = Victim(tmp_path, free_port())
     curl = curl_sends(tmp_path, victim.port, 8000)
     killer = killing(victim, curl, after=0.4)
-    curl.wait(60)
+    curl.wait(180)
     killer.join()
     victim.stop()
 
