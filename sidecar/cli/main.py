@@ -127,15 +127,17 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
 )
 @_clean
 def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str, *, explain: bool) -> None:
-    """Correlate recorded alerts: FILES of JSON lines as Falco's file_output writes them, .gz too, `-` for stdin."""
+    """Correlate recorded alerts of Falco: FILES, folders or pipes, also gzipped; `-` is standard input.
+
+    Read are JSON lines as Falco's file_output writes them, the logs of Falco's container (CRI, Docker, kubectl) and
+    of journald, and JSON in arrays or over several lines.
+    """
     from sidecar.cli import replay  # noqa: PLC0415
     from sidecar.correlation.pipeline import Pipeline  # noqa: PLC0415
 
-    for file in files:
-        if file != "-" and not Path(file).is_file():
-            raise ConfigError(file, ["no such file; give files of JSON lines, or - for standard input"])
     pipeline = Pipeline(_rules(list(rules)), timer=lambda: 0.0)
-    replay.run(pipeline, files, "explain" if explain else output)
+    if not replay.run(pipeline, files, "explain" if explain else output):
+        sys.exit(EXIT_PROBLEM)
 
 
 @main.command(epilog=EPILOG)

@@ -44,7 +44,7 @@ def write(
         groups.setdefault(group, []).append(member)
     seen: Mapping[str, int] = {}
     if recorded:
-        more, seen = proposed(replay.lines([str(recorded)], lambda _: None))
+        more, seen = proposed(replay.alerts([str(recorded)], lambda _: None))
         named = {member for members in groups.values() for member in members}
         for group, rules in more.items():
             if fresh := [rule for rule in rules if rule not in named]:

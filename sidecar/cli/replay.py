@@ -11,25 +11,43 @@ from rich.progress import Progress
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents import terminal
 from sidecar.incidents.falco_event import to_json
-from sidecar.model import Message, Notification
+from sidecar.model import REJECTIONS, Message, Notification
 from sidecar.sources import replay as source
 
 WORTH_A_BAR = 1_000_000
 """Bytes of files that one waits for."""
 
 
-def run(pipeline: Pipeline, files: Sequence[str], output: str) -> None:
-    """Replay `files` and print as asked: `table`, `text`, `explain` or `jsonl`; at the end, what was counted."""
+NO_ALERT = ("not_json", "text_mode", "not_an_object", "too_deep", "no_rule")
+"""Reasons for which a line is not an alert at all."""
+
+
+def run(pipeline: Pipeline, paths: Sequence[str], output: str) -> bool:
+    """Replay files and folders and print as asked: `table`, `text`, `explain` or `jsonl`; at the end, what was counted.
+
+    Returns:
+        Whether there was an alert among what was read.
+
+    Raises:
+        ConfigError: a file is not there, or cannot be read.
+    """
+    files = source.files(paths)
     _print(_replayed(pipeline, files), output)
     odd = ", ".join(f"{count} {reason}" for reason, count in sorted(pipeline.reasons.items()))
     told = f"{pipeline.received} alerts, {pipeline.detections} detections, {pipeline.correlator.opened} incidents"
     click.echo(told + (f"; odd: {odd}" if odd else ""), err=True)
+    if pipeline.received > sum(pipeline.reasons[reason] for reason in NO_ALERT):
+        return True
+    reason = max(NO_ALERT, key=lambda reason: pipeline.reasons[reason])
+    hint = REJECTIONS[reason] if pipeline.reasons[reason] else "It is empty."
+    click.echo(f"{', '.join(paths)}: no alert in it: {hint[0].lower()}{hint[1:]}", err=True)
+    return False
 
 
 def _replayed(pipeline: Pipeline, files: Sequence[str]) -> Iterator[Message]:
     with _progress(source.size(files)) as advanced:
-        for line in source.lines(files, advanced):
-            yield from pipeline.process_json(line)[1]
+        for alert in source.alerts(files, advanced):
+            yield from pipeline.process_json(alert)[1]
         yield from pipeline.flush()
 
 

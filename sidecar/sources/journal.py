@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sidecar.alerts.decode import MAX_BYTES
+from sidecar.alerts.framing import Unwrapper
 from sidecar.settings.sources import JournalSource
 from sidecar.storage.state import Position
 
@@ -158,6 +159,7 @@ class JournalTail:
         self.journal = Journal(Path(settings.path), start)
         self._poll = settings.poll_interval.seconds
         self._take = take
+        self._unwrap = Unwrapper()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -179,5 +181,5 @@ class JournalTail:
                 log.warning("the journal cannot be read, trying again", extra={"error": str(error)})
                 lines = []
             if lines:
-                self._take(lines, self.journal.position)
+                self._take(list(filter(None, map(self._unwrap, lines))), self.journal.position)
             await asyncio.sleep(0 if lines else self._poll)

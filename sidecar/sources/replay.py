@@ -1,25 +1,55 @@
-"""Recorded alerts, as fast as they can be read: files of JSON lines, plain or .gz, and standard input."""
+"""Recorded alerts, as fast as they can be read: files, folders, pipes and standard input, also gzipped."""
 
 import gzip
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from sidecar.alerts import framing
 from sidecar.errors import ConfigError
 
 STDIN = "-"
 
+SUFFIXES = (".jsonl", ".json", ".ndjson", ".log", ".txt", ".gz")
+"""Names of the files in a folder that are read."""
 
-def lines(paths: Sequence[str], advanced: Callable[[int], None]) -> Iterator[bytes]:
-    """The lines of all files in order, without blank ones; `advanced` gets the bytes read from the disk so far.
+_GZIP = b"\x1f\x8b"
+_COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstdcat", b"\xfd7zXZ": "xzcat", b"BZh": "bzcat"}
+"""First bytes of what is compressed in another way, with the program that reads it."""
 
-    Raises ConfigError if a file cannot be read.
+
+def files(paths: Sequence[str]) -> list[str]:
+    """The files that `paths` name: those themselves, and those in folders, by name.
+
+    Raises:
+        ConfigError: a path does not exist, or is a folder without recordings.
+    """
+    found: list[str] = []
+    for path in paths:
+        if path != STDIN and Path(path).is_dir():
+            inside = [str(file) for file in sorted(Path(path).iterdir()) if file.name.endswith(SUFFIXES)]
+            if not inside:
+                raise ConfigError(path, [f"no file in this folder ends with {', '.join(SUFFIXES)}"])
+            found += inside
+        elif path != STDIN and not Path(path).exists():
+            raise ConfigError(path, ["no such file; give files or folders of recorded alerts, or - for standard input"])
+        else:
+            found.append(path)
+    return found
+
+
+def alerts(paths: Sequence[str], advanced: Callable[[int], None]) -> Iterator[bytes]:
+    """The alerts of all files in order; `advanced` gets the bytes that were read from the disk so far.
+
+    Raises:
+        ConfigError: a file cannot be read.
     """
     before = 0
     for path in paths:
         try:
-            yield from _lines_of(path, lambda read, start=before: advanced(start + read))  # type: ignore[misc]
+            yield from framing.alerts(_lines(path, lambda read, start=before: advanced(start + read)))  # type: ignore[misc]
         except (OSError, EOFError) as error:
             raise ConfigError(path, [f"cannot be read: {getattr(error, 'strerror', None) or error}"]) from None
         before += size([path])
@@ -30,14 +60,21 @@ def size(paths: Sequence[str]) -> int:
     return sum(Path(path).stat().st_size for path in paths if path != STDIN and Path(path).is_file())
 
 
-def _lines_of(path: str, advanced: Callable[[int], None]) -> Iterator[bytes]:
+def _lines(path: str, advanced: Callable[[int], None]) -> Iterator[bytes]:
     if path == STDIN:
-        yield from filter(None, map(bytes.strip, sys.stdin.buffer))
+        yield from _plain(io.BufferedReader(sys.stdin.buffer), path)  # type: ignore[arg-type]
         return
     with Path(path).open("rb") as raw:
-        file: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
-        for number, line in enumerate(file):
-            if line := line.strip():
-                yield line
-            if number % 1000 == 0:
+        for number, line in enumerate(_plain(raw, path)):
+            yield line
+            if number % 1000 == 0 and raw.seekable():
                 advanced(raw.tell())
+
+
+def _plain(raw: io.BufferedReader, path: str) -> BinaryIO | gzip.GzipFile:
+    """The text of a file, which is compressed or not: its first bytes decide, since a pipe has no name."""
+    start = raw.peek(8)
+    for magic, program in _COMPRESSED.items():
+        if start.startswith(magic):
+            raise ConfigError(path, [f"is compressed; use: {program} {path} | falco-correlator replay -"])
+    return gzip.GzipFile(fileobj=raw) if start.startswith(_GZIP) else raw

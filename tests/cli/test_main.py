@@ -120,12 +120,57 @@ def test_replay_as_text_tells_each_incident_in_full() -> None:
 
 
 def test_replay_counts_what_it_could_not_use(tmp_path: Path) -> None:
-    (tmp_path / "bad.jsonl").write_text("hello\n\n[]\n")
+    (tmp_path / "bad.jsonl").write_bytes(b"hello\n\n5\n" + STOCK.read_bytes().splitlines()[0])
+    result = ran("replay", tmp_path / "bad.jsonl")
 
-    assert (
-        ran("replay", tmp_path / "bad.jsonl").stderr
-        == "2 alerts, 0 detections, 0 incidents; odd: 1 not_an_object, 1 not_json\n"
-    )
+    assert result.stderr == "3 alerts, 0 detections, 0 incidents; odd: 1 not_an_object, 1 not_json\n"
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (bytes(range(256)) * 9, "it cannot be parsed"),
+        (b"", "it is empty"),
+        (b"03:07:40.535012431: Warning Sensitive file opened\n", "it is text: `json_output` is off"),
+        (b'{"kind": "Event"}\n', "it names no rule"),
+    ],
+)
+def test_replay_of_a_file_without_a_single_alert_exits_1_with_the_reason(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    (tmp_path / "x").write_bytes(content)
+    result = ran("replay", tmp_path / "x")
+
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'x'}: no alert in it: {reason}" in result.stderr
+
+
+def test_replay_reads_a_folder_by_name_of_its_files_and_says_if_it_has_none(tmp_path: Path) -> None:
+    lines = STOCK.read_bytes().splitlines(keepends=True)
+    assert "no file in this folder ends with .jsonl" in ran("replay", tmp_path).stderr
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[60:])))
+    (tmp_path / "a.log").write_bytes(b"".join(lines[:60]))
+    (tmp_path / "notes.md").write_text("not read")
+
+    assert ran("replay", "-o", "jsonl", tmp_path).stdout == ran("replay", "-o", "jsonl", STOCK).stdout
+
+
+def test_replay_reads_a_pipe_whose_content_is_compressed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = subprocess.Popen(["sh", "-c", f"gzip -c {STOCK} > {tmp_path / 'pipe'}"])
+    piped = ran("replay", "-o", "jsonl", tmp_path / "pipe")
+    writer.wait()
+
+    assert piped.stdout == ran("replay", "-o", "jsonl", STOCK).stdout
+
+
+def test_what_replay_cannot_uncompress_it_names_a_program_for(tmp_path: Path) -> None:
+    (tmp_path / "x.zst").write_bytes(b"\x28\xb5\x2f\xfd....")
+    result = ran("replay", tmp_path / "x.zst")
+
+    assert result.exit_code == 2
+    assert "zstdcat" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -152,8 +197,8 @@ def test_a_wrong_file_or_setting_exits_2_with_file_and_path_and_no_traceback(
     assert "Traceback" not in result.output
 
 
-def test_a_gz_file_that_is_none_exits_2(tmp_path: Path) -> None:
-    (tmp_path / "x.gz").write_bytes(b"hello")
+def test_a_gz_file_that_is_cut_short_exits_2(tmp_path: Path) -> None:
+    (tmp_path / "x.gz").write_bytes(gzip.compress(STOCK.read_bytes())[:-20])
 
     assert ((result := ran("replay", tmp_path / "x.gz")).exit_code, "cannot be read" in result.stderr) == (2, True)
 
