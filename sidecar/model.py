@@ -284,10 +284,35 @@ class Notification(Struct, frozen=True, gc=False):
 
 
 GRPC_READER = "falco-correlator/source"
-"""How our gRPC source names itself, so that our own gRPC server can refuse it: alerts would run in a circle."""
+"""How our gRPC source names itself, so that our own gRPC server can refuse it: alerts would loop."""
 
 Message = Notification | Report
 """What sinks accept."""
+
+
+class Outgoing(NamedTuple):
+    """A message for one sink: its delivery key, its JSON, itself (None if decided before a restart), its container."""
+
+    key: str
+    body: bytes
+    message: Message | None = None
+    place: str = ""
+
+    @property
+    def sink(self) -> str:
+        """The name of the sink, which is the last part of the key."""
+        return self.key.rpartition(":")[2]
+
+
+def delivery_key(message: Message, sink: str) -> str:
+    """One key for each incident, step and sink: a receiver that sees it twice saw the same notification.
+
+    A step is named by its severity, which only rises, so replaying the alerts after a crash gives it the same name.
+    """
+    name = message.case if isinstance(message, Report) else message.incident
+    step = message.time if isinstance(message, Report) else message.severity
+    return f"{name}:{step}:{sink}"
+
 
 MORE_INCIDENTS = "More incidents in one place"
 """The `case` of a report that summarizes incidents of a container that has too many to send each."""

@@ -20,10 +20,9 @@ from sidecar.delivery.quota import Quota
 from sidecar.delivery.schedule import Pending
 from sidecar.delivery.sink_queue import Delivery, MissingError
 from sidecar.incidents.falco_event import to_json
-from sidecar.model import Alert, Message, Notification
-from sidecar.sinks import Outgoing, delivery_key
+from sidecar.model import Alert, Message, Notification, Outgoing, delivery_key
 from sidecar.storage.archive import Archive, in_memory
-from sidecar.storage.state import MAX_DELIVERED, MAX_OUTBOX_BYTES, Decided, Position, State
+from sidecar.storage.state import MAX_DELIVERED, MAX_OUTBOX_BYTES, Position, State
 
 T = TypeVar("T")
 
@@ -82,7 +81,7 @@ class Outbox:
         self.usage: dict[str, float] = {}
         """The share of its budget in the state file that each kind of row uses."""
         self._unstored: dict[str, tuple[Pending, Delivery]] = {}
-        self._unmarked: dict[str, Decided] = {}
+        self._unmarked: dict[str, Outgoing] = {}
         self._known: set[str] = set()
         self._late: deque[_Late] = deque()
         self._late_bytes = 0
@@ -125,28 +124,29 @@ class Outbox:
         messages = [message for message in messages if not self._is_known(message)]
         if not messages:
             return
-        made = [each for message in messages for each in self._made(message)]
-        rows = [Decided(out.key, delivery.sink.name, out.body, place) for delivery, out, place in made]
+        outgoing = [out for message in messages for out in self._for_sinks(message)]
         incidents = [message for message in messages if isinstance(message, Notification)]
-        new = self._commit(rows, incidents)
+        new = self._commit([out for _, out in outgoing], incidents)
         if new is None:
             for note in incidents:
                 self._in_memory.put(note, step=True)
-        for delivery, out, place in made:
+        for delivery, out in outgoing:
             if new is None or out.key in new:
-                self._send(delivery, out, place, is_stored=new is not None)
+                self._send(delivery, out, is_stored=new is not None)
 
-    def _made(self, message: Message) -> list[tuple[Delivery, Outgoing, str]]:
-        """The message for each sink with its container; [] for one that is only counted in a digest."""
-        sent, body, place = self.quota.allows(message), to_json(message), place_of(message)
-        made = [
-            (delivery, Outgoing(delivery_key(message, delivery.sink.name), body, message), place)
+    def _for_sinks(self, message: Message) -> list[tuple[Delivery, Outgoing]]:
+        """The message for each sink; [] for one that is only counted in a digest."""
+        is_allowed = self.quota.allows(message)
+        body = to_json(message)
+        place = place_of(message)
+        outgoing = [
+            (delivery, Outgoing(delivery_key(message, delivery.sink.name), body, message, place))
             for delivery in self._deliveries
         ]
-        if sent:
-            return made
-        for delivery, out, _ in made:
-            self._mark_later(Decided(out.key, delivery.sink.name, b"", place))
+        if is_allowed:
+            return outgoing
+        for _, out in outgoing:
+            self._mark_later(out)
         return []
 
     def _is_known(self, message: Message) -> bool:
@@ -203,12 +203,9 @@ class Outbox:
                     kind, f"{kind} use {share:.0%} of their budget in the state file; the oldest are dropped at 100 %"
                 )
 
-    def _commit(self, rows: Sequence[Decided], incidents: Sequence[Notification]) -> set[str] | None:
+    def _commit(self, rows: Sequence[Outgoing], incidents: Sequence[Notification]) -> set[str] | None:
         """Write these behind all that waits for the file; the keys that are new, None if that failed."""
-        unstored = [
-            Decided(item.key, delivery.sink.name, item.out.body if item.out else b"", item.place)
-            for item, delivery in self._unstored.values()
-        ]
+        unstored = [item.out or Outgoing(item.key, b"", None, item.place) for item, _ in self._unstored.values()]
         unmarked = list(self._unmarked.values())
         new = self._use(lambda state: state.decide([*unstored, *rows], incidents, unmarked))
         if new is None:
@@ -239,10 +236,10 @@ class Outbox:
             self.lost["alerts"] += 1
             self._report("alerts", "alerts cannot be kept: they would not survive a crash")
 
-    def _send(self, delivery: Delivery, out: Outgoing, place: str, *, is_stored: bool) -> None:
+    def _send(self, delivery: Delivery, out: Outgoing, *, is_stored: bool) -> None:
         if is_stored:
             self._stored_bytes += len(out.body)
-        item = delivery.put(out, place, is_stored=is_stored)
+        item = delivery.put(out, is_stored=is_stored)
         if item is not None and not is_stored and self._state is not None and item.key in delivery:
             self._unstored[item.key] = item, delivery
         while self._stored_bytes > MAX_OUTBOX_BYTES and delivery.drop_stored():
@@ -259,13 +256,13 @@ class Outbox:
         if outcome == "dropped" and not item.is_stored:
             return  # it is decided again when the alerts are replayed after a restart
         if not item.is_stored or not self._use(lambda state: state.delivered(item.key)):
-            self._mark_later(Decided(item.key, delivery.sink.name, b"", item.place))
+            self._mark_later(Outgoing(item.key, b"", None, item.place))
 
-    def _mark_later(self, row: Decided) -> None:
+    def _mark_later(self, out: Outgoing) -> None:
         """Note in the file, when it can be written, that this message is done with."""
         if self._state is None:
             return
-        self._unmarked[row.key] = row
+        self._unmarked[out.key] = out._replace(body=b"", message=None)
         if len(self._unmarked) > MAX_DELIVERED:
             del self._unmarked[next(iter(self._unmarked))]
 

@@ -7,7 +7,7 @@ containers take turns: a container that floods delays its own incidents only.
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from sidecar.sinks import Outgoing
+from sidecar.model import Outgoing
 
 Lane = dict[str, dict[str, None]]
 """Places, the next one first, with their incidents in the order in which they came."""

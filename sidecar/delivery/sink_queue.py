@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from sidecar.delivery.schedule import Pending, Schedule
 from sidecar.delivery.stage import MAX_HELD_BYTES, Stage
 from sidecar.errors import Refused, SinkError
-from sidecar.sinks import Outgoing, Sink
+from sidecar.model import Outgoing
+from sidecar.sinks import Sink
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +69,11 @@ class Delivery(Stage):
         first = next(iter(self._schedule), None)
         return self._timer() - first.since if first is not None else 0.0
 
-    def put(self, out: Outgoing, place: str = "", *, is_stored: bool = False) -> Pending | None:
-        """Queue a message; `place` is its container. None if it is pending already."""
+    def put(self, out: Outgoing, *, is_stored: bool = False) -> Pending | None:
+        """Queue a message; None if it is pending already."""
         if out.key in self._schedule:
             return None
-        return self._add(Pending(out.key, out, place, since=self._timer(), is_stored=is_stored))
+        return self._add(Pending(out.key, out, out.place, since=self._timer(), is_stored=is_stored))
 
     def put_stored(self, key: str, place: str, size: int) -> None:
         """Queue a message of `size` bytes that the state file has; it is read when its turn comes."""

@@ -7,8 +7,8 @@ import os
 from contextlib import suppress
 
 from sidecar.errors import SinkError
+from sidecar.model import Outgoing
 from sidecar.settings.sinks import FileSink as FileSettings
-from sidecar.sinks import Outgoing
 
 
 class FileSink:

@@ -1,8 +1,8 @@
 """What the HTTP sinks share: one POST a notification, and what the answer's status means."""
 
 from sidecar.errors import Refused, SinkError
+from sidecar.model import Outgoing
 from sidecar.net.http_client import Client
-from sidecar.sinks import Outgoing
 
 _TRY_AGAIN = (408, 425, 429)
 

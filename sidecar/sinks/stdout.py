@@ -4,8 +4,8 @@ import sys
 from typing import Literal, TextIO
 
 from sidecar.errors import SinkError
+from sidecar.model import Outgoing
 from sidecar.settings.sinks import StdoutSink as StdoutSettings
-from sidecar.sinks import Outgoing
 
 
 class StdoutSink:

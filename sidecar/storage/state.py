@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sidecar.model import Notification
+from sidecar.model import Notification, Outgoing
 from sidecar.storage.archive import TABLES, Archive
 from sidecar.storage.opening import DiskError, StateError, lock, open_database, refuse_unusable, transaction
 from sidecar.storage.shares import shrink
 
-__all__ = ["Decided", "DiskError", "Position", "State", "StateError"]
+__all__ = ["DiskError", "Position", "State", "StateError"]
 
 MAX_ALERT_BYTES = 56 * 1024 * 1024
 """Of all alerts kept; beyond it the containers with most of them lose their oldest, web-shell evidence last."""
@@ -65,15 +65,6 @@ OUR_TABLES = frozenset(("alerts", "outbox", "journal", "incidents"))
 def refuse_unusable_state(path: Path) -> None:
     """Raises StateError if a start with this state file cannot succeed; see `opening.refuse_unusable`."""
     refuse_unusable(path, SCHEMAS, OUR_TABLES)
-
-
-class Decided(NamedTuple):
-    """One notification for one sink: its delivery key, the JSON that the sink is to get, and its container."""
-
-    key: str
-    sink: str
-    body: bytes
-    place: str = ""
 
 
 class Waiting(NamedTuple):
@@ -167,7 +158,7 @@ class State:
             self._db.execute("DELETE FROM damaged WHERE rowid <= (SELECT max(rowid) - 100 FROM damaged)")
 
     def decide(
-        self, decided: Iterable[Decided], incidents: Iterable[Notification] = (), delivered: Iterable[Decided] = ()
+        self, decided: Iterable[Outgoing], incidents: Iterable[Notification] = (), delivered: Iterable[Outgoing] = ()
     ) -> set[str]:
         """Commit notifications, and the incidents whose steps they are, durably; returns the keys that are new.
 
@@ -179,12 +170,12 @@ class State:
         with self._durably(), transaction(self._db):
             for note in incidents:
                 self.archive.put(note, step=True)
-            for key, sink, body, place in decided:
-                if self._db.execute(insert, (key, sink, body, now, place)).rowcount:
-                    new.add(key)
-            for key, sink, _, place in delivered:
-                self._db.execute(insert, (key, sink, b"", now, place))
-                self._db.execute("UPDATE outbox SET done = ?, body = x'' WHERE key = ?", (now, key))
+            for out in decided:
+                if self._db.execute(insert, (out.key, out.sink, out.body, now, out.place)).rowcount:
+                    new.add(out.key)
+            for out in delivered:
+                self._db.execute(insert, (out.key, out.sink, b"", now, out.place))
+                self._db.execute("UPDATE outbox SET done = ?, body = x'' WHERE key = ?", (now, out.key))
         return new
 
     def refresh(self, incidents: Iterable[Notification], lost: Iterable[str], now: int) -> bool:

@@ -19,11 +19,10 @@ from sidecar.cli.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.delivery.outbox import Outbox
 from sidecar.incidents.falco_event import to_json
-from sidecar.model import RANK, Alert, Notification
+from sidecar.model import RANK, Alert, Notification, Outgoing, delivery_key
 from sidecar.rules.loading import SHIPPED, load
 from sidecar.rules.rule import CorrelationRule
-from sidecar.sinks import delivery_key
-from sidecar.storage.state import Decided, State
+from sidecar.storage.state import State
 
 RULES = load([SHIPPED / "correlation"])
 
@@ -46,7 +45,7 @@ class Life:
 
     def decide(self, due: list[object]) -> None:
         notes = [message for message in due if isinstance(message, Notification)]
-        self.state.decide(Decided(delivery_key(note, "s"), "s", to_json(note)) for note in notes)
+        self.state.decide(Outgoing(delivery_key(note, "s"), to_json(note)) for note in notes)
 
     def feed(self, bodies: list[bytes]) -> None:
         for body in bodies:

@@ -27,8 +27,7 @@ from support.messages import note
 from sidecar.delivery.outbox import Outbox
 from sidecar.delivery.sink_queue import Delivery
 from sidecar.errors import Refused, SinkError
-from sidecar.model import Notification, Severity
-from sidecar.sinks import Outgoing, delivery_key
+from sidecar.model import Notification, Outgoing, Severity, delivery_key
 from sidecar.storage.state import State
 
 SEVERITIES: tuple[Severity, ...] = ("medium", "high", "critical")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sidecar.delivery.schedule import Pending, Schedule
 from sidecar.delivery.sink_queue import MAX_PAUSE_SECONDS, Delivery
 from sidecar.errors import SinkError
-from sidecar.sinks import Outgoing
+from sidecar.model import Outgoing
 
 
 class Picky:
@@ -47,7 +47,7 @@ def delivered(keys: Sequence[str], failures: dict[str, list[Exception]] | None =
         sink = Picky(clock, failures or {})
         delivery = Delivery(sink, 100, clock, sleep)
         for key in keys:
-            delivery.put(Outgoing(f"{key}:picky", b"", None), key.partition("/")[0])
+            delivery.put(Outgoing(f"{key}:picky", b"", place=key.partition("/")[0]))
         while delivery.pending and not 0 < attempts <= len(sink.attempts):
             await delivery.work()
         return sink

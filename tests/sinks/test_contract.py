@@ -15,12 +15,12 @@ from support.switched_on import switched_on
 from sidecar import sinks
 from sidecar.errors import SinkError
 from sidecar.incidents.falco_event import to_json
+from sidecar.model import Outgoing, delivery_key
 from sidecar.settings.checks import validate
 from sidecar.settings.display import to_yaml
 from sidecar.settings.schema import Settings
 from sidecar.settings.section import leaves
 from sidecar.settings.sinks import Sinks, SinkSettings
-from sidecar.sinks import Outgoing, delivery_key
 from sidecar.sinks.factory import make_sinks
 
 KINDS = {

@@ -17,9 +17,9 @@ from support.falcosidekick import Falcosidekick
 from sidecar.delivery.sink_queue import Delivery
 from sidecar.errors import Refused, SinkError
 from sidecar.incidents.falco_event import to_event, to_json
-from sidecar.model import Notification
+from sidecar.model import Notification, Outgoing, delivery_key
 from sidecar.settings.sinks import FalcosidekickSink, WebhookSink
-from sidecar.sinks import Outgoing, Sink, delivery_key, falcosidekick, webhook
+from sidecar.sinks import Sink, falcosidekick, webhook
 from sidecar.sinks.file import FileSink
 from sidecar.sinks.http import HttpSink
 from sidecar.sinks.stdout import StdoutSink

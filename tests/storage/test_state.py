@@ -18,15 +18,14 @@ from conftest import Clock, Serving, fed, spec
 
 from sidecar.cli.stories import alerts
 from sidecar.delivery.outbox import Outbox
-from sidecar.model import Alert, Message
+from sidecar.model import Alert, Message, Outgoing
 from sidecar.rules.rule import CorrelationRule
 from sidecar.service.service import Service
 from sidecar.settings.schema import Settings
-from sidecar.sinks import Outgoing
 from sidecar.storage import state as state_module
 from sidecar.storage.archive import Wanted
 from sidecar.storage.opening import lock
-from sidecar.storage.state import Decided, DiskError, Position, State, StateError
+from sidecar.storage.state import DiskError, Position, State, StateError
 
 SHELL = spec("tini > nginx > sh", "web_shell")
 PYTHON = spec("tini > nginx > sh > python3", "shell_technique", at="1s")
@@ -162,13 +161,13 @@ def test_an_alert_that_comes_again_after_a_crash_is_a_duplicate(
 
 
 def test_a_key_is_decided_once(state: State) -> None:
-    assert {"a:low:s"} == state.decide([Decided("a:low:s", "s", b"1")])
-    assert {"b:low:s"} == state.decide([Decided("a:low:s", "s", b"2"), Decided("b:low:s", "s", b"3")])
+    assert {"a:low:s"} == state.decide([Outgoing("a:low:s", b"1")])
+    assert {"b:low:s"} == state.decide([Outgoing("a:low:s", b"2"), Outgoing("b:low:s", b"3")])
     assert [state.body(row.key) for row in state.pending("s")] == [b"1", b"3"]
 
 
 def test_what_is_delivered_is_no_longer_pending(state: State) -> None:
-    state.decide([Decided("a:low:s", "s", b""), Decided("b:low:s", "s", b"")])
+    state.decide([Outgoing("a:low:s", b""), Outgoing("b:low:s", b"")])
     state.delivered("a:low:s")
 
     assert [row.key for row in state.pending("s")] == ["b:low:s"]
@@ -176,14 +175,14 @@ def test_what_is_delivered_is_no_longer_pending(state: State) -> None:
 
 def test_old_alerts_and_delivered_notifications_are_forgotten_and_pending_ones_never(state: State, wall: Wall) -> None:
     state.remember(b"old", "c", b"")
-    state.decide([Decided("done:low:s", "s", b""), Decided("open:low:s", "s", b"")])
+    state.decide([Outgoing("done:low:s", b""), Outgoing("open:low:s", b"")])
     state.delivered("done:low:s")
     wall.now += 2 * 3600 + 1
     state.remember(b"new", "c", b"")
     state.prune()
 
     assert [name for name, _ in state.recall()] == [b"new"]
-    assert {"done:low:s"} == state.decide([Decided("done:low:s", "s", b""), Decided("open:low:s", "s", b"")])
+    assert {"done:low:s"} == state.decide([Outgoing("done:low:s", b""), Outgoing("open:low:s", b"")])
 
 
 def test_a_container_that_floods_the_file_gives_its_own_oldest_alerts(

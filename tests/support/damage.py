@@ -16,12 +16,12 @@ from sidecar.cli.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.delivery.outbox import Outbox
 from sidecar.incidents.falco_event import to_json
+from sidecar.model import Outgoing, delivery_key
 from sidecar.rules.loading import SHIPPED, load
 from sidecar.service.service import Service
 from sidecar.settings.schema import Settings
-from sidecar.sinks import delivery_key
 from sidecar.storage.archive import Wanted
-from sidecar.storage.state import Decided, Position, State, StateError
+from sidecar.storage.state import Position, State, StateError
 
 RULES = load([SHIPPED / "correlation"])
 
@@ -38,8 +38,8 @@ def real_file(path: Path) -> dict[str, bytes]:
         if number % 3 == 0:
             story.append(spec("tini > nginx > sh > curl", "network", at="1s", container=f"c{number}"))
         for message in fed(pipeline, alerts(RULES[0], story)):
-            state.decide([Decided(delivery_key(message, "sink"), "sink", to_json(message), "h/c")], [message])
-    state.decide([Decided("delivered:medium:sink", "sink", b"{}")], [note("0" * 16)])
+            state.decide([Outgoing(delivery_key(message, "sink"), to_json(message), place="h/c")], [message])
+    state.decide([Outgoing("delivered:medium:sink", b"{}")], [note("0" * 16)])
     state.delivered("delivered:medium:sink")
     with state.reading("events.jsonl", lambda: Position(1, 10)):
         pass

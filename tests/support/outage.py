@@ -11,8 +11,7 @@ from support.messages import note
 from sidecar.delivery.outbox import Outbox
 from sidecar.delivery.sink_queue import Delivery
 from sidecar.errors import SinkError
-from sidecar.model import Notification, Severity
-from sidecar.sinks import Outgoing
+from sidecar.model import Notification, Outgoing, Severity
 from sidecar.storage.state import State
 
 

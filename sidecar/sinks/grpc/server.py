@@ -1,9 +1,9 @@
-"""The gRPC server for tools that lost Falco's: incidents as Falco events, and as incidents.
+"""The gRPC server for tools that used Falco's: it serves incidents as Falco events, and in a format of their own.
 
-`falco.outputs.service` is Falco's published interface, with one difference that everybody wants: Falco has one queue
-for all readers, here each has all. `sub` also sends without being asked again and again, so a client that sends one
-request and listens works like one that polls. It runs on the service's event loop: a thread for each reader costs more,
-and the memory is the same (16 MB, of which all is grpcio's import).
+`falco.outputs.service` is Falco's published interface with one difference: Falco shares one queue among all readers,
+while every reader here gets every message. `sub` does not wait for further requests, so a client that sends one request
+and listens works as well as one that polls. The server runs on the service's event loop, because a thread per reader
+would cost more.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from google.protobuf.message import DecodeError
 
 from sidecar._proto.correlator.v1 import incidents_pb2 as v1
 from sidecar.alerts.classify import Verdict
-from sidecar.model import GRPC_READER, RANK, Notification
+from sidecar.model import GRPC_READER, RANK, Notification, Outgoing
 from sidecar.net import addresses
 from sidecar.sinks.grpc import listener, protobuf
-from sidecar.sinks.grpc.subscribers import Kept, Subscriber, Subscribers
+from sidecar.sinks.grpc.subscribers import Subscriber, Subscribers
 
 if TYPE_CHECKING:
     from sidecar.settings.sinks import GrpcSink
@@ -39,7 +39,7 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class GrpcServer:
-    """Serves what `subscribers` has. `refused` counts callers that were turned away, by reason."""
+    """Serves the messages of `subscribers`. `refused` counts rejected callers by reason."""
 
     def __init__(self, subscribers: Subscribers) -> None:
         self.refused: Counter[str] = Counter()
@@ -49,10 +49,10 @@ class GrpcServer:
         self._server: Any = None
 
     async def start(self) -> None:
-        """Listen. Raises OSError if the address cannot be had."""
+        """Start listening. Raises OSError if the address cannot be bound."""
         addresses.check(self._settings.address)
-        most = 2 * self._settings.max_subscribers
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=most)
+        max_calls = 2 * self._settings.max_subscribers
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=max_calls)
         falco = {
             "sub": grpc.stream_stream_rpc_method_handler(self._sub),
             "get": grpc.unary_stream_rpc_method_handler(self._get),
@@ -68,22 +68,22 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self) -> None:
-        """End every stream behind what is queued for it, for up to a second."""
+        """End every stream after what is queued for it; wait up to a second for that."""
         self._subscribers.close()
         if self._server is not None:
             await self._server.stop(1)
 
     def offer_json(self, verdict: Verdict, body: bytes) -> None:
-        """A raw alert in JSON, for those who want them."""
+        """Send a raw alert in JSON to the subscribers that asked for alerts."""
         self._offer(verdict, body, protobuf.response)
 
     def offer(self, verdict: Verdict, message: bytes) -> None:
-        """A raw alert as Falco's gRPC output sent it."""
+        """Send a raw alert, as Falco's gRPC output sent it, to the subscribers that asked for alerts."""
         self._offer(verdict, message, protobuf.mended)
 
     def _offer(self, verdict: Verdict, data: bytes, encode: Callable[[bytes], bytes]) -> None:
-        ours = verdict.is_own_incident or (verdict.is_own_detection and self._settings.alerts == "others")
-        if ours or not self._subscribers.want_alerts:
+        is_own = verdict.is_own_incident or (verdict.is_own_detection and self._settings.alerts == "others")
+        if is_own or not self._subscribers.want_alerts:
             return
         try:
             self._subscribers.alert(encode(data))
@@ -93,17 +93,16 @@ class GrpcServer:
     async def _sub(self, requests: AsyncIterator[bytes], context: Context) -> None:
         await self._admit(context)
         reader = Subscriber(_as_falco_event, room=self._settings.queue_size, alerts=self._settings.alerts != "none")
-        asking = asyncio.create_task(_read(requests))
+        drain = asyncio.create_task(_discard(requests))
         try:
             await self._serve(reader, context)
         finally:
-            asking.cancel()
+            drain.cancel()
 
     async def _get(self, _request: bytes, context: Context) -> None:
         await self._admit(context)
-        for item in self._subscribers.kept():
-            data = _as_falco_event(item)
-            await context.write(data)
+        for out in self._subscribers.history():
+            await context.write(_as_falco_event(out))
             self._subscribers.counts["incident", "sent"] += 1
 
     async def _watch(self, request: bytes, context: Context) -> None:
@@ -113,11 +112,11 @@ class GrpcServer:
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a correlator.v1.WatchRequest")
 
-        def encode(item: Kept) -> bytes | None:
-            note = item.message
+        def encode(out: Outgoing) -> bytes | None:
+            note = out.message
             if not isinstance(note, Notification) or RANK[note.severity] < wanted.at_least:
                 return None
-            return protobuf.step(item.key, note)
+            return protobuf.step(out.key, note)
 
         await self._serve(Subscriber(encode, room=self._settings.queue_size, alerts=False), context, wanted.after)
 
@@ -128,28 +127,28 @@ class GrpcServer:
                 self._subscribers.counts[kind, "sent"] += 1
 
     async def _admit(self, context: Context) -> None:
-        """Turn away who may not read, or whom there is no place for."""
+        """Refuse a caller without permission, one of our own readers, and one beyond the maximum."""
         allowed = self._settings.tls.allowed_names
         if allowed and _names(context).isdisjoint(allowed):
             await self._refuse(context, "name", "this certificate's name is not in sinks.grpc.tls.allowed_names")
         if _is_correlator(context):
-            await self._refuse(context, "loop", "a Falco Correlator must read Falco, not a correlator: a circle")
+            await self._refuse(context, "loop", "a Falco Correlator cannot read from a Falco Correlator; connect it to Falco")
         if len(self._subscribers) >= self._settings.max_subscribers:
-            await self._refuse(context, "full", "sinks.grpc.max_subscribers are connected already")
+            await self._refuse(context, "full", "the maximum number of subscribers (sinks.grpc.max_subscribers) is connected")
 
-    async def _refuse(self, context: Context, why: str, told: str) -> None:
-        self.refused[why] += 1
+    async def _refuse(self, context: Context, reason: str, message: str) -> None:
+        self.refused[reason] += 1
         code = grpc.StatusCode
         codes = {"name": code.PERMISSION_DENIED, "loop": code.FAILED_PRECONDITION, "full": code.RESOURCE_EXHAUSTED}
-        await context.abort(codes[why], told)
+        await context.abort(codes[reason], message)
 
 
-def _as_falco_event(item: Kept) -> bytes:
-    return protobuf.response(item.body)
+def _as_falco_event(out: Outgoing) -> bytes:
+    return protobuf.response(out.body)
 
 
-async def _read(requests: AsyncIterator[bytes]) -> None:
-    """Take the requests of a client that polls, or else its window fills and it hangs."""
+async def _discard(requests: AsyncIterator[bytes]) -> None:
+    """Read and ignore the requests of a client that polls: otherwise its flow control window fills, and it hangs."""
     with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
         async for _ in requests:
             pass

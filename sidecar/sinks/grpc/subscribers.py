@@ -1,4 +1,4 @@
-"""The sink behind the gRPC server: it keeps the last messages, and gives each subscriber all of them.
+"""The sink behind the gRPC server: it keeps recent messages and sends each of them to every subscriber.
 
 Everything here happens on the service's event loop and nothing waits: a subscriber that reads too slowly loses its own
 oldest messages, which are counted, and delays no other subscriber.
@@ -9,52 +9,41 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from sidecar.correlation.notification import SECOND_NS
 from sidecar.incidents.falco_event import to_json
-from sidecar.model import Message
+from sidecar.model import Message, Outgoing, delivery_key
 from sidecar.settings.sinks import GrpcSink
-from sidecar.sinks import Outgoing, delivery_key
 
 KINDS = ("incident", "alert")
 
 
-class Kept(NamedTuple):
-    """A message that may be given again: its key, its JSON, itself (unless from before a restart), when (ns)."""
-
-    key: str
-    body: bytes
-    message: Message | None
-    at: int
-
-
 class Subscriber:
-    """One reader. `encode` makes the bytes that it is sent of a message, or says that it does not want it."""
+    """One reader. `encode` turns a message into the bytes to send, or returns None for one that it did not ask for."""
 
-    def __init__(self, encode: Callable[[Kept], bytes | None], *, room: int, alerts: bool) -> None:
+    def __init__(self, encode: Callable[[Outgoing], bytes | None], *, room: int, alerts: bool) -> None:
         self.alerts = alerts
         self._encode = encode
         self._room = room
-        self._incidents: deque[Kept] = deque()
+        self._incidents: deque[Outgoing] = deque()
         self._raw: deque[bytes] = deque()
         self._filled = asyncio.Event()
         self._ending = False
 
-    def put(self, item: Kept) -> int:
-        """Queue a message; returns how many were lost by it."""
+    def put(self, item: Outgoing) -> int:
+        """Queue a message; returns how many older ones were dropped for it."""
         self._filled.set()
         self._incidents.append(item)
         return _cut(self._incidents, self._room)
 
     def put_alert(self, data: bytes) -> int:
-        """Queue a raw alert. These have a queue of their own: a flood of them pushes out no incident."""
+        """Queue a raw alert. Raw alerts have a queue of their own, so that a flood of them displaces no incident."""
         self._filled.set()
         self._raw.append(data)
         return _cut(self._raw, self._room)
 
     def end(self) -> None:
-        """Let the reader have what is queued, and then its end."""
+        """End the stream after what is queued."""
         self._ending = True
         self._filled.set()
 
@@ -75,7 +64,10 @@ class Subscriber:
 
 
 class Subscribers:
-    """A sink that takes at once. `counts` is by kind and outcome (`sent`, `dropped`), `wall` the time of day in ns."""
+    """A sink that accepts every message at once.
+
+    `counts` is by kind and outcome (`sent`, `dropped`); `wall` is the time of day in nanoseconds.
+    """
 
     name = "grpc"
 
@@ -83,7 +75,8 @@ class Subscribers:
         self.settings = settings
         self.counts: Counter[tuple[str, str]] = Counter()
         self._wall = wall
-        self._kept: deque[Kept] = deque(maxlen=settings.history_size)
+        self._history: deque[tuple[int, Outgoing]] = deque(maxlen=settings.history_size)
+        """When each message was decided (ns), and the message."""
         self._readers: set[Subscriber] = set()
 
     def __len__(self) -> int:
@@ -95,56 +88,59 @@ class Subscribers:
         return any(reader.alerts for reader in self._readers)
 
     async def send(self, out: Outgoing) -> None:
-        """Keep it, and queue it for everybody."""
-        if any(out.key == each.key for each in self._kept):
+        """Keep a message, and queue it for every subscriber."""
+        if any(out.key == kept.key for _, kept in self._history):
             return
-        item = Kept(out.key, out.body, out.message, self._wall())
-        self._kept.append(item)
+        self._history.append((self._wall(), out))
         for reader in self._readers:
-            self._lost("incident", reader.put(item))
+            self._count_dropped("incident", reader.put(out))
 
     def restore(self, messages: Sequence[Message], decided: Mapping[str, int]) -> None:
         """Keep what was decided before a restart, without sending it; `decided` says when (seconds), by key."""
         for message in messages[-self.settings.history_size :]:
             key = delivery_key(message, self.name)
             at = decided[key] * SECOND_NS if key in decided else self._wall()
-            self._kept.append(Kept(key, to_json(message), message, at))
+            self._history.append((at, Outgoing(key, to_json(message), message)))
 
     def alert(self, data: bytes) -> None:
-        """Queue a raw alert for everybody who wants them."""
+        """Queue a raw alert for every subscriber that asked for alerts."""
         for reader in self._readers:
             if reader.alerts:
-                self._lost("alert", reader.put_alert(data))
+                self._count_dropped("alert", reader.put_alert(data))
 
     def close(self) -> None:
-        """Everybody gets what is queued and then the end of the stream."""
+        """End every stream after what is queued for it."""
         for reader in self._readers:
             reader.end()
 
-    def kept(self, after: str = "") -> list[Kept]:
-        """What is kept, oldest first: what is behind the key `after`, all if that is unknown; "": what is recent."""
-        kept = list(self._kept)
+    def history(self, after: str = "") -> list[Outgoing]:
+        """The messages that followed the one with the key `after`, oldest first.
+
+        All that are kept if that one is not among them; without a key, those of the last `history_age`.
+        """
         if not after:
-            return [each for each in kept if each.at >= self._wall() - self.settings.history_age]
-        behind = next((number for number, each in enumerate(kept, 1) if each.key == after), 0)
-        return kept[behind:]
+            since = self._wall() - self.settings.history_age
+            return [out for at, out in self._history if at >= since]
+        messages = [out for _, out in self._history]
+        start = next((number for number, out in enumerate(messages, 1) if out.key == after), 0)
+        return messages[start:]
 
     @contextmanager
     def joined(self, reader: Subscriber, after: str = "") -> Iterator[Subscriber]:
-        """Give a reader what is kept, and everything that comes while this lasts."""
-        for item in self.kept(after):
-            self._lost("incident", reader.put(item))
+        """Subscribe a reader: it gets the history, and every new message until the context ends."""
+        for item in self.history(after):
+            self._count_dropped("incident", reader.put(item))
         self._readers.add(reader)
         try:
             yield reader
         finally:
             self._readers.discard(reader)
 
-    def _lost(self, kind: str, count: int) -> None:
+    def _count_dropped(self, kind: str, count: int) -> None:
         self.counts[kind, "dropped"] += count
 
 
-def _cut(items: deque[Kept] | deque[bytes], room: int) -> int:
+def _cut(items: deque[Outgoing] | deque[bytes], room: int) -> int:
     over = max(0, len(items) - room)
     for _ in range(over):
         items.popleft()

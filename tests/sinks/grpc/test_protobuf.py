@@ -14,13 +14,12 @@ from sidecar._proto.correlator.v1 import incidents_pb2 as v1
 from sidecar._proto.falco import outputs_pb2
 from sidecar.errors import ConfigError
 from sidecar.incidents.falco_event import to_json
-from sidecar.model import Notification
+from sidecar.model import Notification, Outgoing, delivery_key
 from sidecar.net import addresses
 from sidecar.settings.loading import load
 from sidecar.settings.sinks import GrpcSink
-from sidecar.sinks import Outgoing, delivery_key
 from sidecar.sinks.grpc import protobuf
-from sidecar.sinks.grpc.subscribers import Kept, Subscriber, Subscribers
+from sidecar.sinks.grpc.subscribers import Subscriber, Subscribers
 
 
 def texts(message: bytes) -> list[bytes]:
@@ -123,7 +122,7 @@ def test_the_same_key_is_kept_once() -> None:
     for _ in range(2):
         asyncio.run(subscribers.send(outgoing(1)))
 
-    assert [item.body for item in subscribers.kept()] == [b"1"]
+    assert [item.body for item in subscribers.history()] == [b"1"]
 
 
 def test_a_newcomer_gets_what_is_recent_and_behind_a_key_everything() -> None:
@@ -133,15 +132,15 @@ def test_a_newcomer_gets_what_is_recent_and_behind_a_key_everything() -> None:
         now += 1_800_000_000_000
         asyncio.run(subscribers.send(outgoing(number)))
 
-    def bodies(items: list[Kept]) -> list[bytes]:
+    def bodies(items: list[Outgoing]) -> list[bytes]:
         return [item.body for item in items]
 
-    assert bodies(subscribers.kept()) == [b"2", b"3", b"4"]
+    assert bodies(subscribers.history()) == [b"2", b"3", b"4"]
     now += 1_800_000_000_001
-    assert bodies(subscribers.kept()) == [b"4"]
-    assert bodies(subscribers.kept("incident-3:medium:grpc")) == [b"4"]
-    assert bodies(subscribers.kept("incident-4:medium:grpc")) == []
-    assert bodies(subscribers.kept("forgotten")) == [b"2", b"3", b"4"]
+    assert bodies(subscribers.history()) == [b"4"]
+    assert bodies(subscribers.history("incident-3:medium:grpc")) == [b"4"]
+    assert bodies(subscribers.history("incident-4:medium:grpc")) == []
+    assert bodies(subscribers.history("unknown")) == [b"2", b"3", b"4"]
 
 
 def test_what_is_restored_is_kept_under_the_key_of_its_delivery(play: Play) -> None:
@@ -150,10 +149,13 @@ def test_what_is_restored_is_kept_under_the_key_of_its_delivery(play: Play) -> N
         spec("nginx > sh > curl", "network", at="1s"),
     )
     key = delivery_key(notes[0], "grpc")
-    subscribers = Subscribers(GrpcSink(), wall=lambda: 10**18)
+    now = 10**18
+    subscribers = Subscribers(GrpcSink(), wall=lambda: now)
     subscribers.restore(notes, {key: 10**9 - 3600})
 
-    assert subscribers.kept() == [Kept(key, to_json(notes[0]), notes[0], 10**18 - 3600 * 10**9)]
+    assert subscribers.history() == [Outgoing(key, to_json(notes[0]), notes[0])]
+    now += 1
+    assert not subscribers.history(), "its age counts from the decision, not from the restart"
 
 
 def problems(tmp_path: Path, grpc: str, more: str = "") -> list[str]:

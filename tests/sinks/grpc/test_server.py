@@ -349,7 +349,7 @@ def test_beyond_the_most_subscribers_the_next_is_told_so(serving: Serving, conne
         second = connect(address)
         second.process.wait(20)
 
-    assert second.end().startswith("RESOURCE_EXHAUSTED: sinks.grpc.max_subscribers are connected already")
+    assert second.end().startswith("RESOURCE_EXHAUSTED: the maximum number of subscribers")
 
 
 def watch(address: str, count: int, **wanted: Any) -> list[Any]:
