@@ -132,9 +132,13 @@ class GrpcServer:
         if allowed and _names(context).isdisjoint(allowed):
             await self._refuse(context, "name", "this certificate's name is not in sinks.grpc.tls.allowed_names")
         if _is_correlator(context):
-            await self._refuse(context, "loop", "a Falco Correlator cannot read from a Falco Correlator; connect it to Falco")
+            await self._refuse(
+                context, "loop", "a Falco Correlator cannot read from a Falco Correlator; connect it to Falco"
+            )
         if len(self._subscribers) >= self._settings.max_subscribers:
-            await self._refuse(context, "full", "the maximum number of subscribers (sinks.grpc.max_subscribers) is connected")
+            await self._refuse(
+                context, "full", "the maximum number of subscribers (sinks.grpc.max_subscribers) is connected"
+            )
 
     async def _refuse(self, context: Context, reason: str, message: str) -> None:
         self.refused[reason] += 1
