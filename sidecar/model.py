@@ -107,6 +107,12 @@ class Fields(
         "fallback_remote_ip": "fd.rip",
         "fallback_remote_port": "fd.rport",
         "fallback_file": "fs.path.target",
+        "pexepath": "proc.pexepath",
+        "aexepath2": "proc.aexepath[2]",
+        "aexepath3": "proc.aexepath[3]",
+        "aexepath4": "proc.aexepath[4]",
+        "aexepath5": "proc.aexepath[5]",
+        "aexepath6": "proc.aexepath[6]",
     },
 ):
     """The output fields of Falco that correlation and notifications use; Falco's names are in `rename`.
@@ -160,6 +166,12 @@ class Fields(
     fallback_remote_ip: str | None = None
     fallback_remote_port: int | None = None
     fallback_file: str | None = None
+    pexepath: str | None = None
+    aexepath2: str | None = None
+    aexepath3: str | None = None
+    aexepath4: str | None = None
+    aexepath5: str | None = None
+    aexepath6: str | None = None
 
     def __eq__(self, other: object) -> bool:
         """Decoding gives a subclass with bounded lengths: the same fields all the same."""

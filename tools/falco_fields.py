@@ -23,9 +23,7 @@ LISTS = (
 )
 WIDTH = 124
 
-SHOWN = (
-    *("proc.exe", "proc.args", "proc.cwd", "proc.pexepath", "proc.pcmdline", "proc.acmdline[2]", "proc.stdin.type"),
-)
+SHOWN = (*("proc.exe", "proc.args", "proc.cwd", "proc.pcmdline", "proc.acmdline[2]", "proc.stdin.type"),)
 """What our rules show besides, for people: the correlation does not read it."""
 
 LABELS = {

@@ -34,7 +34,10 @@ NOT_MASKED = {
 MASKED = tuple(name for name in TEXTS if name not in NOT_MASKED and name not in dict(FALLBACKS))
 """The others, without the fallbacks: decoding moves their values to the fields that they stand in for."""
 
-_LONG = frozenset(("cmdline", "exepath", "file"))
+FILES = ("exepath", "pexepath", *(f"aexepath{above}" for above in range(2, 7)))
+"""The executables of a process and its ancestors."""
+
+_LONG = frozenset(("cmdline", "file", *FILES))
 _OTHERS = tuple(name for name in MASKED if name != "cmdline")
 _other_texts = itemgetter(*map([field.name for field in struct_fields(Fields)].index, _OTHERS))
 """Of all values in the order of the fields, those to mask: half the cost of getting each by its name."""

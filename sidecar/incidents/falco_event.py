@@ -18,12 +18,16 @@ from sidecar.text import escape
 LONGEST = 500
 """Bytes of one text: Falcosidekick cuts above 512 once the event is larger than 4,096 bytes."""
 
+_FOR_CORRELATION_ONLY = frozenset(("proc.pexepath",))
+"""Fields that an incident does not repeat."""
+
 _OF_THE_PROCESS = tuple(
     (field.encode_name, field.name)
     for field in msgspec.structs.fields(Fields)
     if field.encode_name in ASKED
     and field.encode_name.startswith(("proc.", "user.", "fd."))
     and not field.encode_name.endswith(("]", ".ts"))
+    and field.encode_name not in _FOR_CORRELATION_ONLY
 )
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

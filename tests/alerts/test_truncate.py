@@ -8,7 +8,7 @@ import pytest
 from conftest import DATA
 
 from sidecar.alerts.decode import TEXTS, envelope, from_strings
-from sidecar.alerts.truncate import MASKED, NOT_MASKED, mask_and_truncate
+from sidecar.alerts.truncate import FILES, MASKED, NOT_MASKED, mask_and_truncate
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import MAX_COMMAND_CHARS, MAX_NAME_CHARS, Fields
 from sidecar.text.redaction.redactor import Redactor
@@ -16,7 +16,7 @@ from sidecar.text.redaction.redactor import Redactor
 STOCK = json.loads((DATA / "stock_alerts.jsonl").read_bytes().splitlines()[3])
 FALCO_NAMES = {field.name: field.encode_name for field in msgspec.structs.fields(Fields)}
 SECRET = "ghp_" + "aB3dE6gH9j" * 4
-LONG = ("cmdline", "exepath", "file")
+LONG = ("cmdline", "file", *FILES)
 
 redact = Redactor("a key")
 

@@ -46,7 +46,11 @@ INITS = frozenset(("tini", "dumb-init", "docker-init", "catatonit", "pause", "in
 
 
 class Process(Struct, gc=False):
-    """A remembered process. `parent` is the pid of the first parent seen, 0 if unknown; times are event times (ns)."""
+    """A remembered process. `parent` is the pid of the first parent seen, 0 if unknown; times are event times (ns).
+
+    `file` is its executable, links resolved, "" while unknown. Unlike the name, a process cannot choose it: only exec
+    changes it.
+    """
 
     pid: int
     name: str
@@ -65,6 +69,7 @@ class Process(Struct, gc=False):
     """Such a process was started below it."""
     ancestors_hash: int = 0
     """Hash of its ancestors as an alert of a child last showed them."""
+    file: str = ""
 
     def update(self, start: int | None, parent: int | None, parent_name: str | None, time: int) -> bool:
         """Merge another observation of the same process. Returns whether more is known of its origin."""
@@ -77,12 +82,22 @@ class Process(Struct, gc=False):
         if start and not self.start:
             self.start = start
             is_updated = True
-        self.last_seen = max(time, self.last_seen)
         return is_updated
 
+    def update_image(self, name: str | None, file: str | None, time: int) -> None:
+        """Take over name and executable from an observation, unless a later one is known."""
+        if time >= self.last_seen:
+            if name and name != self.name:
+                self.name = name
+            if file and file != self.file:
+                self.file = intern(file)
+            self.last_seen = time
+        elif file and not self.file:
+            self.file = intern(file)
 
-Observation = tuple[int, str | None, int | None, int | None, str | None]
-"""A process as one alert showed it: pid, name, start time (ns), the parent's pid, the parent's name."""
+
+Observation = tuple[int, str | None, int | None, int | None, str | None, str | None]
+"""A process as one alert showed it: pid, name, start time (ns), the parent's pid, the parent's name, executable."""
 
 UNCHANGED, UPDATED, NEW, REPLACED = range(4)
 """What an observation did to memory: nothing, improved a known process, added one, or took the pid from another."""
@@ -111,7 +126,7 @@ def ancestry(fields: Fields) -> list[tuple[int, str]]:
 
 
 def shown_ancestors(fields: Fields) -> tuple[Any, ...]:
-    """What an alert shows of its process's ancestors: six pids, six names, and the start time (ns) of the first."""
+    """What an alert shows of its process's ancestors: six pids, names, executables, and the first one's start (ns)."""
     return (
         fields.ppid,
         fields.apid2,
@@ -125,6 +140,12 @@ def shown_ancestors(fields: Fields) -> tuple[Any, ...]:
         fields.aname4,
         fields.aname5,
         fields.aname6,
+        fields.pexepath,
+        fields.aexepath2,
+        fields.aexepath3,
+        fields.aexepath4,
+        fields.aexepath5,
+        fields.aexepath6,
         fields.parent_start,
     )
 
@@ -168,9 +189,10 @@ class Lineage(AgingDict[int, Process]):
         pid = fields.pid or 0
         if pid not in self._young and pid not in self._old:
             name, parent_name = intern(fields.name or ""), intern(above[6] or "")
-            self.add(pid, Process(pid, name, fields.start or 0, ppid, time, time, parent_name))
+            file = intern(fields.exepath or "")
+            self.add(pid, Process(pid, name, fields.start or 0, ppid, time, time, parent_name, file=file))
             return Learned(self.path(pid), is_familiar, True, is_updated, replaced)
-        change = self._observe((pid, fields.name, fields.start, ppid, above[6]), time, is_init)
+        change = self._observe((pid, fields.name, fields.start, ppid, above[6], fields.exepath), time, is_init)
         if change == REPLACED:
             replaced.append(pid)
         return Learned(self.path(pid), is_familiar, change == REPLACED, is_updated or change == UPDATED, replaced)
@@ -179,21 +201,22 @@ class Lineage(AgingDict[int, Process]):
         self, above: tuple[Any, ...], time: int, is_init: Callable[[int], bool]
     ) -> tuple[bool, list[int]]:
         """Observe each ancestor. Returns whether known ones became better known, and the pids that were replaced."""
-        pids, names = above[:6], above[6:12]
-        observations = zip(pids, names, above[12:] + _UNKNOWN, (*pids[1:], 0), (*names[1:], ""), strict=True)
+        pids, names, files = above[:6], above[6:12], above[12:18]
+        starts = above[18:] + _UNKNOWN
+        observations = zip(pids, names, starts, (*pids[1:], 0), (*names[1:], ""), files, strict=True)
         changes = {shown[0]: self._observe(shown, time, is_init) for shown in takewhile(itemgetter(0), observations)}
         return UPDATED in changes.values(), [pid for pid, change in changes.items() if change == REPLACED]
 
     def _observe(self, observation: Observation, time: int, is_init: Callable[[int], bool]) -> int:
-        pid, name, start, parent, parent_name = observation
+        pid, name, start, parent, parent_name, file = observation
         known = self.get(pid)
         if known is not None and not (start and _is_reused(known, name, start, parent, is_init)):
             is_updated = known.update(start, parent, parent_name, time)
-            if name and name != known.name and time >= known.last_seen:
-                known.name = name
+            known.update_image(name, file, time)
             return UPDATED if is_updated else UNCHANGED
-        # interned, since thousands of processes share a few names
-        self[pid] = Process(pid, intern(name or ""), start or 0, parent or 0, time, time, intern(parent_name or ""))
+        # interned, since thousands of processes share a few names and executables
+        name, parent_name, file = intern(name or ""), intern(parent_name or ""), intern(file or "")
+        self[pid] = Process(pid, name, start or 0, parent or 0, time, time, parent_name, file=file)
         return NEW if known is None else REPLACED
 
     def evict_unused(self, keep: Iterable[int] = ()) -> None:

@@ -31,3 +31,31 @@ def test_a_parent_is_known_since_the_earliest_alert_whatever_the_order(times: li
     shell = known[3]
     assert shell is not None
     assert (shell.parent, shell.parent_since, shell.last_seen) == (2, 1, 7)
+
+
+def test_the_executables_of_a_process_and_its_ancestors_are_known() -> None:
+    known = lineage()
+    shown = Fields(pid=10, exepath="/bin/cat", ppid=3, pexepath="/bin/dash", apid2=2, aexepath2="/usr/sbin/nginx")
+    known.learn(shown, 1, lambda _: False)
+
+    assert [process.file for process in known.path(10)] == ["/bin/cat", "/bin/dash", "/usr/sbin/nginx"]
+
+
+def test_an_executable_changes_by_a_later_exec_and_is_kept_where_an_alert_shows_none() -> None:
+    known = lineage()
+    for time, file in ((2, "/bin/dash"), (3, None), (1, "/usr/bin/env"), (4, "/usr/sbin/php-fpm"), (5, None)):
+        known.learn(Fields(pid=10, exepath=file, ppid=3), time, lambda _: False)
+
+    process = known[10]
+    assert process is not None
+    assert process.file == "/usr/sbin/php-fpm"
+
+
+def test_a_reused_pid_does_not_inherit_an_executable() -> None:
+    known = lineage()
+    known.learn(Fields(pid=10, name="nginx", start=1, ppid=3, exepath="/usr/sbin/nginx"), 2, lambda _: False)
+    known.learn(Fields(pid=10, name="cat", start=5, ppid=4), 6, lambda _: False)
+
+    process = known[10]
+    assert process is not None
+    assert process.file == ""
