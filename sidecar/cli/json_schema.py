@@ -4,15 +4,16 @@ from typing import Any
 
 import msgspec
 
+from sidecar.meaning.tables import Tables
 from sidecar.rules.spec import RuleFile
 from sidecar.settings.schema import Settings
 from sidecar.yamlfile.typed import Duration
 
-KINDS = {"rule": RuleFile, "settings": Settings}
+KINDS = {"rule": RuleFile, "settings": Settings, "programs": Tables}
 
 
 def of(kind: str) -> dict[str, Any]:
-    """The schema of a `rule` or `settings` file."""
+    """The schema of a `rule`, `settings` or `programs` file."""
     schema = msgspec.json.schema(KINDS[kind], schema_hook=_own)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

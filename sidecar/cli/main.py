@@ -233,7 +233,7 @@ def doctor(file: Path, mode: Any) -> None:
 
 
 @main.command(epilog=EPILOG)
-@click.argument("kind", type=click.Choice(["rule", "settings"]))
+@click.argument("kind", type=click.Choice(["rule", "settings", "programs"]))
 @_clean
 def schema(kind: str) -> None:
     """Print the JSON Schema of a rule file or of the settings file, for editors."""

@@ -223,7 +223,7 @@ def test_test_tells_a_failing_test_what_was_expected_and_exits_1(tmp_path: Path)
 
 
 def test_schema_prints_json() -> None:
-    for kind in ("rule", "settings"):
+    for kind in ("rule", "settings", "programs"):
         assert "$defs" in json.loads(ran("schema", kind).stdout)
 
 

@@ -31,6 +31,7 @@ def test_the_wheel_carries_the_rules_and_the_recording(tmp_path: Path) -> None:
     assert {
         "falco_rules/correlation/web_application_rce.yaml",
         "falco_rules/correlation-rule.schema.json",
+        "falco_rules/programs.yaml",
         "falco_rules/recordings/demo.jsonl",
         "sidecar/admin/pages/incident.html",
         "sidecar/admin/pages/page.css",

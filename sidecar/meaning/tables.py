@@ -1,0 +1,100 @@
+"""The table of programs by what they are: services, runtimes, boundaries, shells, tools (`falco_rules/programs.yaml`).
+
+Names are those of resolved files and of scripts, which an intruder cannot set, not those that a process gives itself.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
+from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
+
+from sidecar.rules.loading import SHIPPED
+from sidecar.yamlfile.typed import build, read_yaml
+
+PROGRAMS = SHIPPED / "programs.yaml"
+
+
+class Programs(Struct, forbid_unknown_fields=True, dict=True):
+    """Programs of one kind. `*` stands for any characters, in a path for part of a folder's name; `**` for folders."""
+
+    files: list[str] = []
+    """Base names of resolved files."""
+    scripts: list[str] = []
+    """Base names of what an interpreter runs, or names of modules."""
+    paths: list[str] = []
+    """Whole paths of a resolved file or script."""
+
+    def has_file(self, path: str) -> bool:
+        """Whether a program's resolved file is of this kind."""
+        return bool(path) and (bool(self._files.fullmatch(base_name(path))) or self.has_path(path))
+
+    def has_script(self, path: str) -> bool:
+        """Whether a script, a module or a console command is of this kind."""
+        return bool(path) and (bool(self._scripts.fullmatch(base_name(path))) or self.has_path(path))
+
+    def has_path(self, path: str) -> bool:
+        """Whether one of `paths` describes this one."""
+        return bool(self.paths) and bool(self._paths.fullmatch(path))
+
+    @cached_property
+    def _files(self) -> re.Pattern[str]:
+        return _pattern(self.files)
+
+    @cached_property
+    def _scripts(self) -> re.Pattern[str]:
+        return _pattern(self.scripts)
+
+    @cached_property
+    def _paths(self) -> re.Pattern[str]:
+        return _pattern(self.paths)
+
+
+class Tables(Struct, forbid_unknown_fields=True):
+    """The whole file, by kind; `services` and `boundaries` have kinds of their own."""
+
+    services: dict[str, Programs]
+    runtimes: Programs
+    not_serving: Programs
+    boundaries: dict[str, Programs]
+    shells: Programs
+    file_readers: Programs
+    shell_utilities: Programs
+    http_clients: Programs
+    network_utilities: Programs
+    interpreters: Programs
+    multi_call: Programs
+    loaders: Programs
+    world_writable: Programs
+
+
+def load(path: Path = PROGRAMS) -> Tables:
+    """Load a table of programs.
+
+    Raises:
+        ConfigError: every mistake in the file.
+    """
+    return build(Tables, read_yaml(path), str(path))
+
+
+@lru_cache(maxsize=1)
+def shipped() -> Tables:
+    """The table that travels with this package."""
+    return load()
+
+
+def base_name(path: str) -> str:
+    """The last part of a path; `memfd:x` and names without a folder are their own."""
+    return PurePosixPath(path).name if path.endswith("/") else path.rpartition("/")[2]
+
+
+def _pattern(names: Iterable[str]) -> re.Pattern[str]:
+    """A pattern for any of these names or paths."""
+    return re.compile("|".join(map(_as_regex, names)) or r"(?!)", re.DOTALL)
+
+
+def _as_regex(name: str) -> str:
+    parts = re.split(r"(\*\*/?|\*)", name)
+    wild = {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*"}
+    return "".join(wild.get(part) or re.escape(part) for part in parts)
