@@ -236,7 +236,7 @@ def doctor(file: Path, mode: Any) -> None:
 @click.argument("kind", type=click.Choice(["rule", "settings", "programs"]))
 @_clean
 def schema(kind: str) -> None:
-    """Print the JSON Schema of a rule file or of the settings file, for editors."""
+    """Print the JSON Schema of a rule file, the settings file or the table of programs, for editors."""
     from sidecar.cli import json_schema  # noqa: PLC0415
 
     click.echo(json.dumps(json_schema.of(kind), indent=2))
