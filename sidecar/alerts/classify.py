@@ -23,7 +23,7 @@ class Verdict(Struct, frozen=True):
     """What an alert means to us.
 
     `groups` pairs the index of a correlation rule with the bit mask of its groups; `fallback_groups` does so for the
-    groups for which a stock Falco rule counts only where our own Falco rules do not see the same event. `relevant` is
+    groups for which a stock Falco rule counts where ours did not decide about the same event. `relevant` is
     also true for alerts that only teach lineage. `is_own_detection` marks alerts of our own Falco rules: they appear
     inside incidents and are not passed through. `is_own_incident` is a notification of ours that came back, `is_canary`
     an alert about the marker process that we start every minute, `via_falcosidekick` an alert that a Falcosidekick

@@ -11,7 +11,7 @@ from sidecar.alerts import decode
 from sidecar.alerts.canary import Canary
 from sidecar.alerts.classify import NOTHING, Classifier, Verdict
 from sidecar.alerts.decode import Envelope
-from sidecar.alerts.stock_overlap import StockOverlap
+from sidecar.alerts.stock_alerts import Event, Groups, StockAlerts
 from sidecar.alerts.truncate import mask_and_truncate, truncate
 from sidecar.alerts.verdict_cache import ORDINARY, VerdictCache
 from sidecar.correlation.correlator import Correlator
@@ -64,13 +64,18 @@ class Pipeline:
         self.canary: Canary | None = None
         """Is given the alerts that our marker process causes."""
         self._classifier = Classifier(rules)
-        self._overlap = StockOverlap(timer)
+        self._stock = StockAlerts()
         self._verdicts = VerdictCache()
         self._placement = Placement(rules, self.containers)
         self._ids: AgingDict[bytes | int, bool] = AgingDict(MAX_IDS, ttl, timer)
         self._wall = wall
         self._remember = remember
         self._redact = redact or Redactor()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything waits for its event to be complete, and so for `flush`."""
+        return bool(self.correlator.pending or self._stock.held)
 
     def process_json(self, body: bytes) -> tuple[Verdict, list[Message]]:
         """Process one JSON alert. Never raises: what is wrong with it is counted in `reasons`.
@@ -79,7 +84,7 @@ class Pipeline:
             What the alert means to us, and the messages that are due.
         """
         cached = self._verdicts.lookup(body)
-        if cached is ORDINARY and not self.correlator.pending:
+        if cached is ORDINARY and not self.correlator.pending and not self._stock.held:
             self.received += 1
             return NOTHING, []
         if cached is not None and cached is not ORDINARY:
@@ -129,8 +134,8 @@ class Pipeline:
             verdict = self._apply_anomalies(verdict, anomalies)
         if alert is not None:
             return verdict, self._observe(alert, verdict)
-        if self.correlator.pending:
-            return verdict, [*self.correlator.flush((envelope.host, envelope.time))]
+        if self.is_waiting:
+            return verdict, self._complete((envelope.host, envelope.time))
         return verdict, []
 
     def restore(self, event_id: bytes, alert: Alert) -> list[Message]:
@@ -145,8 +150,8 @@ class Pipeline:
         self.reasons[reason] += 1
 
     def flush(self) -> list[Message]:
-        """The notifications that wait for their event to be complete; to be called when no alert came for a moment."""
-        return [*self.correlator.flush()]
+        """What waits for its event to be complete; to be called when no alert came for a moment."""
+        return self._complete(())
 
     def _apply_anomalies(self, verdict: Verdict, anomalies: Sequence[str]) -> Verdict:
         if not verdict.own_alert_reason:
@@ -177,7 +182,7 @@ class Pipeline:
             alert = self._deduplicated(alert)
         except AlertError as error:
             self.reasons[error.reason] += 1
-            return [*self.correlator.flush(event[:2])]
+            return self._complete(event[:2])
         return self._correlate(alert, verdict, event)
 
     def _deduplicated(self, alert: Alert) -> Alert:
@@ -205,10 +210,30 @@ class Pipeline:
             self._remember(event_id, alert)
         return alert
 
-    def _correlate(self, alert: Alert, verdict: Verdict, event: tuple[object, ...]) -> list[Message]:
-        groups = self._overlap.effective_groups(verdict, alert)
-        if groups:
+    def _correlate(self, alert: Alert, verdict: Verdict, event: Event) -> list[Message]:
+        if verdict.groups or verdict.fallback_groups:
             self.detections += 1
+        due = self._place_held(event) if self._stock.held else []
+        if verdict.fallback_groups:
+            self._stock.hold(event, alert, verdict)
+            return due
+        if verdict.is_own_detection:
+            self._stock.decide(event, verdict.groups)
+        return [*due, *self._place(alert, verdict.groups, event)]
+
+    def _complete(self, event: Event) -> list[Message]:
+        """What waits for its event to be complete, unless `event` is that one; () stands for none."""
+        return [*self._place_held(event), *self.correlator.flush(event)]
+
+    def _place_held(self, event: Event) -> list[Message]:
+        """Place the stock alerts that wait for their event to be complete, unless `event` is that one."""
+        held_event = self._stock.event
+        due: list[Message] = []
+        for alert, groups in self._stock.release_unless(event):
+            due += self._place(alert, groups, held_event)
+        return due
+
+    def _place(self, alert: Alert, groups: Groups, event: Event) -> list[Message]:
         placed, reports = self._placement.place(alert, groups)
         due = self.correlator.observe(placed, event) if placed or self.correlator.pending else []
         return [*due, *reports]

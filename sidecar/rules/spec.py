@@ -16,7 +16,7 @@ class GroupSpec(Struct, forbid_unknown_fields=True):
     tags: list[str] = []
     rules: list[str] = []
     stock: list[str] = []
-    """Rules of others that see the same; they count until a host has shown that the tagged ones see those events."""
+    """Rules of others that see the same. They give way to the tagged ones, event by event."""
     traits: list[Literal["interactive_shell"]] = []
     sticky: bool = False
     """Once seen it stays with the context, whatever the window."""

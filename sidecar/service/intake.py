@@ -51,7 +51,7 @@ class Intake:
         verdict, due = self._feed(body)
         if self._pass_through is not None and self._is_passed(verdict):
             self._pass_through.put(body)
-        if due or self._pipeline.correlator.pending:
+        if due or self._pipeline.is_waiting:
             self.notify(due)
 
     def take_journal(self, lines: Sequence[bytes], position: Position) -> None:
@@ -85,7 +85,7 @@ class Intake:
         self._outbox.decide(due)
         if due:
             self._cancel_flush()
-        if self._pipeline.correlator.pending and self._flush_timer is None:
+        if self._pipeline.is_waiting and self._flush_timer is None:
             self._flush_timer = asyncio.get_running_loop().call_later(self._coalesce_seconds, self.flush)
 
     def flush(self) -> None:

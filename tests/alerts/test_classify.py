@@ -1,14 +1,9 @@
-"""Which alerts count, and for what.
+"""Which alerts count, and for what."""
 
-Covers: `alerts.stock_overlap`.
-"""
-
-from conftest import Play, fed, spec, told
+from conftest import Play, spec, told
 
 from sidecar.alerts.classify import MAX_ENTRIES, Classifier
 from sidecar.alerts.decode import envelope
-from sidecar.cli.stories import alerts
-from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules.rule import CorrelationRule
 
 SHELL = "nginx > sh"
@@ -67,16 +62,6 @@ def test_stock_rules_alone_give_the_incident(play: Play) -> None:
     assert told(notes) == [("medium", "Web Shell with Network Activity")]
 
 
-def test_where_ours_see_the_same_events_what_only_a_stock_rule_reports_does_not_count(play: Play) -> None:
-    notes = play(
-        spec(SHELL, rule="Run shell untrusted"),
-        spec(SHELL, "web_shell"),
-        spec(CURL, rule="Launch Suspicious Network Tool in Container", at="1s"),
-    )
-
-    assert told(notes) == []
-
-
 def test_stock_rules_count_where_they_shadow_ours(play: Play) -> None:
     notes = play(
         spec(SHELL, "web_shell"),
@@ -84,15 +69,3 @@ def test_stock_rules_count_where_they_shadow_ours(play: Play) -> None:
     )
 
     assert told(notes) == [("medium", "Web Shell with Network Activity")]
-
-
-def test_one_host_says_nothing_about_another(pipeline: Pipeline, rule: CorrelationRule) -> None:
-    ours = [spec(SHELL, rule="Run shell untrusted"), spec(SHELL, "web_shell")]
-    stock = [
-        spec(SHELL, rule="Run shell untrusted", at="1s"),
-        spec(CURL, rule="Launch Suspicious Network Tool in Container", at="2s"),
-    ]
-    fed(pipeline, alerts(rule, ours))
-    elsewhere = [body.replace(b"node-1", b"node-2") for body in alerts(rule, stock)]
-
-    assert told(fed(pipeline, elsewhere)) == [("medium", "Web Shell with Network Activity")]
