@@ -74,7 +74,7 @@ def table() -> str:
 
 def config_schema() -> dict[str, Any]:
     """The schema of the settings file without what the chart sets itself, its references resolved."""
-    whole = json_schema.of("settings")
+    whole = json_schema.for_kind("settings")
     schema: dict[str, Any] = _resolved(whole["$defs"]["Settings"], whole["$defs"])
     for path in OWN:
         *above, last = path.split(".")

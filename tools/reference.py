@@ -225,18 +225,21 @@ def a_note() -> Notification:
 def commands_page() -> str:
     """The help of every command."""
     context = click.Context(main, info_name="falco-correlator", **main.context_settings)
-    helps = [
-        f"## {name}\n\n```text\n{_help(command, context, name)}\n```\n"
-        for name, command in sorted(main.commands.items())
-    ]
+    helps = [f"## {name}\n\n```text\n{text}\n```\n" for name, text in _helps(main, context)]
     exits = EPILOG.removeprefix("Exit codes: ")
     return "\n".join(["# Commands and exit codes", MADE, f"Exit codes: {exits}", "", *helps])
 
 
-def _help(command: click.Command, above: click.Context, name: str) -> str:
-    inner = click.Context(command, parent=above, info_name=name, max_content_width=88, terminal_width=88)
-    text = command.get_help(inner).partition("\n  Exit codes:")[0].rstrip()
-    return "\n".join(line.rstrip() for line in text.splitlines())
+def _helps(group: click.Group, context: click.Context, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name and help of every command of a group, and of the commands below it."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        inner = click.Context(command, parent=context, info_name=name, max_content_width=88, terminal_width=88)
+        text = command.get_help(inner).partition("\n  Exit codes:")[0].rstrip()
+        yield prefix + name, "\n".join(line.rstrip() for line in text.splitlines())
+        if isinstance(command, click.Group):
+            yield from _helps(command, inner, f"{prefix}{name} ")
 
 
 PAGES: dict[str, Callable[[], str]] = {

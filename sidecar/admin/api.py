@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable
 from functools import cache
 from ipaddress import ip_address
-from typing import Any
 
 import msgspec
 
 from sidecar.admin import openapi, pages
-from sidecar.incidents import query, view
+from sidecar.incidents import lookup, query, view
 from sidecar.net.http_server import Request, Response
 from sidecar.settings.schema import Admin
 from sidecar.storage.archive import Archive
+from sidecar.text import escape
 
 _PATH = re.compile(r"/|/incidents/?|(?P<api>/api/v1)/(?:incidents|(?P<document>openapi\.json))")
 _ONE = re.compile(r"(?P<api>/api/v1)?/incidents/(?P<id>[0-9a-f]{4,16})(?P<report>/report\.html)?")
@@ -79,28 +79,22 @@ def _is_address(name: str) -> bool:
 def _list(parameters: str, archive: Archive, *, as_json: bool) -> Response:
     now = time.time_ns()
     wanted = query.parse(parameters, now)
-    rows, total = archive.listed(wanted, now)
-    page = view.Page(total, wanted.limit, wanted.offset, [view.row(row, now) for row in rows])
+    page = lookup.page(archive, wanted, now)
     return _json("200 OK", page) if as_json else _page("200 OK", pages.listing(page, wanted, parameters, now))
 
 
-def _one(found: re.Match[str], archive: Archive, admin: Admin) -> Response:
-    as_json = bool(found["api"])
-    names = archive.matching(found["id"])
-    if len(names) != 1:
-        if names:
-            return _problem(
-                "409 Conflict", f"{found['id']} matches more than one incident: {', '.join(names)}", as_json=as_json
-            )
-        return _problem("404 Not Found", f"incident {found['id']} not found (it may have expired)", as_json=as_json)
-    note, steps = archive.find(names[0]) or (None, ())
-    if note is None:  # pragma: no cover - it was there a line ago
-        return _problem("404 Not Found", "it has just expired", as_json=as_json)
+def _one(url: re.Match[str], archive: Archive, admin: Admin) -> Response:
+    as_json = bool(url["api"])
     now = time.time_ns()
-    incident = view.of(note, steps, now, admin.links)
+    try:
+        incident = lookup.incident(archive, url["id"], now, admin.links)
+    except lookup.NotFoundError as error:
+        return _problem("404 Not Found", str(error), as_json=as_json)
+    except lookup.AmbiguousError as error:
+        return _problem("409 Conflict", str(error), as_json=as_json)
     if as_json:
         return _json("200 OK", incident)
-    if found["report"]:
+    if url["report"]:
         attached = f'Content-Disposition: attachment; filename="incident-{incident.id}.html"\r\n'
         return _page("200 OK", pages.report(incident, now), attached)
     return _page("200 OK", pages.detail(incident, now))
@@ -117,10 +111,9 @@ def _problem(status: str, why: str, *, as_json: bool) -> Response:
     return _page(status, pages.problem(status, why))
 
 
-def _json(status: str, told: Any) -> Response:
-    # ASCII, so that nothing of an attacker steers the terminal of somebody who uses curl
-    body = json.dumps(msgspec.to_builtins(told), separators=(",", ":")).replace("\x7f", "\\u007f")
-    return Response(status, body.encode() + b"\n", JSON, HEADERS)
+def _json(status: str, value: view.Page | view.Incident | openapi.Problem) -> Response:
+    # ASCII, so that no text of an attacker steers the terminal of somebody who uses curl
+    return Response(status, escape.ascii_json(msgspec.to_builtins(value)).encode() + b"\n", JSON, HEADERS)
 
 
 def _page(status: str, body: bytes, more: str = "") -> Response:

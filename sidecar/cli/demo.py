@@ -13,7 +13,7 @@ from sidecar.service.run import stop_on_signals
 from sidecar.service.service import Service
 from sidecar.settings.schema import Settings
 from sidecar.sinks.stdout import StdoutSink
-from sidecar.storage.archive import Wanted
+from sidecar.storage.archive import IncidentFilter
 
 
 def recording(now: int) -> list[bytes]:
@@ -57,7 +57,7 @@ async def run(settings: Settings, rules: list[CorrelationRule], *, once: bool) -
 
 def _critical(service: Service) -> str:
     """The path of the worst incident's page."""
-    rows, _ = service.incidents.current().listed(Wanted(sort="severity", limit=1), time.time_ns())
+    rows, _ = service.incidents.current().listed(IncidentFilter(sort="severity", limit=1), time.time_ns())
     return f"/incidents/{rows[0].id}" if rows else "/"
 
 

@@ -1,81 +1,84 @@
-"""Incidents for the terminal: asked of a running service, or read from a state file, in the structures of `view`."""
+"""Incidents for the terminal, in the structures of `view`: from a running service or from a state file."""
 
 import sqlite3
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from sidecar.errors import CorrelatorError
-from sidecar.incidents import query, view
-from sidecar.storage.archive import read_only
+from sidecar.incidents import lookup, query, view
+from sidecar.storage.archive import Archive, read_only
 
 T = TypeVar("T")
 
-TIMEOUT = 10.0
+TIMEOUT_SECONDS = 10.0
 
-MOST_BYTES = 32 * 1024 * 1024
-
-
-class AskError(CorrelatorError):
-    """The service or the file does not answer; the text says what to do."""
+MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 
 
-class NoSuchIncidentError(CorrelatorError):
-    """No incident has this id, or more than one begins so."""
+class UnavailableError(CorrelatorError):
+    """The service or the file cannot be read; the text says what to do."""
 
 
-class Asked(Protocol):
-    """Where incidents come from: a service or a file."""
+class IncidentReader(Protocol):
+    """Where incidents come from: a service or a file.
+
+    Both methods raise UnavailableError if it cannot be read. `page` raises QueryError for wrong parameters, which are
+    those of the API, and `incident` raises NotFoundError or AmbiguousError for an ID without exactly one incident.
+    """
 
     def page(self, parameters: dict[str, str]) -> view.Page: ...
 
-    def incident(self, name: str) -> view.Incident: ...
+    def incident(self, prefix: str) -> view.Incident: ...
 
 
-class OfService:
-    """Asks a running service at its administration port."""
+class HttpReader:
+    """Reads from a running service through its administration port."""
 
     def __init__(self, url: str) -> None:
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-            raise AskError(f"--url: expected http://host:port, got {url!r}")
+            raise UnavailableError(f"--url: expected http://host:port, got {url!r}")
         self._url = url.rstrip("/")
 
     def page(self, parameters: dict[str, str]) -> view.Page:
         return self._get("/api/v1/incidents?" + urllib.parse.urlencode(parameters), view.Page)
 
-    def incident(self, name: str) -> view.Incident:
-        return self._get(f"/api/v1/incidents/{name}", view.Incident)
+    def incident(self, prefix: str) -> view.Incident:
+        return self._get(f"/api/v1/incidents/{prefix}", view.Incident)
 
     def _get(self, path: str, kind: type[T]) -> T:
         try:
-            with urllib.request.urlopen(self._url + path, timeout=TIMEOUT) as answer:  # noqa: S310 - http or https, above
-                return msgspec.json.decode(answer.read(MOST_BYTES), type=kind)
+            with urllib.request.urlopen(self._url + path, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - http or https, checked above
+                return msgspec.json.decode(response.read(MAX_RESPONSE_BYTES), type=kind)
         except urllib.error.HTTPError as error:
             with error:
-                raise _refused(error.code, error.read(4096)) from None
+                raise _error_for(error.code, error.read(4096)) from None
         except (OSError, ValueError) as error:
-            why = getattr(error, "reason", error)
-            told = f"{self._url}: {why}; is the service running? --url names another, --state reads its state file"
-            raise AskError(told) from None
+            reason = getattr(error, "reason", error)
+            raise UnavailableError(
+                f"{self._url}: {reason}; is the service running? Use --url for another one, --state for a state file"
+            ) from None
 
 
-def _refused(status: int, body: bytes) -> Exception:
+def _error_for(status: int, body: bytes) -> Exception:
     try:
-        why = str(msgspec.json.decode(body)["error"])
+        reason = str(msgspec.json.decode(body)["error"])
     except (msgspec.DecodeError, KeyError, TypeError):
-        why = f"answered {status}; is it the administration port of falco-correlator, with admin.pages on?"
-    if status == 400:
-        return query.QueryError(why)
-    return (NoSuchIncidentError if status in (404, 409) and b"error" in body else AskError)(why)
+        return UnavailableError(
+            f"answered {status}; is it the administration port of falco-correlator, with admin.pages on?"
+        )
+    kinds = {400: query.QueryError, 404: lookup.NotFoundError, 409: lookup.AmbiguousError}
+    return kinds.get(status, UnavailableError)(reason)
 
 
-class OfFile:
-    """Reads a state file, whether or not a service uses it."""
+class FileReader:
+    """Reads from a state file, which a service may be using."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -83,20 +86,13 @@ class OfFile:
     def page(self, parameters: dict[str, str]) -> view.Page:
         now = time.time_ns()
         wanted = query.parse(urllib.parse.urlencode(parameters), now)
-        rows, total = self._read(lambda archive: archive.listed(wanted, now))
-        return view.Page(total, wanted.limit, wanted.offset, [view.row(row, now) for row in rows])
+        return self._read(lambda archive: lookup.page(archive, wanted, now))
 
-    def incident(self, name: str) -> view.Incident:
-        names = self._read(lambda archive: archive.matching(name))
-        if not names:
-            raise NoSuchIncidentError(f"incident {name} not found (it may have expired)")
-        if len(names) > 1:
-            raise NoSuchIncidentError(f"{name} matches more than one incident: {', '.join(names)}")
-        note, steps = self._read(lambda archive: archive.find(names[0]))
-        return view.of(note, steps, time.time_ns())
+    def incident(self, prefix: str) -> view.Incident:
+        return self._read(lambda archive: lookup.incident(archive, prefix, time.time_ns()))
 
-    def _read(self, read: Any) -> Any:
+    def _read(self, read: Callable[[Archive], T]) -> T:
         try:
             return read(read_only(self._path))
         except sqlite3.Error as error:
-            raise AskError(f"{self._path}: cannot be read as a state file: {error}") from None
+            raise UnavailableError(f"{self._path}: cannot be read as a state file: {error}") from None

@@ -1,6 +1,5 @@
-"""`falco-correlator incidents`: what the service has found, on a terminal or as JSON."""
+"""`falco-correlator incidents`: the incidents of a running service or of a state file, on a terminal or as JSON."""
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -9,59 +8,47 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import click
+import msgspec
 
+from sidecar.cli.incident_client import FileReader, HttpReader, IncidentReader, UnavailableError
 from sidecar.errors import EXIT_WRONG
+from sidecar.incidents import query, view
+from sidecar.incidents.lookup import AmbiguousError, NotFoundError
+from sidecar.text import escape
 
 P = ParamSpec("P")
 
-NOT_FOUND, UNANSWERED = 1, 3
+EXIT_CODES = {NotFoundError: 1, AmbiguousError: 1, query.QueryError: EXIT_WRONG, UnavailableError: 3}
 
-EPILOG = (
-    "Exit codes: 0 all well; 1 there is no such incident; 2 wrong usage; 3 the service or the file does not answer."
-)
-
-SEVERITIES = ("critical", "high", "medium", "low")
-STATES, SORTS, ORDERS = ("open", "closed"), ("last", "first", "severity", "count"), ("desc", "asc")
-"""Those of `query`, which is not imported for the sake of `--version`."""
+EPILOG = "Exit codes: 0 success; 1 no such incident; 2 wrong usage; 3 the service or the state file cannot be read."
 
 FILTERS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--severity", "-s", multiple=True, type=click.Choice(SEVERITIES), help="May be repeated."),
-    click.option("--status", type=click.Choice(STATES), help="Open or closed ones only."),
-    click.option("--find", "-f", default="", metavar="TEXT", help="Part of a place, a case or an id."),
-    click.option("--since", default="", metavar="DURATION", help="Last evidence not older than this: 30m, 24h."),
-    click.option(
-        "--sort",
-        type=click.Choice(SORTS),
-        default="last",
-        show_default=True,
-        help="What to sort by.",
-    ),
-    click.option("--order", type=click.Choice(ORDERS), default="desc", show_default=True, help="Descending or not."),
+    click.option("--severity", "-s", multiple=True, type=click.Choice(query.SEVERITIES), help="May be repeated."),
+    click.option("--status", type=click.Choice(query.STATES), help="Only open or only closed incidents."),
+    click.option("--find", "-f", default="", metavar="TEXT", help="Part of a place, a case or an ID."),
+    click.option("--since", default="", metavar="DURATION", help="Last evidence within this time: 30m, 24h."),
+    click.option("--sort", type=click.Choice(query.SORTS), default="last", show_default=True, help="Sort key."),
+    click.option("--order", type=click.Choice(query.ORDERS), default="desc", show_default=True, help="Sort order."),
 )
 
 
-def filters(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that choose incidents."""
+def _filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose incidents."""
     for option in reversed(FILTERS):
         command = option(command)
     return command
 
 
-def clean(command: Callable[P, None]) -> Callable[P, None]:
-    """Tell in a plain line what cannot be answered, with the exit code for it."""
+def _reporting_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Print an error that users can act on as one line, and exit with its code."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        from sidecar.cli.incident_client import AskError, NoSuchIncidentError  # noqa: PLC0415
-        from sidecar.incidents.query import QueryError  # noqa: PLC0415
-        from sidecar.text.escape import terminal  # noqa: PLC0415
-
-        codes = {NoSuchIncidentError: NOT_FOUND, QueryError: EXIT_WRONG, AskError: UNANSWERED}
         try:
             command(*args, **kwargs)
-        except tuple(codes) as error:
-            click.echo(terminal(str(error)), err=True)
-            sys.exit(codes[type(error)])
+        except tuple(EXIT_CODES) as error:
+            click.echo(escape.terminal(str(error)), err=True)
+            sys.exit(EXIT_CODES[type(error)])
 
     return wrapped
 
@@ -77,90 +64,86 @@ def clean(command: Callable[P, None]) -> Callable[P, None]:
 @click.option(
     "--state",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Read this state file instead, whether or not a service uses it.",
+    help="Read this state file instead, even while a service is using it.",
 )
 @click.pass_context
+@_reporting_errors
 def incidents(context: click.Context, url: str, state: Path | None) -> None:
-    """What was found: list incidents, show one, export them. Without a command: list."""
-    from sidecar.cli import incident_client  # noqa: PLC0415
-
-    context.obj = clean_made(lambda: incident_client.OfFile(state) if state else incident_client.OfService(url))
+    """List incidents, show one, or export them. Without a command: list."""
+    context.obj = FileReader(state) if state else HttpReader(url)
     if context.invoked_subcommand is None:
         context.invoke(list_)
 
 
-def clean_made(make: Callable[[], Any]) -> Any:
-    """The result of `make`; its error is reported in a plain line."""
-    made: list[Any] = []
-    clean(lambda: made.append(make()))()
-    return made[0]
-
-
 @incidents.command("list", epilog=EPILOG)
-@filters
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="At most so many.")
+@_filtered
+@click.option("--limit", type=click.IntRange(1, query.MAX_LIMIT), default=50, show_default=True, help="Maximum rows.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, like /api/v1/incidents.")
 @click.pass_obj
-@clean
-def list_(asked: Any, /, limit: int, *, as_json: bool, **chosen: Any) -> None:
-    """List incidents, a row each, the newest first."""
-    from sidecar.incidents import terminal  # noqa: PLC0415
+@_reporting_errors
+def list_(reader: IncidentReader, /, limit: int, *, as_json: bool, **filters: Any) -> None:
+    """List incidents, one row each, newest evidence first."""
+    from sidecar.incidents import terminal  # noqa: PLC0415 - rich makes `--help` slow
 
-    page = asked.page({**_parameters(chosen), "limit": str(limit)})
+    page = reader.page({**_parameters(filters), "limit": str(limit)})
     if as_json:
         click.echo(_json(page))
         return
     terminal.rows(page.incidents, sys.stdout)
     if page.total > len(page.incidents):
-        click.echo(f"{len(page.incidents)} of {page.total}; --limit and filters show others", err=True)
+        click.echo(f"{len(page.incidents)} of {page.total}; use --limit or a filter to see others", err=True)
 
 
 @incidents.command(epilog=EPILOG)
 @click.argument("name", metavar="ID")
-@click.option("--explain", is_flag=True, help="Draw the process tree too: what was seen where, joined how.")
+@click.option("--explain", is_flag=True, help="Also draw the process tree: the detections on each process.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, like /api/v1/incidents/ID.")
 @click.pass_obj
-@clean
-def show(asked: Any, /, name: str, *, explain: bool, as_json: bool) -> None:
-    """Show one incident in full: evidence, timeline and next steps. Four characters of its ID are enough."""
-    from sidecar.incidents import terminal  # noqa: PLC0415
+@_reporting_errors
+def show(reader: IncidentReader, /, name: str, *, explain: bool, as_json: bool) -> None:
+    """Show one incident in full. Four or more characters of its ID are enough if no other ID starts with them."""
+    from sidecar.incidents import terminal  # noqa: PLC0415 - as above
 
     if not re.fullmatch(r"[0-9a-f]{4,16}", name):
-        raise click.BadParameter("expected four to sixteen characters out of 0-9 and a-f", param_hint="ID")
-    incident = asked.incident(name)
+        raise click.BadParameter("expected 4 to 16 characters out of 0-9 and a-f", param_hint="ID")
+    incident = reader.incident(name)
     if as_json:
         click.echo(_json(incident))
         return
-    terminal.incident(incident, sys.stdout)
+    terminal.show_incident(incident, sys.stdout)
     if explain:
-        terminal.tree(incident, sys.stdout)
+        terminal.show_tree(incident, sys.stdout)
 
 
 @incidents.command(epilog=EPILOG)
-@filters
+@_filtered
 @click.pass_obj
-@clean
-def export(asked: Any, /, **chosen: Any) -> None:
+@_reporting_errors
+def export(reader: IncidentReader, /, **filters: Any) -> None:
     """Write every incident in full as a line of JSON."""
-    for row in _all(asked, _parameters(chosen)):
-        click.echo(_json(asked.incident(row.id)))
+    for summary in _all(reader, _parameters(filters)):
+        click.echo(_json(reader.incident(summary.id)))
 
 
-def _all(asked: Any, parameters: dict[str, str]) -> Iterator[Any]:
-    offset, total = 0, 1
+def _all(reader: IncidentReader, parameters: dict[str, str]) -> Iterator[view.Summary]:
+    offset = 0
+    total = 1
     while offset < total:
-        page = asked.page({**parameters, "limit": "200", "offset": str(offset)})
+        page = reader.page({**parameters, "limit": str(query.MAX_LIMIT), "offset": str(offset)})
         yield from page.incidents
-        offset, total = offset + 200, page.total
+        offset += query.MAX_LIMIT
+        total = page.total
 
 
-def _parameters(chosen: dict[str, Any]) -> dict[str, str]:
+def _parameters(filters: dict[str, Any]) -> dict[str, str]:
+    """The options as parameters of the API, without those that are not set."""
     names = {"find": "q", "status": "state"}
-    told = {names.get(name, name): value for name, value in chosen.items() if value}
-    return {name: ",".join(value) if isinstance(value, tuple) else value for name, value in told.items()}
+    return {
+        names.get(name, name): ",".join(value) if isinstance(value, tuple) else value
+        for name, value in filters.items()
+        if value
+    }
 
 
-def _json(told: Any) -> str:
-    import msgspec  # noqa: PLC0415
-
-    return json.dumps(msgspec.to_builtins(told), separators=(",", ":")).replace("\x7f", "\\u007f")
+def _json(value: view.Page | view.Incident) -> str:
+    return escape.ascii_json(msgspec.to_builtins(value))

@@ -1,4 +1,4 @@
-"""JSON Schema of the files that people write, so that an editor completes keys and marks mistakes while typing."""
+"""JSON Schemas of the files that users write, with which an editor completes keys and marks mistakes."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from sidecar.yamlfile.typed import Duration
 KINDS = {"rule": RuleFile, "settings": Settings, "programs": Tables}
 
 
-def of(kind: str) -> dict[str, Any]:
+def for_kind(kind: str) -> dict[str, Any]:
     """The schema of a `rule`, `settings` or `programs` file."""
-    schema = msgspec.json.schema(KINDS[kind], schema_hook=_own)
+    schema = msgspec.json.schema(KINDS[kind], schema_hook=_schema_of_duration)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _own(kind: type) -> dict[str, Any]:
+def _schema_of_duration(kind: type) -> dict[str, Any]:
     if kind is Duration:
         return {"type": "string", "pattern": "^[0-9]{1,9}(ms|s|m|h)$", "examples": ["500ms", "15m"]}
     raise NotImplementedError(kind)  # pragma: no cover - msgspec's protocol for types it does not know

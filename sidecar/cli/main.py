@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 import click
 
 from sidecar import __version__
-from sidecar.cli.incidents import incidents
 from sidecar.errors import EXIT_PROBLEM, EXIT_WRONG, ConfigError
 
 if TYPE_CHECKING:
@@ -58,7 +57,21 @@ def _clean(command: Callable[P, None]) -> Callable[P, None]:
     return wrapped
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+class _LazyGroup(click.Group):
+    """A group that imports the command `incidents` only when it is used or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "incidents"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "incidents":
+            return super().get_command(ctx, cmd_name)
+        from sidecar.cli.incidents import incidents  # noqa: PLC0415
+
+        return incidents
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="falco-correlator")
 def main() -> None:
     """Correlate single Falco alerts into the few incidents that matter."""
@@ -239,10 +252,7 @@ def schema(kind: str) -> None:
     """Print the JSON Schema of a rule file, the settings file or the table of programs, for editors."""
     from sidecar.cli import json_schema  # noqa: PLC0415
 
-    click.echo(json.dumps(json_schema.of(kind), indent=2))
-
-
-main.add_command(incidents)
+    click.echo(json.dumps(json_schema.for_kind(kind), indent=2))
 
 
 @main.command(epilog=EPILOG)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sidecar.correlation.pipeline import Pipeline
-from sidecar.incidents import terminal
+from sidecar.incidents import terminal, view
 from sidecar.incidents.falco_event import to_json
 from sidecar.model import REJECTIONS, Message, Notification
 from sidecar.sources import replay as source
@@ -72,4 +72,4 @@ def _print(notes: Iterator[Message], output: str) -> None:
         else:
             terminal.show(note, sys.stdout)
         if output == "explain" and isinstance(note, Notification):
-            terminal.explain(note, sys.stdout)
+            terminal.show_tree(view.from_notification(note), sys.stdout)

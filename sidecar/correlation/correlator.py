@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import islice
 
-from sidecar.correlation.memory.context import Incident
+from sidecar.correlation.memory.context import OpenIncident
 from sidecar.correlation.notification import notification
 from sidecar.correlation.placement import PlacedDetection
 from sidecar.model import Notification
@@ -93,14 +93,14 @@ class Correlator:
         if rule.cases[incident.case].rank > incident.rank:
             self.pending[incident.id] = placed
 
-    def _opened(self, placed: PlacedDetection, case: int) -> Incident:
+    def _opened(self, placed: PlacedDetection, case: int) -> OpenIncident:
         context, rule = placed.context, self._rules[placed.rule]
         previous = context.incident.id if context.incident else ""
         first = min(span.first for span in context.spans.values()) if not previous else placed.detection.time
         last = max(context.newest, placed.detection.time)
         count = sum(span.count for span in context.spans.values()) if not previous else 1
         self.opened += 1
-        return Incident(_id(placed, rule, previous), previous, case, 0, 0, "", first, last, count, self._drops)
+        return OpenIncident(_id(placed, rule, previous), previous, case, 0, 0, "", first, last, count, self._drops)
 
     def _escalated(self, placed: PlacedDetection) -> Notification | None:
         incident, rule = placed.context.incident, self._rules[placed.rule]
@@ -112,7 +112,7 @@ class Correlator:
         incident.step += 1
         return self._notification(placed, incident, came_from)
 
-    def _notification(self, placed: PlacedDetection, incident: Incident, came_from: str) -> Notification:
+    def _notification(self, placed: PlacedDetection, incident: OpenIncident, came_from: str) -> Notification:
         if self._last_drop.get(placed.container.where.host, 0) > incident.drops_before:
             incident.incomplete = True
         return notification(placed, self._rules[placed.rule], incident, came_from)

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sidecar.correlation.memory.context import Context, Incident
+from sidecar.correlation.memory.context import Context, OpenIncident
 from sidecar.correlation.narrative import summary
 from sidecar.correlation.placement import PlacedDetection
 from sidecar.model import Detection, Fields, Notification, Where
@@ -14,7 +14,9 @@ from sidecar.text.placeholders import filled
 SECOND_NS = 1_000_000_000
 
 
-def notification(placed: PlacedDetection, rule: CorrelationRule, incident: Incident, came_from: str) -> Notification:
+def notification(
+    placed: PlacedDetection, rule: CorrelationRule, incident: OpenIncident, came_from: str
+) -> Notification:
     """The state of an incident after the detection that decided a step; `came_from` is the severity before it."""
     context, where = placed.context, placed.container.where
     case = rule.cases[incident.case]

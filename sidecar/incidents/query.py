@@ -4,25 +4,28 @@ from typing import get_args
 from urllib.parse import parse_qsl
 
 from sidecar.model import Severity
-from sidecar.storage.archive import SORTS, Wanted
+from sidecar.storage.archive import SORT_COLUMNS, IncidentFilter
 from sidecar.yamlfile.typed import Duration
 
-SEVERITIES = tuple(reversed(get_args(Severity)))
+SEVERITIES: tuple[str, ...] = tuple(reversed(get_args(Severity)))
 STATES = ("open", "closed")
 ORDERS = ("desc", "asc")
-MOST = 200
-LONGEST = 200
-"""Characters of one value."""
+SORTS = tuple(SORT_COLUMNS)
 
-KNOWN = ("severity", "state", "q", "since", "sort", "order", "limit", "offset")
+MAX_LIMIT = 200
+"""Incidents on one page."""
+
+MAX_VALUE_CHARS = 200
+
+PARAMETERS = ("severity", "state", "q", "since", "sort", "order", "limit", "offset")
 
 
 class QueryError(ValueError):
-    """The parameters are wrong; the text says which, and what is right."""
+    """A parameter is wrong; the text says which one, and what is valid."""
 
 
-def parse(query: str, now: int) -> Wanted:
-    """Which incidents are wanted; an empty value is as good as none, so that a form may send all of its fields.
+def parse(query: str, now: int) -> IncidentFilter:
+    """The filter that the parameters describe. An empty value counts as none, so that a form may send all its fields.
 
     Raises:
         QueryError: a parameter is unknown or wrong.
@@ -33,21 +36,21 @@ def parse(query: str, now: int) -> Wanted:
         raise QueryError("more than 20 parameters") from None
     given: dict[str, list[str]] = {}
     for name, value in pairs:
-        if name not in KNOWN:
-            raise QueryError(f"unknown parameter {name[:40]!r}; known are {', '.join(KNOWN)}")
-        if len(value) > LONGEST:
-            raise QueryError(f"{name}: at most {LONGEST} characters")
+        if name not in PARAMETERS:
+            raise QueryError(f"unknown parameter {name[:40]!r}; known are {', '.join(PARAMETERS)}")
+        if len(value) > MAX_VALUE_CHARS:
+            raise QueryError(f"{name}: at most {MAX_VALUE_CHARS} characters")
         given.setdefault(name, []).extend([value] if value else [])
-    one = {name: _single(name, values) for name, values in given.items() if name != "severity"}
-    return Wanted(
+    single = {name: _single(name, values) for name, values in given.items() if name != "severity"}
+    return IncidentFilter(
         severities=_severities(given.get("severity", [])),
-        state=_choice("state", one.get("state", ""), STATES),
-        text=one.get("q", "").strip(),
-        since=_since(one.get("since", ""), now),
-        sort=_choice("sort", one.get("sort", ""), tuple(SORTS)) or "last",
-        ascending=_choice("order", one.get("order", ""), ORDERS) == "asc",
-        limit=_number("limit", one.get("limit", ""), 1, MOST, 50),
-        offset=_number("offset", one.get("offset", ""), 0, 1_000_000, 0),
+        state=_choice("state", single.get("state", ""), STATES),
+        text=single.get("q", "").strip(),
+        since=_since(single.get("since", ""), now),
+        sort=_choice("sort", single.get("sort", ""), SORTS) or "last",
+        ascending=_choice("order", single.get("order", ""), ORDERS) == "asc",
+        limit=_number("limit", single.get("limit", ""), 1, MAX_LIMIT, 50),
+        offset=_number("offset", single.get("offset", ""), 0, 1_000_000, 0),
     )
 
 
@@ -77,10 +80,10 @@ def _since(value: str, now: int) -> int:
         raise QueryError(f"since: {error}"[:200]) from None
 
 
-def _number(name: str, value: str, least: int, most: int, usual: int) -> int:
+def _number(name: str, value: str, minimum: int, maximum: int, default: int) -> int:
     if not value:
-        return usual
+        return default
     number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
-    if not least <= number <= most:
-        raise QueryError(f"{name}: expected a number from {least} to {most}, got {value[:40]!r}")
+    if not minimum <= number <= maximum:
+        raise QueryError(f"{name}: expected a number from {minimum} to {maximum}, got {value[:40]!r}")
     return number

@@ -1,4 +1,4 @@
-"""An incident as a person wants to read it: what, how bad, where, how it went, and what to do next."""
+"""Incidents as text for a terminal: in full, as a process tree, and as a list."""
 
 import os
 from collections.abc import Iterable
@@ -16,18 +16,18 @@ from sidecar.text.escape import terminal
 
 COLOURS = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "cyan"}
 
-MOST = 20
-"""Rows of the timeline that are shown."""
+MAX_EVENTS = 20
+"""Events of a timeline, or of a process in the tree, that are printed."""
 
-SHORT = 8
-"""Characters of an id in a list; four are enough to ask for it."""
+SHORT_ID_CHARS = 8
+"""Characters of an id in a list; any unique prefix of four or more identifies the incident."""
 
 WIDTH = 80
-"""Columns where there is no terminal that says how many it has."""
+"""Columns when the output is not a terminal."""
 
 
 def console(out: TextIO) -> Console:
-    """A console on `out`: colours only on a terminal, and never with NO_COLOR."""
+    """A console on `out`: in colour only on a terminal, and never with NO_COLOR."""
     columns = os.environ.get("COLUMNS", "")
     width = None if out.isatty() else int(columns) if columns.isdigit() and int(columns) > 0 else WIDTH
     return Console(file=out, width=width, highlight=False, emoji=False, markup=False)
@@ -40,42 +40,39 @@ def show(note: Message, out: TextIO) -> None:
             Text.assemble((note.severity, COLOURS[note.severity]), f" {note.case}: {terminal(note.text)}")
         )
     else:
-        incident(view.of(note), out)
+        show_incident(view.from_notification(note), out)
 
 
 def summary(notes: Iterable[Message], out: TextIO) -> None:
-    """Print one row an incident, the last notification of each."""
+    """Print one row per incident, as of its last notification."""
     last = {note.incident: note for note in notes if isinstance(note, Notification)}
     table = _table("Severity", "Case and place", "Seen", "Incident")
     for note in last.values():
-        told = view.of(note)
-        table.add_row(_severity(told.severity), _case(told.case, told.place), str(told.detections), told.id)
+        incident = view.from_notification(note)
+        table.add_row(
+            _severity(incident.severity), _case(incident.case, incident.place), str(incident.detections), incident.id
+        )
     console(out).print(table if last else "No incident.")
 
 
-def rows(listed: Iterable[view.Summary], out: TextIO) -> None:
-    """Print a list of incidents, a row each."""
+def rows(summaries: Iterable[view.Summary], out: TextIO) -> None:
+    """Print a list of incidents, one row each."""
     table = _table("Severity", "Case and place", "State", "Last (UTC)", "Incident")
-    for row in listed:
+    for row in summaries:
         last = f"{row.last[:10]} {row.last[11:16]}"
-        table.add_row(_severity(row.severity), _case(row.case, row.place), row.state, last, row.id[:SHORT])
+        table.add_row(_severity(row.severity), _case(row.case, row.place), row.state, last, row.id[:SHORT_ID_CHARS])
     console(out).print(table if table.rows else "No incident.")
 
 
-def incident(told: view.Incident, out: TextIO) -> None:
+def show_incident(incident: view.Incident, out: TextIO) -> None:
     """Print an incident in full."""
-    console(out).print(_panel(told))
+    console(out).print(_panel(incident))
 
 
-def explain(note: Notification, out: TextIO) -> None:
-    """Print the process tree of a notification's incident."""
-    tree(view.of(note), out)
-
-
-def tree(told: view.Incident, out: TextIO) -> None:
+def show_tree(incident: view.Incident, out: TextIO) -> None:
     """Print the process tree of an incident, with the detections on it and how each joined."""
-    drawn = Tree(Text.assemble((told.case, "bold"), f"  {told.id}"))
-    _branch(drawn, told.processes)
+    drawn = Tree(Text.assemble((incident.case, "bold"), f"  {incident.id}"))
+    _branch(drawn, incident.processes)
     console(out).print(drawn)
 
 
@@ -95,10 +92,10 @@ def _severity(severity: str) -> Text:
     return Text(severity, COLOURS[severity])
 
 
-def _branch(tree: Tree, processes: Iterable[view.Branch]) -> None:
+def _branch(tree: Tree, processes: Iterable[view.ProcessNode]) -> None:
     for process in processes:
         branch = tree.add(Text.assemble((terminal(process.name or "?"), "bold"), f"  {process.pid}"))
-        for event in process.events[:MOST]:
+        for event in process.events[:MAX_EVENTS]:
             detail = f"  [{event.detail}]" if event.detail else ""
             branch.add(
                 Text.assemble(
@@ -108,66 +105,68 @@ def _branch(tree: Tree, processes: Iterable[view.Branch]) -> None:
                     (f"  {terminal(', '.join(event.rules))}", "dim"),
                 )
             )
-        if len(process.events) > MOST:
-            branch.add(Text(f"and {len(process.events) - MOST} more", "dim"))
+        if len(process.events) > MAX_EVENTS:
+            branch.add(Text(f"and {len(process.events) - MAX_EVENTS} more", "dim"))
         _branch(branch, process.started)
 
 
-def _panel(told: view.Incident) -> RenderableType:
-    came_from = told.steps[-1].came_from
-    rose = f"  (was {came_from})" if came_from else ""
-    title = Text.assemble((f" {told.severity.upper()} ", COLOURS[told.severity]), " ", (told.case, "bold"), rose)
-    parts: list[RenderableType] = [Text(f"{terminal(told.summary)}\n")] if told.summary else []
-    parts += [_facts(told), Text("\nTimeline", "bold"), _timeline(told)]
-    if told.triage:
-        parts += [Text("\nNext steps", "bold"), _triage(told)]
+def _panel(incident: view.Incident) -> RenderableType:
+    came_from = incident.steps[-1].came_from
+    before = f"  (was {came_from})" if came_from else ""
+    title = Text.assemble(
+        (f" {incident.severity.upper()} ", COLOURS[incident.severity]), " ", (incident.case, "bold"), before
+    )
+    parts: list[RenderableType] = [Text(f"{terminal(incident.summary)}\n")] if incident.summary else []
+    parts += [_facts(incident), Text("\nTimeline", "bold"), _timeline(incident)]
+    if incident.triage:
+        parts += [Text("\nNext steps", "bold"), _triage(incident)]
     return Panel(Group(*parts), title=title, title_align="left", padding=(0, 1))
 
 
-def _facts(told: view.Incident) -> Table:
-    place = told.place
+def _facts(incident: view.Incident) -> Table:
+    place = incident.place
     container = f" (container {place.container_name or place.container})" if place.pod else ""
     host = f" on {place.host}" if place.container and place.host else ""
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in (
         ("Where", place.words + container + host),
         ("Image", place.image),
-        ("Evidence", ", ".join(group.name for group in told.groups if group.seen)),
-        ("First", told.first),
-        ("Last", told.last),
-        ("Beware", "Falco dropped events during the incident: evidence may be missing" if told.incomplete else ""),
-        ("Incident", f"{told.id}, {told.state}, {told.detections} detections"),
-        ("Continues", told.previous),
+        ("Evidence", ", ".join(group.name for group in incident.groups if group.seen)),
+        ("First", incident.first),
+        ("Last", incident.last),
+        ("Beware", "Falco dropped events during the incident: evidence may be missing" if incident.incomplete else ""),
+        ("Incident", f"{incident.id}, {incident.state}, {incident.detections} detections"),
+        ("Continues", incident.previous),
     ):
         if value:
             table.add_row(Text(name, "dim"), Text(terminal(value)))
     return table
 
 
-def _timeline(told: view.Incident) -> Table:
+def _timeline(incident: view.Incident) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column()
     table.add_column(overflow="fold")
-    events = told.timeline
-    shown = events if len(events) <= MOST else events[: MOST - 1] + events[-1:]
+    events = incident.timeline
+    shown = events if len(events) <= MAX_EVENTS else events[: MAX_EVENTS - 1] + events[-1:]
     for event in shown:
-        table.add_row(Text(f"+{event.after:.3f}s", "dim"), Text("\n".join(event.groups)), Text(_told(event)))
+        table.add_row(Text(f"+{event.after:.3f}s", "dim"), Text("\n".join(event.groups)), Text(_event_text(event)))
     if len(shown) < len(events):
         table.add_row("", Text(f"and {len(events) - len(shown)} more", "dim"), "")
     return table
 
 
-def _told(event: view.Event) -> str:
+def _event_text(event: view.Event) -> str:
     detail = f"  [{event.detail}]" if event.detail else ""
-    story = " > ".join(process.name or str(process.pid) for process in event.path)
-    lines = story, f"{event.command}{detail}", f"{', '.join(event.rules)} (joined by {event.join})"
+    processes = " > ".join(process.name or str(process.pid) for process in event.path)
+    lines = processes, f"{event.command}{detail}", f"{', '.join(event.rules)} (joined by {event.join})"
     return "\n".join(map(terminal, lines))
 
 
-def _triage(told: view.Incident) -> Table:
+def _triage(incident: view.Incident) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    for step in told.triage:
+    for step in incident.triage:
         command = Text(f"\n{terminal(step.command)}" if step.command else "", "cyan")
         table.add_row(Text(f"{step.number}.", "dim"), Text(terminal(step.do)) + command)
     return table

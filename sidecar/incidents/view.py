@@ -11,10 +11,9 @@ from msgspec import Struct
 
 from sidecar.correlation import narrative, notification
 from sidecar.correlation.notification import SECOND_NS, timeline_events
-from sidecar.incidents.explain import Node, why
 from sidecar.incidents.falco_event import rfc3339
 from sidecar.model import RANK, GroupKind, Join, Notification, Severity, Where
-from sidecar.storage.archive import Listed, Step
+from sidecar.storage.archive import IncidentRow, Step
 from sidecar.text.placeholders import filled
 
 _ADDRESS = re.compile(r"(?:https?|ftp|tcp)://[^\s\"'<>]{1,200}|(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])(?::\d{1,5})?")
@@ -22,7 +21,7 @@ _ADDRESS = re.compile(r"(?:https?|ftp|tcp)://[^\s\"'<>]{1,200}|(?<![\d.])(?:\d{1
 
 
 class Place(Struct, frozen=True):
-    """Where it is, as Falco reported it; "" for what is unknown. `words` is the most exact of it for a reader."""
+    """Where the incident is, as Falco reported it; "" for what is unknown. `words` names the most exact part."""
 
     words: str
     host: str
@@ -33,8 +32,8 @@ class Place(Struct, frozen=True):
     image: str = ""
 
 
-class Rise(Struct, frozen=True):
-    """One notification: when the incident became how severe, by which case, and from which severity."""
+class Escalation(Struct, frozen=True):
+    """One notification: its time, the severity and case that the incident then had, and the severity before."""
 
     time: str
     severity: Severity
@@ -43,7 +42,7 @@ class Rise(Struct, frozen=True):
 
 
 class Group(Struct, frozen=True):
-    """One activity group of the correlation rule: whether evidence of it counts, and since how long after the first."""
+    """One activity group of the correlation rule: whether it has evidence, and seconds from the start until it did."""
 
     name: str
     words: str
@@ -53,7 +52,7 @@ class Group(Struct, frozen=True):
     after: float
 
 
-class Process(Struct, frozen=True):
+class PathEntry(Struct, frozen=True):
     """A process by pid (the host's) and name."""
 
     pid: int
@@ -61,7 +60,7 @@ class Process(Struct, frozen=True):
 
 
 class Event(Struct, frozen=True):
-    """One moment of the timeline: what one process did, which groups and Falco rules saw it, and how it joined."""
+    """One kernel event of the timeline; `after` is in seconds since the first, `path` starts at the anchor."""
 
     number: int
     time: str
@@ -69,24 +68,24 @@ class Event(Struct, frozen=True):
     groups: list[str]
     rules: list[str]
     join: Join
-    path: list[Process]
+    path: list[PathEntry]
     command: str
     detail: str
 
 
-class Branch(Struct, frozen=True):
-    """A process of the tree, the events on it and what it started."""
+class ProcessNode(Struct, frozen=True):
+    """A process of the tree, its events, and the processes that it started."""
 
     pid: int
     name: str
     events: list[Event]
-    started: list["Branch"]
+    started: list["ProcessNode"]
 
 
-class Touched(Struct, frozen=True):
-    """What the detections name: addresses of connections, files, and what was touched to get credentials.
+class Indicators(Struct, frozen=True):
+    """Addresses of connections, files, and credentials that the detections name.
 
-    `named` are addresses that stand in commands, whether they were contacted or not.
+    `named` are addresses that appear in commands, whether or not they were contacted.
     """
 
     connections: list[str]
@@ -95,8 +94,8 @@ class Touched(Struct, frozen=True):
     named: list[str]
 
 
-class TriageStep(Struct, frozen=True):
-    """A next step in words, and the command for the place of the incident, "" where there is none."""
+class NextStep(Struct, frozen=True):
+    """A next step in words, and its command for the place of the incident, "" if it has none."""
 
     number: int
     do: str
@@ -104,7 +103,7 @@ class TriageStep(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True):
-    """A row of the list."""
+    """An incident as a row of the list."""
 
     id: str
     severity: Severity
@@ -115,11 +114,11 @@ class Summary(Struct, frozen=True):
     last: str
     detections: int
     incomplete: bool
-    steps: list[Rise]
+    steps: list[Escalation]
 
 
 class Page(Struct, frozen=True):
-    """A page of the list; `total` counts all that are wanted."""
+    """A page of the list; `total` counts all incidents that pass the filter."""
 
     total: int
     limit: int
@@ -143,21 +142,17 @@ class Incident(Struct, frozen=True):
     closes: str
     detections: int
     incomplete: bool
-    steps: list[Rise]
+    steps: list[Escalation]
     groups: list[Group]
     timeline: list[Event]
-    processes: list[Branch]
-    touched: Touched
-    triage: list[TriageStep]
+    processes: list[ProcessNode]
+    touched: Indicators
+    triage: list[NextStep]
     tags: list[str]
     links: dict[str, str]
 
 
-Key = tuple[int, tuple[int, ...], str]
-"""Time, pids from the anchor down and command line: what distinguishes the moments of a timeline."""
-
-
-def of(
+def from_notification(
     note: Notification, steps: Sequence[Step] = (), now: int = 0, links: Mapping[str, str] | None = None
 ) -> Incident:
     """The incident of a notification; `now` (ns) decides whether it is open."""
@@ -177,31 +172,31 @@ def of(
         closes=rfc3339(note.closes),
         detections=note.count,
         incomplete=note.incomplete,
-        steps=_rises(steps),
+        steps=_escalations(steps),
         groups=_groups(note),
-        timeline=list(events.values()),
-        processes=[_branch(node, events) for node in why(note)],
-        touched=_touched(note),
-        triage=[TriageStep(number, do, command) for number, (do, command) in enumerate(note.triage, 1)],
+        timeline=events,
+        processes=_process_trees(events),
+        touched=_indicators(note),
+        triage=[NextStep(number, do, command) for number, (do, command) in enumerate(note.triage, 1)],
         tags=list(note.tags),
         links={words: filled(url, _link_values(note), _quoted) for words, url in (links or {}).items()},
     )
 
 
-def row(listed: Listed, now: int) -> Summary:
-    """A row of the list."""
-    where = Where(listed.host, listed.container, listed.container, "", listed.namespace, listed.pod)
+def summary(row: IncidentRow, now: int) -> Summary:
+    """A row of the list; `now` (ns) decides whether the incident is open."""
+    where = Where(row.host, row.container, row.container, "", row.namespace, row.pod)
     return Summary(
-        id=listed.id,
-        severity=listed.severity,
-        state=_state(listed.closes, now),
-        case=listed.case,
-        place=Place(notification.place(where), listed.host, listed.namespace, listed.pod, "", listed.container),
-        first=rfc3339(listed.first),
-        last=rfc3339(listed.last),
-        detections=listed.count,
-        incomplete=listed.incomplete,
-        steps=_rises(listed.steps),
+        id=row.id,
+        severity=row.severity,
+        state=_state(row.closes, now),
+        case=row.case,
+        place=Place(notification.place(where), row.host, row.namespace, row.pod, "", row.container),
+        first=rfc3339(row.first),
+        last=rfc3339(row.last),
+        detections=row.count,
+        incomplete=row.incomplete,
+        steps=_escalations(row.steps),
     )
 
 
@@ -214,46 +209,61 @@ def _place(where: Where) -> Place:
     return Place(notification.place(where), where.host, *names)
 
 
-def _rises(steps: Iterable[Step]) -> list[Rise]:
-    told = sorted(steps, key=lambda step: RANK[step.severity])
-    return [Rise(rfc3339(step.time), step.severity, step.case, step.came_from) for step in told]
+def _escalations(steps: Iterable[Step]) -> list[Escalation]:
+    return [
+        Escalation(rfc3339(step.time), step.severity, step.case, step.came_from)
+        for step in sorted(steps, key=lambda step: RANK[step.severity])
+    ]
 
 
 def _groups(note: Notification) -> list[Group]:
-    found = []
+    groups = []
     for name, kind in note.row or tuple((name, "evidence") for name in note.groups):
-        times = [detection.time for detection, groups in note.timeline if name in groups]
+        times = [detection.time for detection, names in note.timeline if name in names]
         after = (min(times) - note.first) / SECOND_NS if times else 0.0
         words = name.replace("_", " ").capitalize()
-        found.append(Group(name, words, kind, name in note.groups, len(times), after))
-    return found
+        groups.append(Group(name, words, kind, name in note.groups, len(times), after))
+    return groups
 
 
-def _events(note: Notification) -> dict[Key, Event]:
-    events: dict[Key, Event] = {}
-    for number, (detection, groups, rules) in enumerate(timeline_events(note), 1):
-        path = [Process(pid, name) for pid, name in reversed(detection.path)]
-        events[detection.time, tuple(process.pid for process in path), detection.cmdline] = Event(
+def _events(note: Notification) -> list[Event]:
+    return [
+        Event(
             number=number,
             time=rfc3339(detection.time),
             after=(detection.time - note.first) / SECOND_NS,
             groups=list(groups),
             rules=list(rules),
             join=detection.join,
-            path=path,
+            path=[PathEntry(pid, name) for pid, name in reversed(detection.path)],
             command=detection.cmdline,
             detail=detection.detail,
         )
-    return events
+        for number, (detection, groups, rules) in enumerate(timeline_events(note), 1)
+    ]
 
 
-def _branch(node: Node, events: Mapping[Key, Event], above: tuple[int, ...] = ()) -> Branch:
-    pids = (*above, node.pid)
-    own = [events[seen.time, pids, seen.cmdline] for seen in node.told]
-    return Branch(node.pid, node.name, own, [_branch(child, events, pids) for child in node.children])
+def _process_trees(events: Iterable[Event]) -> list[ProcessNode]:
+    """The processes of the events: the tree of the anchor first, then those of orphans that lineage does not tie to it.
+
+    A process is identified by the pids above it, since a pid alone may be used twice during an incident.
+    """
+    roots: list[ProcessNode] = []
+    nodes: dict[tuple[int, ...], ProcessNode] = {}
+    for event in events:
+        siblings = roots
+        pids: tuple[int, ...] = ()
+        for process in event.path:
+            pids = (*pids, process.pid)
+            if pids not in nodes:
+                nodes[pids] = ProcessNode(process.pid, process.name, [], [])
+                siblings.append(nodes[pids])
+            siblings = nodes[pids].started
+        nodes[pids].events.append(event)
+    return roots
 
 
-def _touched(note: Notification) -> Touched:
+def _indicators(note: Notification) -> Indicators:
     sensitive = {name for name, kind in note.row if kind == "credentials"}
     connections, files, credentials, named = (dict[str, None]() for _ in range(4))
     for detection, groups in note.timeline:
@@ -263,7 +273,7 @@ def _touched(note: Notification) -> Touched:
         elif detection.detail:
             (connections if remote else files)[remote or detection.detail] = None
         named |= dict.fromkeys(_ADDRESS.findall(detection.cmdline))
-    return Touched(list(connections), list(files), list(credentials), list(named))
+    return Indicators(list(connections), list(files), list(credentials), list(named))
 
 
 def _link_values(note: Notification) -> dict[str, str]:

@@ -37,7 +37,7 @@ STRANGERS = ("403", "404", "tls")
 """Refusals of senders who could not show that they may speak."""
 
 
-class Place:
+class Slot:
     """One connection: its peer, when it last sent a valid request, what it holds, and how to end it."""
 
     def __init__(self, transport: "asyncio.Transport") -> None:
@@ -61,22 +61,22 @@ class Connections:
         self._most = most
         self._per_peer = per_peer
         self.clock = clock
-        self._waiting: dict[Place, None] = {}
-        self._kept: dict[Place, None] = {}
+        self._waiting: dict[Slot, None] = {}
+        self._kept: dict[Slot, None] = {}
         self._held = 0
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._kept)
 
-    def admit(self, transport: "asyncio.Transport") -> Place:
+    def admit(self, transport: "asyncio.Transport") -> Slot:
         """A place in the waiting room for a new connection."""
-        place = Place(transport)
+        place = Slot(transport)
         if len(self._waiting) >= WAITING:
             self._push_out(next(iter(self._waiting)))
         self._waiting[place] = None
         return place
 
-    def prove(self, place: Place, now: float) -> bool:
+    def prove(self, place: Slot, now: float) -> bool:
         """Record a valid request; returns whether the connection may stay open after the response."""
         if place.held:
             self.hold(place, 0)
@@ -88,14 +88,14 @@ class Connections:
         place.last = now
         return True
 
-    def hold(self, place: Place, size: int) -> bool:
+    def hold(self, place: Slot, size: int) -> bool:
         """The connection holds an unfinished body of this size; says whether there is room for it."""
         beyond = max(size - SMALL, 0)
         self._held += beyond - place.held
         place.held = beyond
         return not beyond or self._held <= HELD
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: Slot) -> None:
         """The connection has ended."""
         self.hold(place, 0)
         self._waiting.pop(place, None)
@@ -114,7 +114,7 @@ class Connections:
         if str(count).strip("0") == "1":
             log.warning("a sender was refused", extra={"why": why, "count": count})
 
-    def _too_many(self, place: Place) -> Iterable[list[Place]]:
+    def _too_many(self, place: Slot) -> Iterable[list[Slot]]:
         """The connections of which one has to go before this one may stay; one place is kept for loopback."""
         same = [each for each in self._kept if each.peer == place.peer]
         if len(same) >= self._per_peer:
@@ -126,14 +126,14 @@ class Connections:
         elif len(self._kept) >= self._most:
             yield [*self._kept] if place.local else remote
 
-    def _made_room(self, rivals: list[Place]) -> bool:
+    def _made_room(self, rivals: list[Slot]) -> bool:
         longest = min(rivals, key=lambda each: each.last, default=None)
         if longest is None or self.clock() - longest.last <= IDLE:
             return False
         self._push_out(longest)
         return True
 
-    def _push_out(self, place: Place) -> None:
+    def _push_out(self, place: Slot) -> None:
         self.leave(place)
         self.pushed_out += 1
         place.end()

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import httptools
 
-from sidecar.net.admission import Connections, Place
+from sidecar.net.admission import Connections, Slot
 from sidecar.net.head_cache import Head
 
 HEAD_BYTES, HEADERS = 16 * 1024, 100
@@ -91,7 +91,7 @@ class ServerProtocol(asyncio.Protocol):
         self._limits = limits
         self._most = limits.body
         self._connections = connections
-        self._place: Place
+        self._place: Slot
         self._transport: asyncio.Transport
         self._parser = httptools.HttpRequestParser(self)
         self._deadline: asyncio.TimerHandle | None = None
@@ -108,7 +108,7 @@ class ServerProtocol(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream protocol is given
         self.welcome(transport, self._connections.admit(transport))
 
-    def welcome(self, transport: asyncio.Transport, place: Place) -> None:
+    def welcome(self, transport: asyncio.Transport, place: Slot) -> None:
         """Begin on a transport whose place was had already."""
         self._transport = transport
         self._place = place

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sidecar.net.admission import Connections, Place
+from sidecar.net.admission import Connections, Slot
 from sidecar.net.http_server import ServerProtocol
 from sidecar.net.tls_context import server_context, stamp
 
@@ -60,7 +60,7 @@ class TlsDoor(asyncio.Protocol):
         self._connections = connections
         self._allowed = frozenset(allowed)
         self._timeout = timeout
-        self._place: Place
+        self._place: Slot
         self._early = b""
         self._task: asyncio.Task[None] | None = None
 
@@ -77,7 +77,7 @@ class TlsDoor(asyncio.Protocol):
         """What came right behind the handshake waits until it is clear who sent it."""
         self._early += data
 
-    async def _agree(self, transport: asyncio.Transport, place: Place) -> None:
+    async def _agree(self, transport: asyncio.Transport, place: Slot) -> None:
         try:
             secure = await asyncio.get_running_loop().start_tls(
                 transport,
@@ -96,14 +96,14 @@ class TlsDoor(asyncio.Protocol):
         else:
             self._let_in(secure, place)
 
-    def _let_in(self, secure: asyncio.Transport, place: Place) -> None:
+    def _let_in(self, secure: asyncio.Transport, place: Slot) -> None:
         inner = self._inner()
         secure.set_protocol(inner)
         inner.welcome(secure, place)
         if self._early:
             inner.data_received(self._early)
 
-    def _refused(self, transport: asyncio.Transport, place: Place, why: str) -> None:
+    def _refused(self, transport: asyncio.Transport, place: Slot, why: str) -> None:
         self._connections.refuse(why)
         self._connections.leave(place)
         transport.abort()

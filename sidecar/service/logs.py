@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sidecar.text.escape import log_line
+from sidecar.text.escape import ascii_json
 from sidecar.text.redaction.redactor import Redactor
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -34,7 +34,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = _redact(self.formatException(record.exc_info))
-        return log_line(line)
+        return ascii_json(line)
 
 
 class RateLimit(logging.Filter):

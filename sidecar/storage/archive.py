@@ -47,7 +47,7 @@ _PUT = "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 
 _PLACE = "host, namespace, pod, container"
 
-SORTS = {"last": "last", "first": "first", "severity": "rank", "count": "count"}
+SORT_COLUMNS = {"last": "last", "first": "first", "severity": "rank", "count": "count"}
 
 
 class Step(Struct, frozen=True):
@@ -59,7 +59,7 @@ class Step(Struct, frozen=True):
     came_from: str
 
 
-class Listed(Struct, frozen=True, array_like=True):
+class IncidentRow(Struct, frozen=True, array_like=True):
     """What a list shows of an incident. Times are nanoseconds."""
 
     id: str
@@ -77,7 +77,7 @@ class Listed(Struct, frozen=True, array_like=True):
     steps: tuple[Step, ...]
 
 
-class Wanted(NamedTuple):
+class IncidentFilter(NamedTuple):
     """Which incidents a list is to have; empty means all. `text` is part of a place, a case or an id."""
 
     severities: frozenset[str] = frozenset()
@@ -120,10 +120,10 @@ class Archive:
         """Mark the open incidents of a host whose Falco dropped events."""
         self._db.execute("UPDATE incidents SET incomplete = 1 WHERE host = ? AND closes > ?", (host, now))
 
-    def listed(self, wanted: Wanted, now: int) -> tuple[list[Listed], int]:
+    def listed(self, wanted: IncidentFilter, now: int) -> tuple[list[IncidentRow], int]:
         """One page of the incidents that are wanted, and how many there are in all."""
         where, values = _conditions(wanted, now)
-        names = dict.fromkeys((SORTS[wanted.sort], "last", "id"))
+        names = dict.fromkeys((SORT_COLUMNS[wanted.sort], "last", "id"))
         order = ", ".join(f"{name} {'ASC' if wanted.ascending else 'DESC'}" for name in names)
         (total,) = self._db.execute(f"SELECT count(*) FROM incidents WHERE {where}", values).fetchone()  # noqa: S608 - only our own words
         rows = self._db.execute(
@@ -199,16 +199,16 @@ def _steps(text: str) -> tuple[Step, ...]:
         return ()
 
 
-def _listed(row: Sequence[Any]) -> Listed | None:
+def _listed(row: Sequence[Any]) -> IncidentRow | None:
     """A row of a list; None if it is damaged."""
     severity = next((word for word, rank in RANK.items() if rank == row[1]), "")
     try:
-        return msgspec.convert((row[0], severity, *row[2:11], bool(row[11]), _steps(row[12])), Listed)
+        return msgspec.convert((row[0], severity, *row[2:11], bool(row[11]), _steps(row[12])), IncidentRow)
     except msgspec.ValidationError:
         return None
 
 
-def _conditions(wanted: Wanted, now: int) -> tuple[str, list[object]]:
+def _conditions(wanted: IncidentFilter, now: int) -> tuple[str, list[object]]:
     parts, values = ["1"], list[object]()
     if wanted.since:
         parts.append("last >= ?")

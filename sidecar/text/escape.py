@@ -4,7 +4,6 @@ Raw text is what is kept; these stand at the outputs only. A character that cann
 written as the escape that Python and JSON know (`\x1b`, `\u202e`), so a reader still sees what was there.
 """
 
-import html as _html
 import json
 import re
 from typing import Any
@@ -18,8 +17,6 @@ _MARKUP = re.compile(
     r"|@(?=(?:here|channel|everyone|all)\b)",  # Discord, Mattermost, Rocket.Chat
     re.IGNORECASE,
 )
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def terminal(text: str) -> str:
@@ -37,20 +34,9 @@ def sentence(text: str) -> str:
     return event(text).replace("`", "\\x60")
 
 
-def html(text: str) -> str:
-    """For a page, in text and in quoted attributes."""
-    return _html.escape(terminal(text))
-
-
-def csv_cell(text: str) -> str:
-    """For a cell that a spreadsheet opens: never a formula."""
-    text = terminal(text) if not text.startswith(_FORMULA) else "'" + terminal(text)
-    return '"' + text.replace('"', '""') + '"'
-
-
-def log_line(facts: dict[str, Any]) -> str:
-    r"""Facts as a line of JSON in ASCII, every other character as `\uXXXX`."""
-    return json.dumps(facts, default=str, separators=(",", ":")).replace("\x7f", "\\u007f")
+def ascii_json(value: Any) -> str:
+    r"""A value as a line of JSON in ASCII, every other character as `\uXXXX`: harmless on any terminal."""
+    return json.dumps(value, default=str, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def _shown(character: str) -> str:

@@ -31,7 +31,7 @@ from sidecar.model import Notification
 from sidecar.net.http_server import Request
 from sidecar.rules.rule import CorrelationRule
 from sidecar.settings.schema import Admin
-from sidecar.storage.archive import Archive, Wanted
+from sidecar.storage.archive import Archive, IncidentFilter
 
 T = TypeVar("T")
 
@@ -293,7 +293,7 @@ def _twin(archive: Archive, name: str, twin: str) -> None:
 
 
 def _only(archive: Archive) -> Notification:
-    (row,), _ = archive.listed(Wanted(), 0)
+    (row,), _ = archive.listed(IncidentFilter(), 0)
     found = archive.find(row.id)
     assert found is not None
     return found[0]

@@ -56,7 +56,7 @@ def rendered(body: str, folder: Path) -> dict[str, object]:
 
 
 def test_every_injection_shows_as_text_and_nothing_of_it_lives(tmp_path: Path) -> None:
-    escaped = [escape.html(text) for text in INJECTIONS]
+    escaped = [html.escape(escape.terminal(text)) for text in INJECTIONS]
     told = rendered("".join(f'<p title="{text}">{text}</p>' for text in escaped), tmp_path)
 
     assert told["hits"] == 0

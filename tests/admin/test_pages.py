@@ -15,7 +15,7 @@ from sidecar.admin import pages
 from sidecar.cli.stories import BEGIN
 from sidecar.incidents import view
 from sidecar.model import Notification
-from sidecar.storage.archive import Wanted, in_memory
+from sidecar.storage.archive import IncidentFilter, in_memory
 from sidecar.text import escape
 
 NOW = BEGIN + 180_000_000_000
@@ -31,14 +31,14 @@ def note(play: Play) -> Notification:
 
 
 def page(note: Notification, **more: object) -> str:
-    return pages.detail(replace(view.of(note, (), NOW), **more), NOW).decode()
+    return pages.detail(replace(view.from_notification(note, (), NOW), **more), NOW).decode()
 
 
-def listed(note: Notification, wanted: Wanted | None = None, total: int = 1) -> str:
+def listed(note: Notification, wanted: IncidentFilter | None = None, total: int = 1) -> str:
     kept = in_memory()
     kept.put(note, step=True)
-    rows = [view.row(row, NOW) for row in kept.listed(Wanted(), NOW)[0]]
-    return pages.listing(view.Page(total, 1, 0, rows), wanted or Wanted(), "state=open", NOW).decode()
+    rows = [view.summary(row, NOW) for row in kept.listed(IncidentFilter(), NOW)[0]]
+    return pages.listing(view.Page(total, 1, 0, rows), wanted or IncidentFilter(), "state=open", NOW).decode()
 
 
 def text_of(source: str) -> str:
@@ -66,13 +66,13 @@ def test_the_page_says_what_happened_where_how_sure_and_what_to_do(note: Notific
 def test_all_nine_next_steps_are_there_and_have_no_placeholder_left(note: Notification) -> None:
     source = page(note)
 
-    assert [step.number for step in view.of(note).triage] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    assert all(step.do in text_of(source) for step in view.of(note).triage)
+    assert [step.number for step in view.from_notification(note).triage] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert all(step.do in text_of(source) for step in view.from_notification(note).triage)
     assert re.findall(r"\{[a-z_]+\}", text_of(source)) == []
 
 
 def test_the_list_says_how_it_rose_and_pages_on_with_the_same_filter(note: Notification) -> None:
-    source = listed(note, Wanted(limit=1), total=2)
+    source = listed(note, IncidentFilter(limit=1), total=2)
 
     assert "2 incidents, 1 to 1" in text_of(source)
     assert 'href="?state=open&amp;offset=1"' in source
@@ -86,7 +86,7 @@ def test_missing_evidence_and_the_incident_before_are_told(note: Notification) -
 
 
 def test_the_report_needs_nothing_beside_it_and_has_no_script(note: Notification) -> None:
-    source = pages.report(view.of(note, (), NOW), NOW).decode()
+    source = pages.report(view.from_notification(note, (), NOW), NOW).decode()
 
     assert "<script" not in source
     assert re.findall(r'(?:href|src|action)="(?!#|data:)', source) == []
@@ -109,11 +109,11 @@ def hostile(note: Notification, text: str) -> Notification:
 @pytest.mark.parametrize("text", INJECTIONS)
 def test_what_an_attacker_wrote_is_escaped_wherever_it_stands(note: Notification, text: str) -> None:
     usual = hostile(note, "http://usual" if re.search("(?:https?|ftp|tcp)://", text) else "usual")
-    for made in (page, listed, lambda note: pages.report(view.of(note, (), NOW), NOW).decode()):
+    for made in (page, listed, lambda note: pages.report(view.from_notification(note, (), NOW), NOW).decode()):
         source, plain = made(hostile(note, text)), made(usual)
         assert re.findall(r"<(/?[a-z][a-z0-9]*)", source) == re.findall(r"<(/?[a-z][a-z0-9]*)", plain)
         assert text == escape.terminal(text) or text not in html.unescape(source)
-        assert escape.html(text) in source.replace("&#34;", "&quot;").replace("&#39;", "&#x27;")
+        assert html.escape(escape.terminal(text)) in source.replace("&#34;", "&quot;").replace("&#39;", "&#x27;")
 
 
 @pytest.mark.parametrize(

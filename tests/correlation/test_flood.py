@@ -14,7 +14,7 @@ from conftest import Clock, fed, spec
 from sidecar.cli.stories import BEGIN, alerts
 from sidecar.correlation.memory.containers import MAX_GIVERS, MAX_QUIET_CONTAINERS
 from sidecar.correlation.pipeline import Pipeline
-from sidecar.incidents.explain import why
+from sidecar.incidents import view
 from sidecar.model import Notification, Report
 from sidecar.rules.rule import CorrelationRule
 
@@ -173,7 +173,7 @@ def test_full_budgets_are_kept_to_whatever_fills_them(pipeline: Pipeline) -> Non
         notes += pipeline.process_json(body if number % 3 else body.replace(b"web_shell", b"network"))[1]
 
     assert not pipeline.reasons
-    assert all(why(note) for note in notes if isinstance(note, Notification))
+    assert all(view.from_notification(note).processes for note in notes if isinstance(note, Notification))
     assert {name: budget.used <= budget.capacity * 1.1 for name, budget in budgets.items()} == dict.fromkeys(
         budgets, True
     )

@@ -2,16 +2,14 @@
 
 import pytest
 
-from sidecar.cli import incidents
-from sidecar.incidents import query
 from sidecar.incidents.query import QueryError, parse
-from sidecar.storage.archive import SORTS, Wanted
+from sidecar.storage.archive import IncidentFilter
 
 HOUR = 3_600_000_000_000
 
 
 def test_nothing_asked_is_the_newest_fifty() -> None:
-    assert parse("", 0) == Wanted() == parse("state=&q=&since=&limit=&severity=", 0)
+    assert parse("", 0) == IncidentFilter() == parse("state=&q=&since=&limit=&severity=", 0)
 
 
 def test_everything_can_be_asked_at_once() -> None:
@@ -19,7 +17,7 @@ def test_everything_can_be_asked_at_once() -> None:
         "severity=critical&severity=high,low&state=open&q=shop%2Fweb&since=2h&sort=severity&order=asc&limit=9&offset=18"
     )
 
-    assert parse(text, 5 * HOUR) == Wanted(
+    assert parse(text, 5 * HOUR) == IncidentFilter(
         frozenset(("critical", "high", "low")), "open", "shop/web", 3 * HOUR, "severity", True, 9, 18
     )
 
@@ -46,10 +44,3 @@ def test_a_mistake_is_told(text: str, told: str) -> None:
         parse(text, 0)
 
     assert str(error.value) == told
-
-
-def test_the_command_line_knows_the_same_words() -> None:
-    assert incidents.SEVERITIES == query.SEVERITIES
-    assert incidents.STATES == query.STATES
-    assert incidents.ORDERS == query.ORDERS
-    assert set(incidents.SORTS) == set(SORTS)

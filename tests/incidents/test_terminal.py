@@ -1,16 +1,13 @@
-"""What a person sees: an incident in full, and its process tree.
-
-Covers: `incidents.explain`.
-"""
+"""What a person sees: an incident in full, and its process tree."""
 
 import io
 
 import pytest
 from conftest import Play, spec
 
-from sidecar.incidents.explain import why
+from sidecar.incidents import view
 from sidecar.incidents.falco_event import LONGEST, timeline, to_event
-from sidecar.incidents.terminal import explain, show
+from sidecar.incidents.terminal import show, show_tree
 from sidecar.model import Notification, Report, Where
 
 
@@ -44,20 +41,20 @@ def test_an_incident_is_shown_with_severity_place_timeline_and_next_steps(note: 
 
 
 def test_the_tree_has_the_anchor_above_and_each_detection_on_its_process(note: Notification) -> None:
-    (root,) = why(note)
-    first, second = root.children
+    (root,) = view.from_notification(note).processes
+    first, second = root.started
 
     assert (
         root.name,
-        [n.name for n in first.children],
-        [n.name for n in second.children],
+        [node.name for node in first.started],
+        [node.name for node in second.started],
     ) == ("nginx", ["sh"], ["cat"])
-    assert [seen.groups for seen in first.children[0].told] == [("web_shell",)]
-    assert [seen.join for seen in second.children[0].told] == ["lineage"]
+    assert [event.groups for event in first.started[0].events] == [["web_shell"]]
+    assert [event.join for event in second.started[0].events] == ["lineage"]
 
 
 def test_the_tree_is_drawn(note: Notification) -> None:
-    text = printed(explain, note)
+    text = printed(show_tree, view.from_notification(note))
 
     for words in ("nginx", "└── ", "network by lineage: curl", "credential by lineage: cat"):
         assert words in text
@@ -68,7 +65,7 @@ def test_an_orphan_stands_in_a_tree_of_its_own(play: Play) -> None:
         spec("tini > nginx > sh", "web_shell"), spec("tini > curl", "network", at="1s", fields={"proc.sid": 77})
     )
 
-    assert [root.name for root in why(note)] == ["nginx", "containerd-shim"]
+    assert [root.name for root in view.from_notification(note).processes] == ["nginx", "containerd-shim"]
 
 
 def test_a_long_timeline_says_how_much_it_leaves_out(play: Play) -> None:
@@ -86,7 +83,7 @@ def test_an_attackers_command_cannot_steer_the_terminal(play: Play) -> None:
         spec("nginx > sh", "web_shell", fields={"proc.cmdline": "sh -c \x1b]0;owned\x07 [bold]x[/bold]"}),
         spec("nginx > sh > curl", "network", at="1s"),
     )
-    text = printed(show, note) + printed(explain, note)
+    text = printed(show, note) + printed(show_tree, view.from_notification(note))
 
     assert "\x1b" not in text
     assert "[bold]x[/bold]" in text

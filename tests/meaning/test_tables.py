@@ -40,6 +40,6 @@ def test_the_shipped_table_knows_services_boundaries_and_tools() -> None:
 def test_the_published_schema_is_that_of_the_code() -> None:
     published = json.loads((SHIPPED / "programs.schema.json").read_text())
 
-    assert json_schema.of("programs") == published, (
+    assert json_schema.for_kind("programs") == published, (
         "run: falco-correlator schema programs > falco_rules/programs.schema.json"
     )

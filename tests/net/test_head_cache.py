@@ -32,7 +32,7 @@ class Seen(NamedTuple):
     kept: int
 
 
-class Place(NamedTuple):
+class Slot(NamedTuple):
     """A connection in use, and how many requests it brought by a head that was known."""
 
     protocol: ServerProtocol
@@ -42,7 +42,7 @@ class Place(NamedTuple):
     connections: Connections
 
 
-def place(*, remembers: bool, secret: str = "", per_peer: int = 8) -> Place:
+def place(*, remembers: bool, secret: str = "", per_peer: int = 8) -> Slot:
     taken: list[bytes] = []
     again: list[bytes] = []
 
@@ -61,10 +61,10 @@ def place(*, remembers: bool, secret: str = "", per_peer: int = 8) -> Place:
     gate = SecretPath(secret)
     protocol = ServerProtocol(answer, LIMITS, connections, gate, take if remembers else None)
     protocol.connection_made(transport)
-    return Place(protocol, transport, taken, again, connections)
+    return Slot(protocol, transport, taken, again, connections)
 
 
-async def spoken(chunks: list[bytes], made: Place) -> list[Seen]:
+async def spoken(chunks: list[bytes], made: Slot) -> list[Seen]:
     """What can be told after each chunk."""
     told = []
     for chunk in chunks:

@@ -140,7 +140,7 @@ def test_severity_never_falls_as_evidence_is_added(rule: CorrelationRule) -> Non
 def test_the_published_schema_is_that_of_the_code() -> None:
     published = json.loads((SHIPPED / "correlation-rule.schema.json").read_text())
 
-    assert json_schema.of("rule") == published, (
+    assert json_schema.for_kind("rule") == published, (
         "run: falco-correlator schema rule > falco_rules/correlation-rule.schema.json"
     )
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from sidecar.cli.stories import BEGIN
 from sidecar.model import Notification
 from sidecar.storage import archive
-from sidecar.storage.archive import KEEP, Archive, Wanted, in_memory
+from sidecar.storage.archive import KEEP, Archive, IncidentFilter, in_memory
 
 SECOND = 1_000_000_000
 
@@ -44,12 +44,12 @@ def many(note: Notification, count: int) -> Archive:
     return made
 
 
-def ids(found: tuple[list[archive.Listed], int]) -> list[int]:
+def ids(found: tuple[list[archive.IncidentRow], int]) -> list[int]:
     return [int(row.id, 16) for row in found[0]]
 
 
 def test_an_incident_is_one_row_with_the_steps_by_which_it_rose(notes: list[Notification]) -> None:
-    (row,), total = kept(notes).listed(Wanted(), now=BEGIN)
+    (row,), total = kept(notes).listed(IncidentFilter(), now=BEGIN)
 
     assert (total, row.severity, row.case) == (1, "critical", "Full Web Application Compromise")
     assert [(step.severity, step.came_from) for step in row.steps] == [("medium", ""), ("critical", "medium")]
@@ -66,7 +66,7 @@ def test_it_is_found_in_full_by_its_id_and_by_the_begin_of_it(notes: list[Notifi
 
 
 def test_told_again_after_a_crash_it_has_no_further_step_and_is_not_less_severe(notes: list[Notification]) -> None:
-    (row,), _ = kept([*notes, *notes[:1]]).listed(Wanted(), now=BEGIN)
+    (row,), _ = kept([*notes, *notes[:1]]).listed(IncidentFilter(), now=BEGIN)
 
     assert (row.severity, len(row.steps)) == ("critical", 2)
 
@@ -74,7 +74,7 @@ def test_told_again_after_a_crash_it_has_no_further_step_and_is_not_less_severe(
 def test_what_happens_in_silence_changes_the_row_and_is_no_step(notes: list[Notification]) -> None:
     made = kept(notes)
     made.put(replace(notes[-1], count=9), step=False)
-    (row,), _ = made.listed(Wanted(), now=BEGIN)
+    (row,), _ = made.listed(IncidentFilter(), now=BEGIN)
 
     assert (row.count, len(row.steps)) == (9, 2)
 
@@ -82,8 +82,8 @@ def test_what_happens_in_silence_changes_the_row_and_is_no_step(notes: list[Noti
 def test_it_is_closed_an_hour_after_its_last_evidence(notes: list[Notification]) -> None:
     made, quiet = kept(notes), notes[-1].last + 3600 * SECOND
 
-    assert [made.listed(Wanted(state=state), now=quiet - 1)[1] for state in ("open", "closed")] == [1, 0]
-    assert [made.listed(Wanted(state=state), now=quiet)[1] for state in ("open", "closed")] == [0, 1]
+    assert [made.listed(IncidentFilter(state=state), now=quiet - 1)[1] for state in ("open", "closed")] == [1, 0]
+    assert [made.listed(IncidentFilter(state=state), now=quiet)[1] for state in ("open", "closed")] == [0, 1]
 
 
 def test_open_incidents_of_a_host_that_lost_events_are_marked(notes: list[Notification]) -> None:
@@ -98,18 +98,20 @@ def test_open_incidents_of_a_host_that_lost_events_are_marked(notes: list[Notifi
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        (Wanted(), [7, 6, 5, 4, 3, 2, 1, 0]),
-        (Wanted(limit=2, offset=1), [6, 5]),
-        (Wanted(sort="last", ascending=True, limit=2), [0, 1]),
-        (Wanted(sort="severity", limit=3), [7, 3, 6]),
-        (Wanted(severities=frozenset(("critical", "low"))), [7, 4, 3, 0]),
-        (Wanted(text="WEB-5"), [5]),
-        (Wanted(text="%"), []),
-        (Wanted(text="' OR 1=1 --"), []),
-        (Wanted(since=BEGIN + 8 * SECOND), [7, 6]),
+        (IncidentFilter(), [7, 6, 5, 4, 3, 2, 1, 0]),
+        (IncidentFilter(limit=2, offset=1), [6, 5]),
+        (IncidentFilter(sort="last", ascending=True, limit=2), [0, 1]),
+        (IncidentFilter(sort="severity", limit=3), [7, 3, 6]),
+        (IncidentFilter(severities=frozenset(("critical", "low"))), [7, 4, 3, 0]),
+        (IncidentFilter(text="WEB-5"), [5]),
+        (IncidentFilter(text="%"), []),
+        (IncidentFilter(text="' OR 1=1 --"), []),
+        (IncidentFilter(since=BEGIN + 8 * SECOND), [7, 6]),
     ],
 )
-def test_a_list_is_filtered_sorted_and_paged(notes: list[Notification], wanted: Wanted, found: list[int]) -> None:
+def test_a_list_is_filtered_sorted_and_paged(
+    notes: list[Notification], wanted: IncidentFilter, found: list[int]
+) -> None:
     assert ids(many(notes[-1], 8).listed(wanted, now=BEGIN)) == found
 
 
@@ -117,14 +119,14 @@ def test_the_oldest_go_beyond_number_size_and_age(notes: list[Notification]) -> 
     made = many(notes[-1], 10)
     made._most = 4
     made.prune(BEGIN)
-    assert ids(made.listed(Wanted(), now=BEGIN)) == [9, 8, 7, 6]
+    assert ids(made.listed(IncidentFilter(), now=BEGIN)) == [9, 8, 7, 6]
 
     made._size = 2 * made._db.execute("SELECT max(size) FROM incidents").fetchone()[0]
     made.prune(BEGIN)
-    assert ids(made.listed(Wanted(), now=BEGIN)) == [9, 8]
+    assert ids(made.listed(IncidentFilter(), now=BEGIN)) == [9, 8]
 
     made.prune(notes[-1].last + 9 * SECOND + KEEP * SECOND)
-    assert ids(made.listed(Wanted(), now=BEGIN)) == [9]
+    assert ids(made.listed(IncidentFilter(), now=BEGIN)) == [9]
 
 
 def test_the_bounds_are_kept_without_being_asked(notes: list[Notification]) -> None:
@@ -133,21 +135,21 @@ def test_the_bounds_are_kept_without_being_asked(notes: list[Notification]) -> N
     for number in range(archive.PRUNED_EVERY):
         made.put(replace(notes[-1], incident=f"{number:016x}"), step=True)
 
-    assert made.listed(Wanted(), now=BEGIN)[1] == 5
+    assert made.listed(IncidentFilter(), now=BEGIN)[1] == 5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "wanted",
     [
-        Wanted(),
-        Wanted(sort="severity"),
-        Wanted(text="web-99"),
-        Wanted(offset=9_900),
-        Wanted(state="open", sort="count"),
+        IncidentFilter(),
+        IncidentFilter(sort="severity"),
+        IncidentFilter(text="web-99"),
+        IncidentFilter(offset=9_900),
+        IncidentFilter(state="open", sort="count"),
     ],
 )
-def test_a_list_of_10000_incidents_answers_within_100_ms(notes: list[Notification], wanted: Wanted) -> None:
+def test_a_list_of_10000_incidents_answers_within_100_ms(notes: list[Notification], wanted: IncidentFilter) -> None:
     made = many(notes[-1], 10_000)
     seconds = []
     for _ in range(5):

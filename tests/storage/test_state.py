@@ -23,7 +23,7 @@ from sidecar.rules.rule import CorrelationRule
 from sidecar.service.service import Service
 from sidecar.settings.schema import Settings
 from sidecar.storage import state as state_module
-from sidecar.storage.archive import Wanted
+from sidecar.storage.archive import IncidentFilter
 from sidecar.storage.opening import lock
 from sidecar.storage.state import DiskError, Position, State, StateError
 
@@ -315,12 +315,12 @@ def test_while_the_disk_fails_incidents_are_shown_from_memory_and_are_in_the_fil
     with monkeypatch.context() as patch:
         patch.setattr(state, "decide", full)
         outbox.decide(note)
-        assert [row.id for row in outbox.archive.listed(Wanted(), 0)[0]] == [note[0].incident]
+        assert [row.id for row in outbox.archive.listed(IncidentFilter(), 0)[0]] == [note[0].incident]
     clock.now = 1.0
     outbox.decide(later)
 
     assert outbox.archive is state.archive
-    assert outbox.archive.listed(Wanted(), 0)[1] == 2
+    assert outbox.archive.listed(IncidentFilter(), 0)[1] == 2
 
 
 def test_the_file_and_its_lock_are_for_the_owner_only(tmp_path: Path, state: State) -> None:
@@ -439,7 +439,7 @@ def test_a_file_of_schema_1_is_brought_up_to_date(tmp_path: Path) -> None:
         db.commit()
     opened = State(path, keep=1e12)
     kept = [*opened.recall()], opened.pending("s")
-    incidents = opened.archive.listed(Wanted(), 0)
+    incidents = opened.archive.listed(IncidentFilter(), 0)
     opened.close()
 
     assert kept == ([(b"\x01", b"\x02")], [("i:low:s", "", 1)])

@@ -20,7 +20,7 @@ from sidecar.model import Outgoing, delivery_key
 from sidecar.rules.loading import SHIPPED, load
 from sidecar.service.service import Service
 from sidecar.settings.schema import Settings
-from sidecar.storage.archive import Wanted
+from sidecar.storage.archive import IncidentFilter
 from sidecar.storage.state import Position, State, StateError
 
 RULES = load([SHIPPED / "correlation"])
@@ -100,7 +100,7 @@ def _start(path: Path) -> str:
                 service.intake.take_json(body)
             service.outbox.check()
             with contextlib.suppress(Exception):  # a page may fail, on a file that does; it is answered 500 then
-                service.outbox.archive.listed(Wanted(), 0)
+                service.outbox.archive.listed(IncidentFilter(), 0)
         finally:
             for delivery in service.deliveries:
                 await delivery.stop(0)

@@ -20,8 +20,8 @@ from markupsafe import Markup
 from sidecar import __version__
 from sidecar.incidents import view
 from sidecar.incidents.falco_event import rfc3339
-from sidecar.incidents.query import SEVERITIES, STATES
-from sidecar.storage.archive import SORTS, Wanted
+from sidecar.incidents.query import SEVERITIES, SORTS, STATES
+from sidecar.storage.archive import IncidentFilter
 from sidecar.text import escape
 
 HERE = Path(__file__).parent
@@ -30,11 +30,11 @@ SHOWN = 25
 """Moments of a timeline that are open; the others are behind a summary."""
 
 
-def listing(page: view.Page, wanted: Wanted, parameters: str, now: int) -> bytes:
+def listing(page: view.Page, wanted: IncidentFilter, parameters: str, now: int) -> bytes:
     """The list of incidents."""
     before = _moved(parameters, max(page.offset - page.limit, 0)) if page.offset else ""
     after = _moved(parameters, page.offset + page.limit) if page.offset + page.limit < page.total else ""
-    options = {"severities": SEVERITIES, "states": STATES, "sorts": tuple(SORTS), "since": _since(parameters)}
+    options = {"severities": SEVERITIES, "states": STATES, "sorts": SORTS, "since": _since(parameters)}
     return _rendered("list.html", page=page, wanted=wanted, now=now, before=before, after=after, **options)
 
 

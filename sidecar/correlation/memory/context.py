@@ -30,7 +30,7 @@ def size(detection: Detection) -> int:
     return OVERHEAD_BYTES + len(detection.cmdline) + len(detection.detail)
 
 
-class Incident(Struct):
+class OpenIncident(Struct):
     """A case that came true in one context and is still open.
 
     `rank` is that of the strongest notification so far, `case` the best row of the case table reached, `step` the
@@ -82,7 +82,7 @@ class Context(Struct):
     """Event time (ns) of the newest evidence."""
     anchor_renewed: int = 0
     """Event time (ns) from which anchoring evidence ages: every detection of the lineage renews it."""
-    incident: Incident | None = None
+    incident: OpenIncident | None = None
     timeline_bytes: int = 0
     active_groups: int = 0
     """Mask of the groups that count at the newest evidence."""
