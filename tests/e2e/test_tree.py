@@ -59,3 +59,10 @@ def test_a_process_that_exits_or_becomes_another_does_not_wait() -> None:
     processes, _ = tree.grow(scenario(["tini", "sh", "exits"], ["tini", "bash", "[becomes] curl x"]))
     replaced = {process.argv[0]: process.replaced for process in processes}
     assert replaced == {"containerd-shim": False, "tini": False, "sh": True, "bash": True, "curl": False}
+
+
+def test_a_deed_may_carry_marks_of_the_file_that_it_touches() -> None:
+    processes, _ = tree.grow(scenario(["sh", "reads [upper,dev=1f,ino=77] /tmp/x"], ["node app.js", "listens 8080"]))
+    (_, kind, read), (_, _, listened) = processes[1].deeds[0], processes[2].deeds[0]
+    assert (kind, read, read.marks, read.options) == ("read", "/tmp/x", {"upper"}, {"dev": "1f", "ino": "77"})
+    assert listened == "0.0.0.0:8080"

@@ -2,19 +2,29 @@
 
 A scenario plays *chains*. `[php-fpm8.2, sh -c "id", id]` is php-fpm starting a shell that starts id; the next chain
 shares the processes that it begins with in the same words. An entry may be a deed of the process before it:
-`reads FILE`, `writes FILE`, `connects IP:PORT`, `tries IP:PORT` (a connection that is refused), `listens IP:PORT`
-(port 0 for any), `links FILE` (makes a symbolic link to it), `exits`; `plugs IP:PORT` makes a connection its standard input and output,
-and those of what it starts next. Before its command a process may carry marks:
-`[terminal]`, `[setsid]`, `[detached]` (double fork), `[enters]` (as `kubectl exec` does), `[fork]` (a copy of its parent,
-no exec), `[becomes]` (exec in place), `[exe=PATH]` (the program file behind the name) and `[as=PATH]` (that program, but
-with another argv[0]).
+`reads FILE`, `writes FILE`, `connects IP:PORT`, `tries IP:PORT` (a connection that is refused), `links FILE` (makes a
+symbolic link to it), `exits`; `plugs IP:PORT` makes a connection its standard input and output, and those of what it
+starts next; `listens PORT` or `listens IP:PORT` (port 0 for any), `listens /PATH` (a unix socket), `listens ?` (on a
+descriptor that Falco lost sight of). Before its command a process may carry marks, and before what it touches a deed:
+
+- of a process: `[terminal]`, `[setsid]`, `[detached]` (double fork), `[enters]` (as `kubectl exec` does), `[fork]` (a copy
+  of its parent, no exec), `[becomes]` (exec in place), `[exe=PATH]` (the program file behind the name), `[as=PATH]` (that
+  program, but with another argv[0]), `[name=WORD]` (the name that it gave itself, by prctl), `[cwd=PATH]`;
+- of both: the layer of the file, `[upper]` (written in the container), `[lower]` (of the image) or `[neither]` (a volume,
+  memory, the host). Without a mark a file of a container is of the image, on a host it is neither;
+- of a deed: `[dev=HEX,ino=NUMBER]`, the file behind the name; `[thread]`, not by the main thread (a debugger listens so).
+
+`watched: true` beside the play says that Falco and our rules were there before it began: what then never listens, serves
+nothing. Without it nobody knows. Layers, inodes, names and `watched` are for the evaluator (`falco.playing`); a live
+engine sees those of the machine.
 """
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -30,6 +40,7 @@ KINDS = {
     "plugs": "plug",
     "exits": "exit",
 }
+ANY_ADDRESS = "0.0.0.0"
 MARKS = re.compile(r"\[([^\]]*)\] ")
 PROGRAMS = {
     "sh": "/usr/bin/dash",
@@ -65,11 +76,19 @@ class Process:
     marks: frozenset[str] = frozenset()
     number: int = 0
     deeds: list[tuple[int, str, Any]] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
 
     @property
     def replaced(self) -> bool:
         """Whether it ends by itself: it exits or becomes another program."""
         return any(kind in ("exec", "exit") for _, kind, _ in self.deeds)
+
+
+class Target(str):  # noqa: SLOT000 - a handful of them
+    """What a deed touches, with its marks."""
+
+    marks: frozenset[str] = frozenset()
+    options: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass
@@ -83,17 +102,21 @@ class Scenario:
     groups: frozenset[str]
     chains: list[list[str]]
     kind: str = ""
+    watched: bool = False
 
 
 def load(path: Path) -> list[Scenario]:
     """The scenarios of one file, which maps a kind (`attacks`, `benign`) to a list."""
-    return [_scenario(kind, item) for kind, items in yaml.safe_load(path.read_text()).items() for item in items]
+    return [scenario(kind, item) for kind, items in yaml.safe_load(path.read_text()).items() for item in items]
 
 
-def _scenario(kind: str, item: dict[str, Any]) -> Scenario:
+def scenario(kind: str, item: dict[str, Any]) -> Scenario:
+    """One scenario of a file."""
     case = item.get("case")
     groups = frozenset(item.get("groups", ()))
-    return Scenario(item["name"], item["in"] == "container", case, item.get("severity"), groups, item["play"], kind)
+    watched = item.get("watched", False)
+    in_container = item["in"] == "container"
+    return Scenario(item["name"], in_container, case, item.get("severity"), groups, item["play"], kind, watched)
 
 
 def grow(scenario: Scenario) -> tuple[list[Process], int]:
@@ -150,36 +173,44 @@ class _Grower:
 
     def _deed(self, process: Process, entry: str) -> None:
         verb, _, what = entry.partition(" ")
-        deed = (KINDS[verb], what)
+        deed = (KINDS[verb], _target(verb, what))
         if deed[0] == "plug" and deed in ((kind, to) for _, kind, to in process.deeds):
             return
         process.deeds.append((self.slot, *deed))
         self.slot += 1
 
 
+def _target(verb: str, entry: str) -> Target:
+    plain, options, what = _marks(entry)
+    target = Target(f"{ANY_ADDRESS}:{what}" if verb == "listens" and what.isdecimal() else what)
+    target.marks = plain
+    target.options = options
+    return target
+
+
 def parse(entry: str) -> Process:
     """One process from its entry in a chain."""
-    marks, command = _marks(entry)
-    options = dict(mark.split("=", 1) for mark in marks if "=" in mark)
-    plain = frozenset(mark for mark in marks if "=" not in mark)
+    plain, options, command = _marks(entry)
     argv = shlex.split(command)
     name = PurePosixPath(argv[0].lstrip("-")).name
     if "as" in options:
-        return Process(argv, options["as"], marks=plain)
+        return Process(argv, options["as"], marks=plain, options=options)
     behind = options.get("exe") or PROGRAMS.get(name, "")
     file = argv[0] if argv[0].startswith("/") else ""
     if not file:
         file = behind if PurePosixPath(behind).name == name else f"/usr/bin/{name}"
         argv[0] = name if not argv[0].startswith("-") else argv[0]
-    return Process(argv, file, behind if behind != file else "", plain)
+    return Process(argv, file, behind if behind != file else "", plain, options=options)
 
 
-def _marks(entry: str) -> tuple[list[str], str]:
+def _marks(entry: str) -> tuple[frozenset[str], dict[str, str], str]:
+    """The plain marks before an entry, those with a value, and the rest."""
     marks: list[str] = []
     while found := MARKS.match(entry):
         marks += found[1].split(",")
         entry = entry[found.end() :]
-    return marks, entry
+    options = dict(mark.split("=", 1) for mark in marks if "=" in mark)
+    return frozenset(mark for mark in marks if "=" not in mark), options, entry
 
 
 def needs(processes: list[Process]) -> Iterator[tuple[str, str]]:

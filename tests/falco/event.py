@@ -24,6 +24,7 @@ FALLBACKS = {
 }
 TERMINAL = 34816
 REFUSED = -111
+EXEC = {"evt.type": "execve", "evt.num": 1, "evt.rawres": 0}
 OWN_ADDRESS = "10.1.2.3"
 """Where connections come from. `fd.rip` and `fd.rport` show it wherever Falco does not know the container's address."""
 
@@ -47,11 +48,13 @@ def from_chain(chain: list[str], *, container: bool) -> Event:
     scenario = tree.Scenario("", container, None, None, frozenset(), [chain])
     processes, _ = tree.grow(scenario)
     line = list(_line(processes, chain))
-    fields = _process(line, container=container)
+    fields = of_process(line, container=container)
     if any(entry.startswith("plugs ") for entry in chain[:-1]):
         fields |= {"proc.stdin.type": "ipv4", "proc.stdout.type": "ipv4"}
-    deed = chain[-1] if chain[-1].startswith(tree.DEEDS) else ""
-    return Event(fields | (_deed(deed) if deed else _exec()))
+    if not chain[-1].startswith(tree.DEEDS):
+        return Event(fields | EXEC)
+    _, kind, what = max(deed for process in processes for deed in process.deeds)
+    return Event(fields | of_deed(kind, what, container=container))
 
 
 def _line(processes: list[tree.Process], chain: list[str]) -> Iterator[tree.Process]:
@@ -61,7 +64,8 @@ def _line(processes: list[tree.Process], chain: list[str]) -> Iterator[tree.Proc
     yield from reversed([p for i, p in enumerate([processes[0], *steps]) if i - 1 not in replaced])
 
 
-def _process(line: list[tree.Process], *, container: bool) -> dict[str, Any]:
+def of_process(line: list[tree.Process], *, container: bool) -> dict[str, Any]:
+    """The fields of a process; `line` is it and its ancestors."""
     own = line[0]
     fields: dict[str, Any] = {
         "proc.name": name(own),
@@ -69,11 +73,12 @@ def _process(line: list[tree.Process], *, container: bool) -> dict[str, Any]:
         "proc.exepath": own.behind or own.file,
         "proc.args": " ".join(own.argv[1:]),
         "proc.cmdline": _command(own),
-        "proc.cwd": "/",
+        "proc.cwd": own.options.get("cwd", "/"),
         "proc.tty": TERMINAL if any("terminal" in process.marks for process in line) else 0,
         "proc.vpid": len(line) - 1,
         "proc.is_exe_from_memfd": False,
-        "proc.is_exe_upper_layer": False,
+        "proc.is_exe_upper_layer": layer(own.marks, container=container) == "upper",
+        "proc.is_exe_lower_layer": layer(own.marks, container=container) == "lower",
         "thread.ismain": True,
         "proc.stdin.type": "file",
         "proc.stdout.type": "file",
@@ -89,42 +94,54 @@ def _process(line: list[tree.Process], *, container: bool) -> dict[str, Any]:
 
 
 def name(process: tree.Process) -> str:
-    """What the kernel calls a process: the name of the file that was executed."""
-    return PurePosixPath(process.file).name[:MAXIMUM_NAME]
+    """What the kernel calls a process: the name of the file that was executed, unless it gave itself another."""
+    return process.options.get("name", PurePosixPath(process.file).name)[:MAXIMUM_NAME]
+
+
+def layer(marks: frozenset[str], *, container: bool) -> str:
+    """The layer that a file is said to be of: `upper`, `lower` or `neither`."""
+    said = marks & {"upper", "lower", "neither"}
+    return next(iter(said), "lower" if container else "neither")
 
 
 def _command(process: tree.Process) -> str:
     return " ".join([name(process), *process.argv[1:]])
 
 
-def _exec() -> dict[str, Any]:
-    return {"evt.type": "execve", "evt.num": 1, "evt.rawres": 0}
-
-
-def _deed(deed: str) -> dict[str, Any]:
-    verb, _, what = deed.partition(" ")
-    if verb == "connects":
+def of_deed(kind: str, what: tree.Target, *, container: bool) -> dict[str, Any]:
+    """The fields of what a process does."""
+    if kind in ("conn", "plug"):
         return _connection(what)
-    if verb == "links":
-        return {"evt.type": "symlink", "evt.num": 1, "evt.rawres": 0, "fs.path.target": what}
-    if verb == "listens":
+    if kind == "link":
+        return {"evt.type": "symlink", "evt.num": 1, "evt.rawres": 0, "fs.path.target": str(what)}
+    if kind == "listen":
         return _server(what)
-    if verb == "tries":
-        return {"evt.type": "connect", "evt.num": 1, "evt.rawres": REFUSED, "evt.arg.addr": what}
+    if kind == "try":
+        return {"evt.type": "connect", "evt.num": 1, "evt.rawres": REFUSED, "evt.arg.addr": str(what)}
     return {
         "evt.type": "openat",
         "evt.num": 1,
         "evt.rawres": 3,
-        "evt.is_open_read": verb == "reads",
-        "evt.is_open_write": verb == "writes",
-        "fd.name": what,
+        "evt.is_open_read": kind == "read",
+        "evt.is_open_write": kind == "write",
+        "fd.name": str(what),
         "fd.typechar": "f",
+        "fd.is_upper_layer": layer(what.marks, container=container) == "upper",
+        "fd.is_lower_layer": layer(what.marks, container=container) == "lower",
+        "fd.dev": what.options.get("dev"),
+        "fd.ino": int(what.options["ino"]) if "ino" in what.options else None,
     }
 
 
-def _server(at: str) -> dict[str, Any]:
+def _server(at: tree.Target) -> dict[str, Any]:
+    fields = {"evt.type": "listen", "evt.num": 1, "evt.rawres": 0, "fd.name": str(at)}
+    fields |= {"thread.ismain": False} if "thread" in at.marks else {}
+    if at == "?":
+        return fields | {"fd.name": ""}
+    if at.startswith("/"):
+        return fields | {"fd.typechar": "u"}
     address, _, port = at.rpartition(":")
-    fields = {"evt.type": "listen", "evt.num": 1, "evt.rawres": 0, "fd.name": at, "fd.typechar": "4"}
+    fields |= {"fd.typechar": "4"}
     if port == "0":  # Falco shows neither address nor protocol
         return fields
     return fields | {"fd.sip": address, "fd.sport": int(port), "fd.l4proto": "tcp"}
