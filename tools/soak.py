@@ -16,7 +16,7 @@ from correlation.test_flood import flood
 from delivery.test_crash import killed_at_random_points
 from service.test_supervisor import free_port
 from support import falcosidekick
-from support.crash import Victim, curl_sends, killing
+from support.crash import Victim, curl_sends, killing, raw_alerts_over_kills
 from support.damage import damages
 from support.outage import disk_full_and_sink_down, second_steps_after_an_outage
 
@@ -67,6 +67,21 @@ def _control(folder: Path) -> float:
         victim.start()
     victim.stop()
     return 1 - len(victim.remembered()) / count
+
+
+def raw_alerts(folder: Path, *, short: bool) -> tuple[bool, str]:
+    """F5: kill -9 of the worker while thousands of raw alerts wait, with a state file and without."""
+    count, kills, told, passed = (4_000, 4, [], True) if short else (28_000, 56, [], True)
+    for with_state in (True, False):
+        place = folder / str(with_state)
+        place.mkdir()
+        with falcosidekick.running() as sidekick:
+            victim = Victim(place, free_port(), sidekick=sidekick.url, with_state=with_state)
+            judged = raw_alerts_over_kills(victim, sidekick, count=count, kills=kills)
+        passed &= judged.lost == 0 and judged.in_order and judged.repeated <= 2 * kills
+        kept = "in a file" if with_state else "in memory"
+        told.append(f"{kept}: {judged.lost} lost, {judged.repeated} repeated, in order {judged.in_order}")
+    return passed, f"{count} alerts, {kills} kills; {'; '.join(told)}"
 
 
 def random_kills(folder: Path, *, short: bool) -> tuple[bool, str]:
@@ -170,6 +185,7 @@ def damaged(folder: Path, *, short: bool) -> tuple[bool, str]:
 
 CHECKS: dict[str, Callable[..., tuple[bool, str]]] = {
     "a worker that is killed loses no alert": worker_kills,
+    "a worker that is killed loses no raw alert": raw_alerts,
     "a service that is killed loses no escalation": random_kills,
     "an outage of the sink is made up for": outage,
     "a full disk and a sink that is down lose and repeat nothing": full_disk,

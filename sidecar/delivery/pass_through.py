@@ -2,16 +2,25 @@
 
 Falco has a single http_output, and Falcosidekick usually has it. This service stands in between and must pass on every
 alert. So this is a separate queue, never behind correlation or incidents, and malformed alerts are passed on as well.
+
+An alert is queued before Falco gets its answer, in memory and in a ring that survives the worker, and is removed when
+Falcosidekick has accepted it: a crash repeats the one that was on its way, and loses none.
 """
 
+import contextlib
 import logging
 import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import tenacity
 
-from sidecar.delivery.work_queue import WorkQueue
+from sidecar.delivery.stage import MAX_HELD_BYTES, Stage
 from sidecar.net.http_client import Client
 from sidecar.settings.schema import Settings
+from sidecar.storage.ring import Ring, open_ring
 
 log = logging.getLogger(__name__)
 
@@ -34,17 +43,95 @@ class _Failed(Exception):  # noqa: N818 - never leaves this module
         self.status = status
 
 
-class PassThroughQueue(WorkQueue[bytes]):
-    """Alerts on their way. Outcomes: sent, rejected (the receiver refused it), failed (retried), dropped."""
+class _Waiting(NamedTuple):
+    """An alert in the queue: since when, by the monotonic clock, and the position after it in the ring."""
 
-    def __init__(self, url: str, room: int, timeout: float = 10.0) -> None:
-        super().__init__("pass-through", room)
+    body: bytes
+    since: float
+    until: int
+
+
+class PassThroughQueue(Stage):
+    """Alerts on their way. Outcomes: sent, rejected (the receiver refused it), failed (retried), dropped, broken.
+
+    `room` bounds the alerts in the queue; when it is full, by number or by bytes, the oldest is dropped and counted, so
+    a receiver cannot delay Falco. `ring` survives the worker; `waiting` is what a previous worker left in it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        room: int,
+        ring: Ring | None = None,
+        waiting: Sequence[tuple[int, bytes]] = (),
+        timeout: float = 10.0,
+    ) -> None:
+        super().__init__("pass-through")
+        self.room = room
         self._client = Client(url, timeout=timeout)
+        self._ring = ring
         self._logged: dict[str, float] = {}
+        self._items = deque(_Waiting(body, time.monotonic(), until) for until, body in waiting)
+        self._bytes = sum(len(item.body) for item in self._items)
 
-    def weigh(self, item: bytes) -> int:
-        """Bytes of the alert."""
-        return len(item)
+    @property
+    def pending(self) -> int:
+        """Alerts that are not passed on yet."""
+        return len(self._items)
+
+    @property
+    def oldest(self) -> float:
+        """Seconds that the oldest alert has been waiting; 0 without one."""
+        return time.monotonic() - self._items[0].since if self._items else 0.0
+
+    def start(self) -> None:
+        """Begin to send, first what a previous worker left."""
+        if self._items:
+            log.info("raw alerts wait from before the start", extra={"count": self.pending})
+            self._wake()
+        super().start()
+
+    def put(self, body: bytes) -> None:
+        """Queue an alert, and keep it where it survives the worker."""
+        while self._items and self._is_full(len(body)):
+            self._pop()
+            self._count_dropped()
+        self._items.append(_Waiting(body, time.monotonic(), self._keep(body)))
+        self._bytes += len(body)
+        self._wake()
+
+    def _is_full(self, size: int) -> bool:
+        if len(self._items) >= self.room or self._bytes + size > MAX_HELD_BYTES:
+            return True
+        return self._ring is not None and not self._ring.has_room(size)
+
+    def _keep(self, body: bytes) -> int:
+        if self._ring is None:
+            return 0
+        try:
+            return self._ring.add(body)
+        except OSError as error:
+            self._log("a raw alert cannot be kept: a crash of the worker would lose it", str(error))
+            return self._ring.end
+
+    def _pop(self) -> None:
+        item = self._items.popleft()
+        self._bytes -= len(item.body)
+        if self._ring is not None:
+            with contextlib.suppress(OSError):  # it would be sent again after a crash
+                self._ring.remove(item.until)
+
+    async def work(self) -> None:
+        """Pass on the oldest alert."""
+        item = self._items[0]
+        try:
+            outcome = await self.carry(item.body)
+        except Exception:  # a bug must cost one alert, not the queue
+            log.exception("an alert could not be passed through")
+            outcome = "broken"
+        self.counts[outcome] += 1
+        if self._items and self._items[0] is item:
+            self._pop()
 
     async def carry(self, item: bytes) -> str:
         """Send an alert, with retries where another attempt may help."""
@@ -92,17 +179,23 @@ class PassThroughQueue(WorkQueue[bytes]):
         """Forward what is queued for up to `grace` seconds, then end."""
         await super().stop(grace)
         self._client.close()
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
 
     def _failed(self, _: tenacity.RetryCallState) -> None:
         self.counts["failed"] += 1
 
 
-def pass_through(settings: Settings) -> PassThroughQueue | None:
-    """The queue that the settings ask for; only alerts from HTTP can be passed on unchanged."""
+def pass_through(settings: Settings, ring: Path | None, shared: int | None) -> PassThroughQueue | None:
+    """The queue that the settings ask for; only alerts from HTTP can be passed on unchanged.
+
+    `ring` is the file for what waits, `shared` the descriptor of memory that the parent process holds; see `open_ring`.
+    """
     url = settings.pass_through.url or settings.sinks.falcosidekick.url
     if settings.pass_through.mode == "none" or not url or not settings.http.enabled:
         return None
-    return PassThroughQueue(url, settings.pass_through.queue_size)
+    return PassThroughQueue(url, settings.pass_through.queue_size, *open_ring(ring, shared))
 
 
 def _is_hopeless(state: tenacity.RetryCallState) -> bool:

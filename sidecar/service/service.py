@@ -6,6 +6,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidecar.admin.listener import AdminListener
@@ -61,7 +62,8 @@ class Service:
         redact, remember = Redactor(settings.redaction.key), self.outbox.remember if state else None
         self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, remember, redact)
         self._state = state
-        self.pass_through = pass_through(settings)
+        ring = Path(f"{settings.state.path}.ring") if state is not None else None
+        self.pass_through = pass_through(settings, ring, sockets.inherited_memory())
         self.intake = Intake(settings, self.pipeline, self.outbox, self.pass_through)
         self.http = HttpListener(settings.http, self.intake.take_json) if settings.http.enabled else None
         self.grpc: GrpcPoller | None = None

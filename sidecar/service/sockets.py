@@ -1,4 +1,8 @@
-"""The listening sockets: opened by the parent process, inherited by each worker, so that Falco is never refused."""
+"""What the parent process holds and each worker inherits: listening sockets, and memory that survives a worker.
+
+Falco loses an alert when its connection is refused, so the sockets must be there before the first worker and between
+two of them.
+"""
 
 import os
 import socket
@@ -7,7 +11,9 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 INHERITED = "FALCO_CORRELATOR_SOCKETS"
-"""Environment variable with a worker's sockets, `http=3,admin=4`."""
+"""Environment variable with a worker's sockets and its memory, `http=3,admin=4,memory=5`."""
+
+MEMORY = "memory"
 
 BACKLOG = 1024
 
@@ -19,15 +25,27 @@ def opened(addresses: Iterable[tuple[str, str, int]]) -> dict[str, socket.socket
 
 def inherited() -> dict[str, socket.socket]:
     """The sockets that the parent process handed over; none if this process has no such parent."""
+    return {name: socket.socket(fileno=number) for name, number in _descriptors().items() if name != MEMORY}
+
+
+def inherited_memory() -> int | None:
+    """The descriptor of the memory that the parent process holds for its workers; None without such a parent."""
+    return _descriptors().get(MEMORY)
+
+
+def _descriptors() -> dict[str, int]:
     pairs = [each.split("=") for each in os.environ.get(INHERITED, "").split(",") if each]
-    return {name: socket.socket(fileno=int(number)) for name, number in pairs}
+    return {name: int(number) for name, number in pairs}
 
 
 def hand_over(sockets: dict[str, socket.socket], arguments: list[str]) -> NoReturn:
     """Become the parent process; `worker.py` with these arguments is what it starts, and the sockets are inherited."""
     for each in sockets.values():
         each.set_inheritable(True)
-    os.environ[INHERITED] = ",".join(f"{name}={each.fileno()}" for name, each in sockets.items())
+    handed = {name: each.fileno() for name, each in sockets.items()}
+    if hasattr(os, "memfd_create"):  # Linux; elsewhere raw alerts that wait are lost with the worker
+        handed[MEMORY] = os.memfd_create("falco-correlator", 0)
+    os.environ[INHERITED] = ",".join(f"{name}={number}" for name, number in handed.items())
     worker = [sys.executable, "-m", "sidecar.service.worker", *arguments]
     os.execv(sys.executable, [sys.executable, "-m", "sidecar.service.supervisor", *worker])  # noqa: S606 - no shell is wanted
 

@@ -27,9 +27,6 @@ MAX_ALERT_BYTES = 56 * 1024 * 1024
 MAX_ALERTS = 100_000
 """Alerts kept in all: five seconds to play them again."""
 
-MAX_RING_BYTES = 16 * 1024 * 1024
-"""Of the file in which raw alerts wait for Falcosidekick."""
-
 MAX_OUTBOX_BYTES = 32 * 1024 * 1024
 """Of notifications that no sink has accepted yet."""
 

@@ -1,12 +1,15 @@
 """Raw alerts reach Falcosidekick as if nobody stood in between: the same bytes, in order, whatever happens.
 
-Covers: `net.http_client`, `delivery.work_queue`, `delivery.stage`.
+Covers: `net.http_client`, `delivery.stage`.
 """
 
 import json
+from pathlib import Path
 
 import pytest
 from conftest import DATA, Serving, spec
+from service.test_supervisor import free_port
+from support.crash import Victim, raw_alert, raw_alerts_over_kills, send_raw
 from support.falcosidekick import Falcosidekick, Panicked
 
 from sidecar.cli.stories import alerts
@@ -111,3 +114,40 @@ def test_an_alert_that_the_receiver_will_never_accept_is_counted_as_rejected(
 
         assert service.metric('pass_through_alerts_total{outcome="rejected"}') == 1.0
         assert service.metric('pass_through_alerts_total{outcome="sent"}') == 1.0
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_raw_alerts_that_wait_outlive_the_worker_in_order(
+    tmp_path: Path, sidekick: Falcosidekick, *, with_state: bool
+) -> None:
+    victim = Victim(tmp_path, free_port(), sidekick=sidekick.url, with_state=with_state)
+    judged = raw_alerts_over_kills(victim, sidekick, count=3000, kills=4)
+
+    assert (judged.lost, judged.in_order) == (0, True)
+    assert judged.repeated <= 2 * 4  # what was on its way to the sink, and what Falco had no answer to
+
+
+def test_raw_alerts_that_wait_outlive_both_processes_with_a_state_file(tmp_path: Path, sidekick: Falcosidekick) -> None:
+    sidekick.behave = lambda _: 503
+    victim = Victim(tmp_path, free_port(), sidekick=sidekick.url)
+    send_raw(victim, range(500))
+    victim.kill_all()
+    sidekick.behave = lambda _: None
+    victim.start()
+    sidekick.wait_for(500)
+    victim.stop()
+
+    assert [raw_alert(number) for number in range(500)] == raw_alerts(sidekick)[-500:]
+
+
+def test_a_ring_that_cannot_be_opened_costs_no_alert_and_is_logged(
+    serving: Serving, sidekick: Falcosidekick, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "state.db.ring").mkdir()
+    settings = {"sinks": {"falcosidekick": {"url": sidekick.url}}, "state": {"path": str(tmp_path / "state.db")}}
+    with serving(settings) as service:
+        service.post(STOCK[0])
+        sidekick.wait_for(1)
+
+    assert [STOCK[0]] == raw_alerts(sidekick)
+    assert "the file for waiting raw alerts cannot be used" in caplog.text

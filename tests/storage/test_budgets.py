@@ -10,7 +10,7 @@ from support.messages import note
 from support.outage import DownAndUp, Life
 
 from sidecar.delivery.outbox import Outbox
-from sidecar.storage import archive, opening, shares
+from sidecar.storage import archive, opening, ring, shares
 from sidecar.storage import state as state_module
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def used(folder: Path) -> int:
 
 def test_the_budgets_fit_the_shipped_volume() -> None:
     content = state_module.MAX_ALERT_BYTES + state_module.MAX_OUTBOX_BYTES + archive.BYTES
-    beside = opening.MAX_WAL_BYTES + opening.MAX_KEPT_DAMAGED_BYTES + state_module.MAX_RING_BYTES
+    beside = opening.MAX_WAL_BYTES + opening.MAX_KEPT_DAMAGED_BYTES + ring.MAX_RING_BYTES
 
     assert content * 1.25 < opening.MAX_FILE_BYTES
     assert opening.MAX_FILE_BYTES + beside < SHIPPED

@@ -1,5 +1,6 @@
 """A service that is killed under load, and libcurl as Falco's sender: what both crash tests and the soak do."""
 
+import http.client
 import os
 import signal
 import sqlite3
@@ -7,18 +8,26 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from cli.test_main import COMMAND
 from conftest import needs
 from correlation.test_flood import flood
+from support.falcosidekick import Falcosidekick
+from support.waiting import wait_until
 
 from sidecar.service.supervisor import GIVE_UP
 
 
 class Victim:
-    """A real `falco-correlator run` on a fixed port, with a state file and a file as its sink."""
+    """A real `falco-correlator run` on a fixed port, with a state file and a file as its sink.
 
-    def __init__(self, folder: Path, port: int, **environment: str) -> None:
+    With `sidekick` raw alerts are passed through to that address.
+    """
+
+    def __init__(
+        self, folder: Path, port: int, *, sidekick: str = "", with_state: bool = True, **environment: str
+    ) -> None:
         self.folder, self.port = folder, port
         self.state, self.sink = folder / "state.db", folder / "incidents.jsonl"
         self.log = (folder / "log.jsonl").open("ab")
@@ -27,7 +36,8 @@ class Victim:
             "FALCO_CORRELATOR_HTTP__PORT": str(port),
             "FALCO_CORRELATOR_ADMIN__ENABLED": "false",
             "FALCO_CORRELATOR_SINKS__FILE__PATH": str(self.sink),
-            "FALCO_CORRELATOR_STATE__PATH": str(self.state),
+            "FALCO_CORRELATOR_STATE__PATH": str(self.state) if with_state else "",
+            "FALCO_CORRELATOR_PASS_THROUGH__URL": sidekick,
             **environment,
         }
         self.start()
@@ -113,3 +123,55 @@ def killing(victim: Victim, until: subprocess.Popen[bytes], *, after: float) -> 
     thread.kills = 0  # type: ignore[attr-defined]
     thread.start()
     return thread
+
+
+class OverKills(NamedTuple):
+    """What became of raw alerts whose worker was killed while they waited."""
+
+    lost: int
+    repeated: int
+    in_order: bool
+
+
+def raw_alert(number: int) -> bytes:
+    """An alert that no rule cares about, as long as most are."""
+    head = b'{"rule":"raw","priority":"Notice","time":"2026-01-01T00:00:00Z","output_fields":{"number":"%07d"}' % number
+    return head + b',"output":"%b"}' % (b"x" * 600)
+
+
+def send_raw(victim: Victim, numbers: range) -> None:
+    """Post raw alerts as Falco does: one connection, each again if the connection ends before its answer."""
+    falco = http.client.HTTPConnection("127.0.0.1", victim.port, timeout=30)
+    for number in numbers:
+        while True:
+            try:
+                falco.request("POST", "/", raw_alert(number))
+                falco.getresponse().read()
+                break
+            except (OSError, http.client.HTTPException):
+                falco.close()
+    falco.close()
+
+
+def raw_alerts_over_kills(victim: Victim, sidekick: Falcosidekick, *, count: int, kills: int) -> OverKills:
+    """Kill the worker while its receiver is down, while it is slow, and while all that waits is passed on."""
+    for kill in range(kills):
+        sidekick.behave = (lambda _: 503) if kill % 2 == 0 else _slow
+        numbers = range(kill * count // kills, (kill + 1) * count // kills)
+        sender = threading.Thread(target=send_raw, args=(victim, numbers))
+        sender.start()
+        if kill % 2:
+            sender.join()  # the kill comes while what waits is passed on, otherwise while more comes in
+        victim.kill_worker()
+        victim.await_starts(kill + 2)
+        sender.join()
+    sidekick.behave = lambda _: None
+    wait_until(lambda: len({*sidekick.raw}) >= count, 60)
+    victim.stop()
+    expected, first_times = [raw_alert(number) for number in range(count)], list(dict.fromkeys(sidekick.raw))
+    lost, repeated = len({*expected} - {*first_times}), len(sidekick.raw) - len(first_times)
+    return OverKills(lost, repeated, first_times == expected)
+
+
+def _slow(_: int) -> None:
+    time.sleep(0.001)
