@@ -32,7 +32,7 @@ Timeline = Sequence[tuple[Detection, tuple[str, ...]]]
 
 
 def summary(rule: RuleFile, place: str, service: str, timeline: Timeline) -> str:
-    """`In pod shop/web-0, nginx was made to start sh, which then contacted ... and read ...`; "" if no words apply.
+    """`In pod shop/web-0, nginx ran "sh -c id", which then contacted ... and read ...`; "" if no words apply.
 
     The first clause is about the anchoring groups, the others are about what followed.
     """

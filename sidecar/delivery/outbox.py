@@ -19,7 +19,7 @@ import msgspec
 from sidecar.delivery.quota import Quota
 from sidecar.delivery.schedule import Pending
 from sidecar.delivery.sink_queue import Delivery, MissingError
-from sidecar.incidents.falco_event import to_json
+from sidecar.incidents.falco_event import Origin, to_json
 from sidecar.model import Alert, Message, Notification, Outgoing, delivery_key
 from sidecar.storage.archive import Archive, in_memory
 from sidecar.storage.state import MAX_DELIVERED, MAX_OUTBOX_BYTES, Position, State
@@ -56,7 +56,10 @@ class Outbox:
 
     `trouble` says why the disk is not used, "" while it is; `lost` counts what could not be kept (`alerts` that would
     not survive a crash). `anchors` says whether an alert is evidence that contexts hang on: that is kept longest.
+    `origin` is named in every incident.
     """
+
+    origin = Origin()
 
     def __init__(
         self,
@@ -137,7 +140,7 @@ class Outbox:
     def _for_sinks(self, message: Message) -> list[tuple[Delivery, Outgoing]]:
         """The message for each sink; [] for one that is only counted in a digest."""
         is_allowed = self.quota.allows(message)
-        body = to_json(message)
+        body = to_json(message, self.origin)
         place = place_of(message)
         outgoing = [
             (delivery, Outgoing(delivery_key(message, delivery.sink.name), body, message, place))

@@ -1,49 +1,61 @@
-"""A notification as the Falco event that Falcosidekick takes, and every output behind it understands.
+"""A notification as the Falco event that Falcosidekick takes, and every output behind it shows whole.
 
-Facts of Falcosidekick that shape it: priority is one of Falco's words, unknown top-level keys are dropped (so all data
+Facts that shape it. Falcosidekick: priority is one of Falco's words, unknown top-level keys are dropped (so all data
 is in `output_fields`), the uuid is replaced, `k8s.*` must be text or absent, and once an event is larger than 4,096
-bytes every text over 512 is cut, so none is. Field names hold letters, digits and dots only, for Falco Talon to match.
+bytes every text over 512 is cut. Elasticsearch: `x` and `x.y` cannot both be fields. Discord: 25 fields, of which
+Falcosidekick adds seven. Falco Talon: names hold letters, digits and dots only.
 """
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
 from sidecar.correlation.notification import SECOND_NS, process_chain, timeline_events
-from sidecar.model import ASKED, PRIORITY, Fields, Message, Notification, Report
+from sidecar.incidents.indicators import indicators
+from sidecar.model import PRIORITY, Detection, Message, Notification, Report
 from sidecar.text import escape
+from sidecar.text.placeholders import filled, link_values
 
-LONGEST = 500
-"""Bytes of one text: Falcosidekick cuts above 512 once the event is larger than 4,096 bytes."""
+MAX_FIELDS = 18
+"""Fields of an incident."""
 
-_FOR_CORRELATION_ONLY = frozenset(("proc.pexepath",))
-"""Fields that an incident does not repeat."""
+MAX_EVENT_BYTES = 4096
+"""Bytes of an event as JSON: above it Falcosidekick cuts texts."""
 
-_OF_THE_PROCESS = tuple(
-    (field.encode_name, field.name)
-    for field in msgspec.structs.fields(Fields)
-    if field.encode_name in ASKED
-    and field.encode_name.startswith(("proc.", "user.", "fd."))
-    and not field.encode_name.endswith(("]", ".ts"))
-    and field.encode_name not in _FOR_CORRELATION_ONLY
-)
+MAX_OUTPUT_BYTES = 640
+MAX_TEXT_BYTES = 600
+"""Bytes of the longest texts: timeline, indicators and next steps; others are shorter by nature."""
+
+MAX_NAME_BYTES = 256
+"""Bytes of a name: of a pod, container, case, cluster ..."""
+
+MAX_TIMELINE_COMMAND_CHARS = 80
+
+
+class Origin(NamedTuple):
+    """Where incidents come from: the name of the cluster, and the address of an incident's page, a template."""
+
+    cluster: str = ""
+    url: str = ""
+
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def to_json(note: Message) -> bytes:
+def to_json(note: Message, origin: Origin = Origin()) -> bytes:  # noqa: B008 - immutable
     """The message as one JSON line without its newline: exactly what a sink is sent."""
-    return _encode(to_event(note))
+    return _encode(to_event(note, origin))
 
 
-def to_event(note: Message) -> dict[str, Any]:
+def to_event(note: Message, origin: Origin = Origin()) -> dict[str, Any]:  # noqa: B008 - immutable
     """The message as a Falco event: flat text fields, `source` syscall, rule = the case."""
-    return _report(note) if isinstance(note, Report) else _incident(note)
+    return _report(note, origin) if isinstance(note, Report) else _incident(note, origin)
 
 
-def _report(report: Report) -> dict[str, Any]:
+def _report(report: Report, origin: Origin) -> dict[str, Any]:
     priority = PRIORITY[report.severity]
     fields = {
         "container.id": report.where.container or "host",
@@ -51,11 +63,14 @@ def _report(report: Report) -> dict[str, Any]:
         "k8s.pod.name": report.where.pod,
         "correlator.report": report.text,
         "correlator.severity": report.severity,
+        "correlator.cluster": origin.cluster,
     }
     return {
         "hostname": escape.event(report.where.host),
-        "output": cut(escape.sentence(f"{_clock(report.time)}: {priority} {report.case} | {report.text}")),
-        "output_fields": {name: cut(escape.event(value)) for name, value in fields.items() if value},
+        "output": cut(
+            escape.sentence(f"{_clock(report.time)}: {priority} {report.case}: {report.text}"), MAX_OUTPUT_BYTES
+        ),
+        "output_fields": {name: cut(escape.event(value), MAX_TEXT_BYTES) for name, value in fields.items() if value},
         "priority": priority,
         "rule": report.case,
         "source": "syscall",
@@ -64,19 +79,23 @@ def _report(report: Report) -> dict[str, Any]:
     }
 
 
-def _incident(note: Notification) -> dict[str, Any]:
-    priority = PRIORITY[note.severity]
-    fields = {name: cut(escape.event(value)) for name, value in _fields(note) if value}
-    return {
+def _incident(note: Notification, origin: Origin) -> dict[str, Any]:
+    fields = {name: cut(escape.event(value), limit) for name, value, limit in _fields(note, origin) if value}
+    event = {
         "hostname": escape.event(note.where.host),
-        "output": cut(escape.sentence(f"{_clock(note.last)}: {priority} {_sentence(note)}")),
+        "output": cut(escape.sentence(_sentence(note, fields)), MAX_OUTPUT_BYTES),
         "output_fields": fields,
-        "priority": priority,
+        "priority": PRIORITY[note.severity],
         "rule": note.case,
         "source": "syscall",
         "tags": [escape.event(tag) for tag in note.tags],
         "time": rfc3339(note.last),
     }
+    while (excess := len(_encode(event)) - MAX_EVENT_BYTES) > 0:  # quotes and backslashes count twice
+        longest = max(fields, key=lambda name: len(_encode(fields[name])))
+        size = len(fields[longest].encode())
+        fields[longest] = cut(fields[longest], max(size - max(excess // 2, 16), 32))
+    return event
 
 
 def rfc3339(time: int) -> str:
@@ -84,83 +103,94 @@ def rfc3339(time: int) -> str:
     return f"{datetime.fromtimestamp(time // SECOND_NS, UTC):%Y-%m-%dT%H:%M:%S}.{time % SECOND_NS:09d}Z"
 
 
-def cut(text: str) -> str:
-    """At most LONGEST bytes of a text, with a sign where it was cut."""
+def cut(text: str, limit: int) -> str:
+    """At most `limit` bytes of a text, with a sign where it was cut."""
     data = text.encode("utf-8", "replace")
-    if len(data) <= LONGEST:
+    if len(data) <= limit:
         return data.decode()
-    return data[: LONGEST - 5].decode("utf-8", "ignore") + "[...]"
+    return data[: limit - 5].decode("utf-8", "ignore") + "[...]"
+
+
+def page_url(note: Notification, origin: Origin) -> str:
+    """The address of the incident's page, "" if none is set. Without a placeholder the path of our pages is added."""
+    if not origin.url:
+        return ""
+    template = origin.url if "{" in origin.url else origin.url.rstrip("/") + "/incidents/{incident}"
+    values = {**link_values(note), "cluster": origin.cluster}
+    return filled(template, values, lambda value: quote(value, safe=""))
 
 
 def _clock(time: int) -> str:
     return f"{datetime.fromtimestamp(time // SECOND_NS, UTC):%H:%M:%S}.{time % SECOND_NS:09d}"
 
 
-def _sentence(note: Notification) -> str:
-    where = note.where
-    named = " ".join(
-        f"{name}={value}"
-        for name, value in (
-            ("k8s_ns_name", where.namespace),
-            ("k8s_pod_name", where.pod),
-            ("container_id", where.container or "host"),
-            ("container_name", where.container_name),
-        )
-        if value
-    )
-    rose = f" severity_from={note.came_from}" if note.came_from else ""
-    return (
-        f"{note.case} | incident={note.incident} severity={note.severity}{rose} step={note.step} "
-        f"groups={','.join(note.groups)} {named} | {note.summary}".rstrip(" |")
-    )
+def _sentence(note: Notification, fields: dict[str, str]) -> str:
+    """What a person reads: when, how severe, what happened, then the remote addresses and where to look."""
+    summary = fields.get("incident.summary", "")
+    others = [address for address in indicators(note).addresses if address not in summary][:3]
+    rose = f" (was {note.came_from})" if note.came_from else ""
+    parts = [
+        f"{_clock(note.last)}: {PRIORITY[note.severity]} {note.case}{': ' if summary else ''}{cut(summary, 400)}",
+        *([f"addresses: {', '.join(others)}"] if others else []),
+        f"incident={note.incident} severity={note.severity}{rose}",
+    ]
+    return " | ".join(parts) + (f" {fields['incident.url']}" if "incident.url" in fields else "")
 
 
-def _fields(note: Notification) -> Iterator[tuple[str, str]]:
-    yield "incident.id", note.incident
-    yield "incident.severity", note.severity
-    yield "incident.severity.from", note.came_from
-    yield "incident.case", note.case
-    yield "incident.summary", note.summary
-    yield "incident.step", str(note.step)
-    yield "incident.previous", note.previous
-    yield "incident.correlation", note.correlation_rule
-    yield "incident.groups", ",".join(note.groups)
-    yield "incident.first", rfc3339(note.first)
-    yield "incident.last", rfc3339(note.last)
-    yield "incident.count", str(note.count)
-    yield "incident.incomplete", "true" if note.incomplete else ""
-    yield "incident.rules", ", ".join(note.rules)
-    yield "incident.timeline", timeline(note, LONGEST)
-    yield "incident.join", ",".join(sorted({detection.join for detection, _ in note.timeline}))
+def _fields(note: Notification, origin: Origin) -> Iterator[tuple[str, str, int]]:
+    """Name, value and greatest length of each field; no name is the beginning of another."""
+    incomplete = " Falco dropped events, so evidence may be missing." if note.incomplete else ""
+    yield "incident.id", note.incident, MAX_NAME_BYTES
+    yield "incident.url", page_url(note, origin), MAX_TEXT_BYTES
+    yield "incident.cluster", origin.cluster, MAX_NAME_BYTES
+    yield "incident.severity", note.severity, MAX_NAME_BYTES
+    yield "incident.from", note.came_from, MAX_NAME_BYTES
+    yield "incident.case", note.case, MAX_NAME_BYTES
+    yield "incident.rule", note.correlation_rule, MAX_NAME_BYTES
+    yield "incident.step", str(note.step), MAX_NAME_BYTES
+    yield "incident.summary", note.summary + incomplete, MAX_TEXT_BYTES
+    yield "incident.groups", ",".join(note.groups), MAX_NAME_BYTES
+    yield "incident.timeline", timeline(note, MAX_TEXT_BYTES), MAX_TEXT_BYTES
+    yield "incident.indicators", ", ".join(indicators(note).all()), MAX_TEXT_BYTES
+    yield "incident.next", next_steps(note, MAX_TEXT_BYTES), MAX_TEXT_BYTES
+    yield "container.id", note.where.container or "host", MAX_NAME_BYTES
+    yield "container.name", note.where.container_name, MAX_NAME_BYTES
+    yield "k8s.ns.name", note.where.namespace, MAX_NAME_BYTES
+    yield "k8s.pod.name", note.where.pod, MAX_NAME_BYTES
+    yield "proc.vpid", str(note.fields.vpid or ""), MAX_NAME_BYTES
+
+
+def next_steps(note: Notification, limit: int) -> str:
+    """The first steps of the triage, as many as fit into `limit` bytes whole."""
+    told = ""
     for number, (words, command) in enumerate(note.triage, 1):
-        yield f"incident.triage.{number}", f"{words}: {command}" if command else words
-    yield from _place(note)
-
-
-def _place(note: Notification) -> Iterator[tuple[str, str]]:
-    where, fields = note.where, note.fields
-    yield "container.id", where.container or "host"
-    yield "container.name", where.container_name
-    yield "container.image.repository", fields.image or where.image
-    yield "container.image.tag", fields.image_tag or ""
-    yield "k8s.ns.name", where.namespace
-    yield "k8s.pod.name", where.pod
-    for name, attribute in _OF_THE_PROCESS:
-        value = getattr(fields, attribute)
-        yield name, "" if value is None else str(value)
+        step = f"{number}. {words}: {command}" if command else f"{number}. {words}"
+        longer = f"{told}; {step}" if told else step
+        if len(escape.event(longer).encode("utf-8", "replace")) > limit:
+            break
+        told = longer
+    return told
 
 
 def timeline(note: Notification, limit: int) -> str:
     """The events in short, oldest first; if they are longer than `limit` bytes, middle ones are left out."""
     entries = [
-        f"+{(event.detection.time - note.first) / SECOND_NS:.1f}s {'+'.join(event.groups)}: "
-        f"{process_chain(event.detection)}"
+        f"+{(event.detection.time - note.first) / SECOND_NS:.1f}s {'+'.join(event.groups)}: {_moment(event.detection)}"
         for event in timeline_events(note)
     ]
     for left_out in range(len(entries)):
         middle = len(entries) // 2
         before, after = entries[: middle - left_out // 2], entries[middle + (left_out + 1) // 2 :]
         told = "; ".join([*before, *([f"... {left_out} more ..."] if left_out else []), *after])
-        if len(told.encode("utf-8", "replace")) <= limit:
+        if len(escape.event(told).encode("utf-8", "replace")) <= limit:
             return told
     return f"{len(entries)} moments"
+
+
+def _moment(detection: Detection) -> str:
+    """The processes from the anchor down, and the command unless it says no more than they do."""
+    chain, command = process_chain(detection), detection.cmdline
+    if command in ("", detection.path[0][1]):
+        return chain
+    shown = command if len(command) <= MAX_TIMELINE_COMMAND_CHARS else command[: MAX_TIMELINE_COMMAND_CHARS - 3] + "..."
+    return f"{chain} ({shown})"

@@ -3,21 +3,18 @@
 Times are RFC 3339 text and texts are raw: each output escapes them for its place.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from msgspec import Struct
 
-from sidecar.correlation import narrative, notification
+from sidecar.correlation import notification
 from sidecar.correlation.notification import SECOND_NS, timeline_events
 from sidecar.incidents.falco_event import rfc3339
+from sidecar.incidents.indicators import Indicators, indicators
 from sidecar.model import RANK, GroupKind, Join, Notification, Severity, Where
 from sidecar.storage.archive import IncidentRow, Step
-from sidecar.text.placeholders import filled
-
-_ADDRESS = re.compile(r"(?:https?|ftp|tcp)://[^\s\"'<>]{1,200}|(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])(?::\d{1,5})?")
-"""A URL or an IPv4 address in a command."""
+from sidecar.text.placeholders import filled, link_values
 
 
 class Place(Struct, frozen=True):
@@ -80,18 +77,6 @@ class ProcessNode(Struct, frozen=True):
     name: str
     events: list[Event]
     started: list["ProcessNode"]
-
-
-class Indicators(Struct, frozen=True):
-    """Addresses of connections, files, and credentials that the detections name.
-
-    `named` are addresses that appear in commands, whether or not they were contacted.
-    """
-
-    connections: list[str]
-    files: list[str]
-    credentials: list[str]
-    named: list[str]
 
 
 class NextStep(Struct, frozen=True):
@@ -176,10 +161,10 @@ def from_notification(
         groups=_groups(note),
         timeline=events,
         processes=_process_trees(events),
-        touched=_indicators(note),
+        touched=indicators(note),
         triage=[NextStep(number, do, command) for number, (do, command) in enumerate(note.triage, 1)],
         tags=list(note.tags),
-        links={words: filled(url, _link_values(note), _quoted) for words, url in (links or {}).items()},
+        links={words: filled(url, link_values(note), _quoted) for words, url in (links or {}).items()},
     )
 
 
@@ -261,33 +246,6 @@ def _process_trees(events: Iterable[Event]) -> list[ProcessNode]:
             siblings = nodes[pids].started
         nodes[pids].events.append(event)
     return roots
-
-
-def _indicators(note: Notification) -> Indicators:
-    sensitive = {name for name, kind in note.row if kind == "credentials"}
-    connections, files, credentials, named = (dict[str, None]() for _ in range(4))
-    for detection, groups in note.timeline:
-        remote = narrative.remote_of(detection.detail)
-        if sensitive.intersection(groups):
-            credentials[detection.detail or detection.cmdline] = None
-        elif detection.detail:
-            (connections if remote else files)[remote or detection.detail] = None
-        named |= dict.fromkeys(_ADDRESS.findall(detection.cmdline))
-    return Indicators(list(connections), list(files), list(credentials), list(named))
-
-
-def _link_values(note: Notification) -> dict[str, str]:
-    where = note.where
-    return {
-        "incident": note.incident,
-        "severity": note.severity,
-        "namespace": where.namespace,
-        "pod": where.pod,
-        "container": where.container,
-        "host": where.host,
-        "first_ms": str(note.first // 1_000_000),
-        "last_ms": str(note.last // 1_000_000),
-    }
 
 
 def _quoted(text: str) -> str:

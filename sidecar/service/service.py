@@ -15,6 +15,7 @@ from sidecar.correlation.pipeline import Pipeline
 from sidecar.delivery.outbox import Outbox
 from sidecar.delivery.pass_through import pass_through
 from sidecar.delivery.sink_queue import Delivery
+from sidecar.incidents.falco_event import Origin
 from sidecar.incidents.refresh import IncidentRefresh
 from sidecar.net.http_server import Request, Response
 from sidecar.rules.rule import CorrelationRule
@@ -59,6 +60,7 @@ class Service:
         self.settings = settings
         self.deliveries = [Delivery(sink, settings.sinks.queue_size) for sink in sinks]
         self.outbox = Outbox(state, self.deliveries, anchors(rules))
+        self.outbox.origin = Origin(settings.cluster, settings.url)
         redact, remember = Redactor(settings.redaction.key), self.outbox.remember if state else None
         self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, remember, redact)
         self._state = state
@@ -106,6 +108,8 @@ class Service:
         """Open ports and connections; the listening ports are in `http_port` and `admin_port` then."""
         self._loop = asyncio.get_running_loop()
         if self._state is not None:
+            if self.subscribers is not None:
+                self.subscribers.origin = self.outbox.origin
             restore = Restore(self._state, self.pipeline, self.outbox, self.subscribers)
             restore.run()
             for problem in restore.problems:

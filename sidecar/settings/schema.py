@@ -96,6 +96,11 @@ class Settings(Section):
     state: StateFile = field(default_factory=StateFile)
     canary: CanarySettings = field(default_factory=CanarySettings)
     redaction: Redaction = field(default_factory=Redaction)
+    cluster: str = ""
+    """Name of the cluster, sent with every incident as `incident.cluster`."""
+    url: str = ""
+    """Address of an incident's page as people reach it, sent as `incident.url`: a base address, to which
+    `/incidents/ID` is added, or a template: `https://falco.example/{cluster}/{host}/incidents/{incident}`."""
     supervisor: bool = True
     """Run a parent process that holds the ports and restarts the service after a crash, so that Falco only waits."""
     rules: list[str] = []
@@ -104,6 +109,15 @@ class Settings(Section):
     """How long a notification waits for other alerts of the same kernel event."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Minimum level of log messages, which are JSON lines on standard error."""
+
+    def problems(self, path: str) -> Iterator[str]:
+        """An address of the page that is none, besides the mistakes of all sections."""
+        yield from super().problems(path)
+        if self.url and not is_url(re.sub(r"\{[a-z_]+\}", "x", self.url)):
+            yield f"url: expected http:// or https:// and a host, got {self.url!r}"
+        yield from placeholders.mistakes("url", self.url, placeholders.PAGE)
+        if self.cluster != self.cluster.strip() or not self.cluster.isprintable():
+            yield f"cluster: expected a name without blanks around it and control characters, got {self.cluster!r}"
 
     def sources(self) -> dict[str, SourceSettings]:
         """The sources in use, by name."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 
+from sidecar.model import Notification
 from sidecar.text.suggestion import nearest
 
 TRIAGE = frozenset(
@@ -18,6 +19,9 @@ TELL = frozenset(("service", "program", "command", "file", "remote"))
 
 LINK = frozenset(("incident", "severity", "namespace", "pod", "container", "host", "first_ms", "last_ms"))
 """What a link of the incident page may name; filled in from the incident, quoted for a URL."""
+
+PAGE = LINK | {"cluster"}
+"""What the address of an incident's page may name (setting `url`)."""
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_-]+)\}")
 
@@ -39,3 +43,18 @@ def filled(text: str, values: Mapping[str, str], quote: Callable[[str], str] = s
 def fillable(text: str, values: Mapping[str, str]) -> bool:
     """Whether there is a value for each placeholder."""
     return all(values.get(name) for name in _PLACEHOLDER.findall(text))
+
+
+def link_values(note: Notification) -> dict[str, str]:
+    """Values of the placeholders of a link."""
+    where = note.where
+    return {
+        "incident": note.incident,
+        "severity": note.severity,
+        "namespace": where.namespace,
+        "pod": where.pod,
+        "container": where.container,
+        "host": where.host,
+        "first_ms": str(note.first // 1_000_000),
+        "last_ms": str(note.last // 1_000_000),
+    }

@@ -51,7 +51,7 @@ def test_the_page_says_what_happened_where_how_sure_and_what_to_do(note: Notific
 
     for words in (
         "Critical Open last evidence 2 min ago Full Web Application Compromise",
-        "In pod shop/app-7d9f, nginx was made to start sh",
+        "In pod shop/app-7d9f, nginx ran",
         "Web shell Seen at +0.000 s, 1 detection",
         "Shell technique Not seen",
         "curl http://203.0.113.9/k",

@@ -23,7 +23,7 @@ def test_the_sentence_has_place_service_program_address_and_file(play: Play) -> 
     )[-1]
 
     assert note.summary == (
-        "In pod shop/app-7d9f, nginx was made to start sh, which then contacted 203.0.113.9:4444 "
+        'In pod shop/app-7d9f, nginx ran "sh", which then contacted 203.0.113.9:4444 '
         "and read the Kubernetes service-account token."
     )
 
@@ -33,7 +33,7 @@ def test_without_address_and_file_the_command_is_told(play: Play) -> None:
         -1
     ]
 
-    assert note.summary.endswith("which then ran the network command `curl http://e`.")
+    assert note.summary.endswith('which then ran "curl http://e".')
 
 
 def test_the_metadata_service_is_called_by_its_name(play: Play) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sidecar.correlation.notification import SECOND_NS
-from sidecar.incidents.falco_event import to_json
+from sidecar.incidents.falco_event import Origin, to_json
 from sidecar.model import Message, Outgoing, delivery_key
 from sidecar.settings.sinks import GrpcSink
 
@@ -70,6 +70,7 @@ class Subscribers:
     """
 
     name = "grpc"
+    origin = Origin()
 
     def __init__(self, settings: GrpcSink, wall: Callable[[], int] = time.time_ns) -> None:
         self.settings = settings
@@ -100,7 +101,7 @@ class Subscribers:
         for message in messages[-self.settings.history_size :]:
             key = delivery_key(message, self.name)
             at = decided[key] * SECOND_NS if key in decided else self._wall()
-            self._history.append((at, Outgoing(key, to_json(message), message)))
+            self._history.append((at, Outgoing(key, to_json(message, self.origin), message)))
 
     def alert(self, data: bytes) -> None:
         """Queue a raw alert for every subscriber that asked for alerts."""
