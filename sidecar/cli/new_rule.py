@@ -1,14 +1,16 @@
 """Writes a starting point for a correlation rule: commented, with tests inside that pass.
 
-Groups come from the command line, or are proposed from Falco rules that a file of alerts shows: those that Falco's
-authors gave the same MITRE tactic belong together, which is only a starting point.
+Groups come from the command line, or are proposed from the Falco rules that recorded alerts name: rules with the same
+MITRE tactic form a group. The file itself is the template `new_rule.yaml.j2`.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sidecar.alerts import decode
 from sidecar.errors import AlertError, ConfigError
@@ -18,18 +20,18 @@ from sidecar.sources import replay
 from sidecar.yamlfile.typed import build, parse_yaml
 
 TAG = "tag:"
-"""Before a tag where Falco rule names are given."""
+"""Marks a tag where names of Falco rules are expected."""
 
 EXAMPLE = {"shell": ["Run shell untrusted"], "network": ["Launch Suspicious Network Tool in Container"]}
-"""Groups where none are given: stock rules of Falco."""
+"""The groups if none are given: stock rules of Falco."""
 
 SCHEMA = SHIPPED / "correlation-rule.schema.json"
 
 
-class Wanted(NamedTuple):
-    """What the rule is to be: its id, its groups with the Falco rules and tags of each, and how often each was seen."""
+class NewRule(NamedTuple):
+    """A rule to write: its id, its groups with the Falco rules and tags of each, and how often each was seen."""
 
-    name: str
+    id: str
     groups: Mapping[str, Sequence[str]]
     scope: str = "session"
     seen: Mapping[str, int] = {}
@@ -44,18 +46,18 @@ def write(
         groups.setdefault(group, []).append(member)
     seen: Mapping[str, int] = {}
     if recorded:
-        more, seen = proposed(replay.alerts([str(recorded)], lambda _: None))
+        proposals, seen = proposed(replay.alerts([str(recorded)], lambda _: None))
         named = {member for members in groups.values() for member in members}
-        for group, rules in more.items():
-            if fresh := [rule for rule in rules if rule not in named]:
-                groups.setdefault(group, []).extend(fresh)
+        for group, rules in proposals.items():
+            if others := [rule for rule in rules if rule not in named]:
+                groups.setdefault(group, []).extend(others)
         if not groups:
-            raise ConfigError(str(recorded), ["holds no alerts of Falco, so no groups can be proposed"])
-    made = text(Wanted(name, groups or EXAMPLE, scope, seen))
-    compiled(build(RuleFile, parse_yaml(made.encode(), str(file)), str(file)), str(file))
+            raise ConfigError(str(recorded), ["contains no alerts of Falco, so no groups can be proposed"])
+    content = text(NewRule(name, groups or EXAMPLE, scope, seen))
+    compiled(build(RuleFile, parse_yaml(content.encode(), str(file)), str(file)), str(file))
     try:
         with file.open("x") as out:
-            out.write(made)
+            out.write(content)
         file.with_name(SCHEMA.name).write_bytes(SCHEMA.read_bytes())
     except FileExistsError:
         raise ConfigError(str(file), ["exists already; choose another with --output"]) from None
@@ -83,146 +85,68 @@ def proposed(lines: Iterable[bytes]) -> tuple[dict[str, list[str]], Counter[str]
     return dict(list(groups.items())[:MAX_GROUPS]), seen
 
 
-def text(wanted: Wanted) -> str:
+def text(rule: NewRule) -> str:
     """The rule file. Raises ConfigError if a name cannot be used."""
-    _check(wanted)
-    return "\n".join([*_head(wanted), *_groups(wanted), *_place(wanted), *_cases(wanted), *_tests(wanted)]) + "\n"
+    _check(rule)
+    first, *others = rule.groups
+    template = _templates().get_template("new_rule.yaml.j2")
+    return template.render(rule=rule, first=first, others=others, cases=_cases(rule), subject=_subject(rule))
 
 
-def _check(wanted: Wanted) -> None:
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - it renders YAML, and `quoted` makes texts safe there
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters.update(quoted=_quoted, words=_words, untagged=lambda member: member.removeprefix(TAG))
+    templates.tests["tag"] = lambda member: member.startswith(TAG)
+    return templates
+
+
+def _check(rule: NewRule) -> None:
     problems = []
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", wanted.name):
-        problems.append(f"{wanted.name!r}: expected a name of small letters, digits and -, for example crypto-mining")
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", rule.id):
+        problems.append(f"{rule.id!r}: expected a name of small letters, digits and -, for example crypto-mining")
     problems += [
         f"group {group!r}: expected one word such as first_sign"
-        for group in wanted.groups
+        for group in rule.groups
         if not group.isidentifier() or group in ("and", "or", "not")
     ]
-    if len(wanted.groups) > MAX_GROUPS:
-        problems.append(f"{len(wanted.groups)} groups, at most {MAX_GROUPS} are supported")
-    members = Counter(member for group in wanted.groups.values() for member in set(group))
-    problems += [f"{member!r}: stands in two groups; begin with one" for member, times in members.items() if times > 1]
+    if len(rule.groups) > MAX_GROUPS:
+        problems.append(f"{len(rule.groups)} groups, at most {MAX_GROUPS} are supported")
+    members = Counter(member for group in rule.groups.values() for member in set(group))
+    problems += [f"{member!r}: is in more than one group; list it once" for member, times in members.items() if times > 1]
     if problems:
         raise ConfigError("new-rule", problems)
 
 
-def _head(wanted: Wanted) -> Iterator[str]:
-    words = wanted.name.replace("-", " ")
-    tag = wanted.name.replace("-", "_")
-    yield "# yaml-language-server: $schema=correlation-rule.schema.json"
-    yield "#"
-    yield "# A correlation rule: Falco rules are assigned to groups; groups that are seen together, in one place and"
-    yield "# within the window, are a case. `falco-correlator check FILE` reports mistakes, `test FILE` runs its tests."
-    yield f"id: {wanted.name}"
-    yield f"name: {words.capitalize()} detected"
-    yield "description: Say here what these alerts mean together, in a sentence."
-    yield f"tags: [{tag}_incident]  # on every incident; add MITRE techniques, for example T1496"
-    yield "window: 15m  # evidence counts together for this long"
-    yield "incident: {idle_timeout: 1h, max_duration: 24h}  # closes so long after its last, or its first, evidence"
-    yield ""
+class Case(NamedTuple):
+    """A row of the case table: the groups that make it, and its severity."""
+
+    name: str
+    severity: str
+    groups: list[str]
 
 
-def _groups(wanted: Wanted) -> Iterator[str]:
-    yield "# What counts for which group: names of Falco rules, or tags that Falco rules carry (`tags: [...]`)."
-    if wanted.seen:
-        yield "# Proposed by MITRE tactic from recorded alerts: move each to where it belongs, and delete the others."
-    yield "groups:"
-    for group, members in wanted.groups.items():
-        tags = [each.removeprefix(TAG) for each in members if each.startswith(TAG)]
-        rules = [each for each in members if not each.startswith(TAG)]
-        yield f"  {group}:"
-        if tags:
-            yield f"    tags: [{', '.join(map(_quoted, tags))}]"
-        if rules:
-            yield "    rules:"
-        for rule in rules:
-            yield f"      - {_quoted(rule)}" + (f"  # {wanted.seen[rule]} alerts" if rule in wanted.seen else "")
-    yield ""
-
-
-def _place(wanted: Wanted) -> Iterator[str]:
-    first = next(iter(wanted.groups))
-    if wanted.scope == "container":
-        yield "# Everything in one container belongs together. `session` is narrower: what descends from one process."
-        yield "scope: container"
-    else:
-        yield "# What belongs together: a detection of `groups` begins an execution context, and what the parent of its"
-        yield "# process starts is in it. With `services` it is what the outermost of them above the process starts."
-        yield "scope: session  # `container` is wider: everything in one container"
-        yield "anchor:"
-        yield f"  groups: [{first}]"
-        yield "  services: []  # for example [nginx, php-fpm*]"
-    yield ""
-
-
-def _cases(wanted: Wanted) -> Iterator[str]:
-    yield "# The first row that holds is the case. Severities: critical, high, medium, low. Conditions: `and`, `or` and"
-    yield "# brackets, no `not`, because more evidence must never make it milder."
-    yield "cases:"
-    for name, severity, groups in _rows(wanted):
-        yield f"  - name: {_quoted(name)}"
-        yield f"    severity: {severity}"
-        yield f"    when: {' and '.join(groups)}"
-    yield ""
-    yield "# What to do next. {namespace}, {pod}, {container}, {host}, {pid} and others are filled in when it happens."
-    yield "triage:"
-    yield "  - do: Look at what runs there"
-    yield "    pod: kubectl -n {namespace} exec {pod} -- ps -ef"
-    yield "    host: ps -ef"
-    yield ""
-
-
-def _rows(wanted: Wanted) -> Iterator[tuple[str, str, list[str]]]:
-    """The first group with each other one, and all of them together."""
-    first, *others = wanted.groups
-    subject = wanted.name.replace("-", " ").capitalize()
+def _cases(rule: NewRule) -> list[Case]:
+    """All groups together, then the first group with each other one."""
+    first, *others = rule.groups
+    subject = _subject(rule)
     if not others:
-        yield subject, "medium", [first]
-    if len(others) > 1:
-        yield f"{subject}, all signs", "critical", [first, *others]
-    for other in others:
-        yield (
-            f"{subject}, {_words(first)} with {_words(other)}",
-            "high" if len(others) == 1 else "medium",
-            [first, other],
-        )
+        return [Case(subject, "medium", [first])]
+    severity = "high" if len(others) == 1 else "medium"
+    pairs = [Case(f"{subject}, {_words(first)} with {_words(other)}", severity, [first, other]) for other in others]
+    if len(others) == 1:
+        return pairs
+    return [Case(f"{subject}, all signs", "critical", [first, *others]), *pairs]
 
 
-def _tests(wanted: Wanted) -> Iterator[str]:
-    first, *others = wanted.groups
-    yield "# Stories, and the notifications they must give. `detect` stands for any Falco rule of a group (`rule:`"
-    yield "# names one); `process` is the line of processes from the container's first one down; `at` is when."
-    yield "tests:"
-    for name, severity, groups in _rows(wanted):
-        if groups != [first, *others] or not others[1:]:
-            together = " and ".join(map(_words, groups)).capitalize()
-            yield f"  - name: {together} in one place"
-            yield "    alerts:"
-            yield from (_alert(group, number) for number, group in enumerate(groups))
-            yield f"    expect: [{{severity: {severity}, case: {_quoted(name)}}}]"
-    if len(others) > 1:
-        yield from _all_together(wanted)
-    if others:
-        yield f"  - name: {_words(first).capitalize()} alone is nothing"
-        yield f"    alerts:\n{_alert(first, 0)}"
-        yield "    expect: []"
-        yield "  - name: Two containers are never one place"
-        yield f"    alerts:\n{_alert(first, 0)}\n{_alert(others[0], 1, ', container: other')}"
-        yield "    expect: []"
-
-
-def _all_together(wanted: Wanted) -> Iterator[str]:
-    (strongest, severity, groups), (pair, weaker, _), *_ = _rows(wanted)
-    yield "  - name: Everything in one place is reported twice, weaker first"
-    yield "    alerts:"
-    yield from (_alert(group, number) for number, group in enumerate(groups))
-    yield "    expect:"
-    yield f"      - {{severity: {weaker}, case: {_quoted(pair)}}}"
-    yield f"      - {{severity: {severity}, case: {_quoted(strongest)}}}"
-
-
-def _alert(group: str, second: int, more: str = "") -> str:
-    return f"      - {{detect: [{group}], process: tini > app > sh, at: {second}s{more}}}"
+def _subject(rule: NewRule) -> str:
+    return rule.id.replace("-", " ").capitalize()
 
 
 def _words(name: str) -> str:
@@ -230,7 +154,7 @@ def _words(name: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    """As it stands where YAML takes it for text, else in quotes."""
+    """The text unchanged if YAML reads it as a string, else in quotes."""
     plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_ ./()-]*[A-Za-z0-9_)]", value) and value.lower() not in _WORDS
     safe = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08X}" for c in value)
     return value if plain else f'"{safe}"'

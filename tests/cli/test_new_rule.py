@@ -85,8 +85,8 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
     [
         (("My Rule",), "'My Rule': expected a name of small letters, digits and -, for example crypto-mining"),
         (("x", "-g", "two words", "R"), "group 'two words': expected one word such as first_sign"),
-        (("x", "-g", "a", "R", "-g", "b", "R"), "'R': stands in two groups; begin with one"),
-        (("x", "--from", "EMPTY"), "holds no alerts of Falco, so no groups can be proposed"),
+        (("x", "-g", "a", "R", "-g", "b", "R"), "'R': is in more than one group; list it once"),
+        (("x", "--from", "EMPTY"), "contains no alerts of Falco, so no groups can be proposed"),
     ],
 )
 def test_what_cannot_be_a_rule_is_told_and_nothing_is_written(
@@ -108,7 +108,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=6, unique=True))
 def test_any_name_of_a_falco_rule_can_stand_in_it(names: list[str]) -> None:
-    made = new_rule.text(new_rule.Wanted("x", {f"g{number}": [name] for number, name in enumerate(names)}))
+    made = new_rule.text(new_rule.NewRule("x", {f"g{number}": [name] for number, name in enumerate(names)}))
     rule = compiled(build(RuleFile, parse_yaml(made.encode("utf-8", "surrogatepass"), "x"), "x"), "x")
 
     assert [group.rules or group.tags for group in rule.written.groups.values()] == [
@@ -253,4 +253,4 @@ def test_a_rule_that_passes_has_nothing_to_explain() -> None:
 
 def test_a_rule_file_with_mistakes_is_never_written() -> None:
     with pytest.raises(ConfigError, match="13 groups, at most 12"):
-        new_rule.text(new_rule.Wanted("x", {f"g{number}": [f"r{number}"] for number in range(13)}))
+        new_rule.text(new_rule.NewRule("x", {f"g{number}": [f"r{number}"] for number in range(13)}))
