@@ -119,7 +119,8 @@ def _check(rule: NewRule) -> None:
     if len(rule.groups) > MAX_GROUPS:
         problems.append(f"{len(rule.groups)} groups, at most {MAX_GROUPS} are supported")
     members = Counter(member for group in rule.groups.values() for member in set(group))
-    problems += [f"{member!r}: is in more than one group; list it once" for member, times in members.items() if times > 1]
+    twice = [member for member, count in members.items() if count > 1]
+    problems += [f"{member!r}: is in more than one group; list it once" for member in twice]
     if problems:
         raise ConfigError("new-rule", problems)
 
