@@ -1,7 +1,7 @@
-"""Whether the gRPC server will be able to listen, asked before it tries.
+"""Checks whether the gRPC server will be able to listen on an address.
 
-grpc itself would take a socket file away from a living server, and says "failed to bind" of everything. It is not
-imported here, so that the command can ask before the service starts.
+grpc itself would remove the socket file of a running server, and reports every problem as "failed to bind". It is not
+imported here, so that the command can check before the service starts.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def check(address: str) -> None:
-    """Raise OSError if nobody could listen here; a socket file that a dead server left is removed."""
+    """Raise OSError if the address cannot be used; the socket file of a server that died is removed."""
     if not address.startswith("unix:"):
         _try_port(address)
         return
@@ -24,7 +24,7 @@ def check(address: str) -> None:
     if path.exists() and not path.is_socket():
         raise OSError(f"{address}: the file exists and is not a socket; move it away")
     if path.exists() and _is_alive(path):
-        raise OSError(f"{address}: another process serves it")
+        raise OSError(f"{address}: another process is listening there")
     path.unlink(missing_ok=True)
 
 

@@ -1,14 +1,14 @@
 """Admission control of a listening port, so that no client can keep Falco out.
 
 Refusing new connections when all slots are taken favours an attacker who opens connections and sends nothing, and
-Falco loses an alert for each refusal. So a new connection always enters a waiting room, where the one that has been
-silent the longest is closed to make room. It leaves with its first valid request, which is always answered. Only then
-does it need a permanent slot: that of a connection that has been idle for a while (libcurl sends again when a kept
-connection is gone, so nothing is lost), or, if there is none, it is closed after its response.
+Falco loses an alert for each refusal. So a new connection is always admitted, as a newcomer; when there are too many
+newcomers, the one that has been silent the longest is closed. A newcomer's first valid request is always answered, and
+promotes it to one of the permanent slots. If none is free, it takes the slot of a connection that has been idle for a
+while (libcurl reconnects and sends again, so nothing is lost); if none is idle, it is closed after its response.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -17,28 +17,31 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-IDLE = 1.0
-"""Seconds without a complete request after which a connection may have to make room."""
+IDLE_SECONDS = 1.0
+"""A connection without a complete request for this long may be closed to make room."""
 
-WAITING = 512
-"""New connections without a valid request yet. Falco sends its first within a few milliseconds, in which no other
-client opens so many connections."""
+MAX_NEWCOMERS = 512
+"""Connections without a valid request so far. Falco sends its first within a few milliseconds, in which no other
+client opens this many connections."""
 
 BACKLOG = 256
-"""Connections that the system holds for us, and asyncio accepts at once: fewer than find room while they wait."""
+"""Connections that the kernel queues, and asyncio accepts in one go: fewer than MAX_NEWCOMERS."""
 
-SMALL, HELD = 64 * 1024, 16 * 1024 * 1024
-"""Bytes of an unfinished body that count for nothing, and what all unfinished bodies together may have beyond them."""
+FREE_BODY_BYTES = 64 * 1024
+"""Of each unfinished body, bytes that are not counted."""
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""Of all unfinished bodies together, beyond FREE_BODY_BYTES each."""
 
 REFUSALS = ("400", "403", "404", "405", "408", "413", "415", "431", "503", "tls")
 """Why a request or a connection was refused: statuses, and a failed TLS handshake. A fixed set: metric labels."""
 
-STRANGERS = ("403", "404", "tls")
-"""Refusals of senders who could not show that they may speak."""
+UNAUTHORIZED = ("403", "404", "tls")
+"""Refusals of senders without the secret path or an accepted certificate."""
 
 
 class Slot:
-    """One connection: its peer, when it last sent a valid request, what it holds, and how to end it."""
+    """One connection: its peer, the time of its last valid request, the bytes that count for it, and how to end it."""
 
     def __init__(self, transport: "asyncio.Transport") -> None:
         self.peer = peer_of(transport)
@@ -49,94 +52,99 @@ class Slot:
 
 
 class Connections:
-    """The places of one port: at most `most` to stay, `per_peer` of each peer. `clock` is in seconds.
+    """The connections of one port: at most `capacity` permanent ones, `per_peer` of each peer. `clock` is in seconds.
 
-    `pushed_out` counts connections that had to make room, `refused` what was refused, by reason, and `strangers` the
-    refusals listed in `STRANGERS`.
+    `evicted` counts connections that were closed to make room, `refused` refusals by reason, and `unauthorized` those
+    listed in `UNAUTHORIZED`.
     """
 
-    def __init__(self, most: int, per_peer: int, clock: Callable[[], float]) -> None:
-        self.pushed_out = self.strangers = 0
+    def __init__(self, capacity: int, per_peer: int, clock: Callable[[], float]) -> None:
+        self.evicted = 0
+        self.unauthorized = 0
         self.refused = dict.fromkeys(REFUSALS, 0)
-        self._most = most
+        self._capacity = capacity
         self._per_peer = per_peer
         self.clock = clock
-        self._waiting: dict[Slot, None] = {}
-        self._kept: dict[Slot, None] = {}
+        self._newcomers: dict[Slot, None] = {}
+        self._permanent: dict[Slot, None] = {}
         self._held = 0
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._kept)
+        return len(self._newcomers) + len(self._permanent)
 
     def admit(self, transport: "asyncio.Transport") -> Slot:
-        """A place in the waiting room for a new connection."""
-        place = Slot(transport)
-        if len(self._waiting) >= WAITING:
-            self._push_out(next(iter(self._waiting)))
-        self._waiting[place] = None
-        return place
+        """The slot of a new connection."""
+        slot = Slot(transport)
+        if len(self._newcomers) >= MAX_NEWCOMERS:
+            self._evict(next(iter(self._newcomers)))
+        self._newcomers[slot] = None
+        return slot
 
-    def prove(self, place: Slot, now: float) -> bool:
+    def promote(self, slot: Slot, now: float) -> bool:
         """Record a valid request; returns whether the connection may stay open after the response."""
-        if place.held:
-            self.hold(place, 0)
-        if place not in self._kept:
-            if not all(self._made_room(rivals) for rivals in self._too_many(place)):
+        if slot.held:
+            self.hold(slot, 0)
+        if slot not in self._permanent:
+            rivals = self._rivals(slot)
+            if rivals is not None and not self._evict_one(rivals):
                 return False
-            self._waiting.pop(place, None)
-            self._kept[place] = None
-        place.last = now
+            self._newcomers.pop(slot, None)
+            self._permanent[slot] = None
+        slot.last = now
         return True
 
-    def hold(self, place: Slot, size: int) -> bool:
-        """The connection holds an unfinished body of this size; says whether there is room for it."""
-        beyond = max(size - SMALL, 0)
-        self._held += beyond - place.held
-        place.held = beyond
-        return not beyond or self._held <= HELD
+    def hold(self, slot: Slot, size: int) -> bool:
+        """Record the size of an unfinished body in bytes; returns whether there is room for it."""
+        counted = max(size - FREE_BODY_BYTES, 0)
+        self._held += counted - slot.held
+        slot.held = counted
+        return not counted or self._held <= MAX_BODY_BYTES
 
-    def leave(self, place: Slot) -> None:
-        """The connection has ended."""
-        self.hold(place, 0)
-        self._waiting.pop(place, None)
-        self._kept.pop(place, None)
+    def leave(self, slot: Slot) -> None:
+        """Remove a connection that has ended."""
+        self.hold(slot, 0)
+        self._newcomers.pop(slot, None)
+        self._permanent.pop(slot, None)
 
     def end(self) -> None:
         """End all connections."""
-        for place in [*self._waiting, *self._kept]:
-            place.end()
+        for slot in [*self._newcomers, *self._permanent]:
+            slot.end()
 
-    def refuse(self, why: str) -> None:
-        """Count a refusal; the first of its kind, the tenth, the hundredth ... are logged."""
-        self.refused[why] += 1
-        self.strangers += why in STRANGERS
-        count = self.refused[why]
-        if str(count).strip("0") == "1":
-            log.warning("a sender was refused", extra={"why": why, "count": count})
+    def refuse(self, reason: str) -> None:
+        """Count a refusal; the first of its kind, the tenth, the hundredth and so on are logged."""
+        self.refused[reason] += 1
+        self.unauthorized += reason in UNAUTHORIZED
+        count = self.refused[reason]
+        if count == 10 ** (len(str(count)) - 1):
+            log.warning("a sender was refused", extra={"reason": reason, "count": count})
 
-    def _too_many(self, place: Slot) -> Iterable[list[Slot]]:
-        """The connections of which one has to go before this one may stay; one place is kept for loopback."""
-        same = [each for each in self._kept if each.peer == place.peer]
-        if len(same) >= self._per_peer:
-            yield same
-            return
-        remote = [each for each in self._kept if not each.local]
-        if not place.local and len(remote) >= self._most - 1:
-            yield remote
-        elif len(self._kept) >= self._most:
-            yield [*self._kept] if place.local else remote
+    def _rivals(self, newcomer: Slot) -> list[Slot] | None:
+        """The connections one of which has to go before the newcomer can stay; None if there is a free slot.
 
-    def _made_room(self, rivals: list[Slot]) -> bool:
-        longest = min(rivals, key=lambda each: each.last, default=None)
-        if longest is None or self.clock() - longest.last <= IDLE:
+        One slot is reserved for loopback.
+        """
+        same_peer = [slot for slot in self._permanent if slot.peer == newcomer.peer]
+        if len(same_peer) >= self._per_peer:
+            return same_peer
+        remote = [slot for slot in self._permanent if not slot.local]
+        if not newcomer.local and len(remote) >= self._capacity - 1:
+            return remote
+        if len(self._permanent) >= self._capacity:
+            return [*self._permanent] if newcomer.local else remote
+        return None
+
+    def _evict_one(self, rivals: list[Slot]) -> bool:
+        oldest = min(rivals, key=lambda slot: slot.last, default=None)
+        if oldest is None or self.clock() - oldest.last <= IDLE_SECONDS:
             return False
-        self._push_out(longest)
+        self._evict(oldest)
         return True
 
-    def _push_out(self, place: Slot) -> None:
-        self.leave(place)
-        self.pushed_out += 1
-        place.end()
+    def _evict(self, slot: Slot) -> None:
+        self.leave(slot)
+        self.evicted += 1
+        slot.end()
 
 
 def peer_of(transport: "asyncio.BaseTransport") -> str:

@@ -1,52 +1,52 @@
-"""The head of a request, recognised without parsing it: Falco repeats it with every alert, except for the length.
+"""Recognises the head of a request without parsing it: Falco repeats the same head except for the Content-Length.
 
-A head that llhttp has accepted as that of a complete, valid request is accepted again if it is the same to the byte
-and only the digits of its Content-Length differ. Anything else is left to llhttp, so the two can never disagree. One
-head is remembered for each connection.
+A head that llhttp accepted in a complete, valid request is accepted again if it is identical but for the digits of its
+Content-Length. Everything else is left to llhttp, so the two can never disagree. Each connection caches one head.
 """
 
 import re
 from typing import NamedTuple, Self
 
-LONGEST = 2048
-"""Bytes of a head that is remembered. Falco's has 200; what a proxy adds is rarely more than a few hundred."""
+MAX_HEAD_BYTES = 2048
+"""Of a head that is cached. Falco's has 200, and a proxy rarely adds more than a few hundred."""
 
-DIGITS = 7
-"""Of a length at most, which leaves no room for leading zeros without end."""
+MAX_LENGTH_DIGITS = 7
+"""Of a Content-Length, so that leading zeros are limited too."""
 
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})\r\n" % DIGITS, re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})\r\n" % MAX_LENGTH_DIGITS, re.IGNORECASE)
 
 
 class Head(NamedTuple):
-    """The bytes before and behind the digits of the length; the latter end within `end` bytes of a request."""
+    """The bytes before and after the digits of the length, which start at `start`; the head ends before `end`."""
 
     before: bytes
-    behind: bytes
+    after: bytes
     start: int
     end: int
 
     @classmethod
-    def of(cls, request: bytes, body: bytes) -> Self | None:
-        """The head of what arrived at once and was one whole request with this body; None if it is of no use.
+    def parse(cls, request: bytes, body: bytes) -> Self | None:
+        """The head of one whole request with this body; None if it cannot be cached.
 
-        It must end at the first empty line, with nothing behind the body, and all its lines in CRLF: then there is
-        but one way to read it.
+        It must end at the first empty line, nothing may follow the body, and all its lines must end in CRLF: then
+        there is only one way to read it.
         """
         head = request[: len(request) - len(body)]
-        found = _LENGTH.search(head)
-        if found is None or len(head) > LONGEST or int(found[1]) != len(body):
+        length = _LENGTH.search(head)
+        if length is None or len(head) > MAX_HEAD_BYTES or int(length[1]) != len(body):
             return None
         if head.find(b"\r\n\r\n") != len(head) - 4 or head.count(b"\n") != head.count(b"\r\n"):
             return None
-        start, behind = found.start(1), head[found.end(1) :]
-        return cls(head[:start], behind, start, start + DIGITS + len(behind))
+        start = length.start(1)
+        after = head[length.end(1) :]
+        return cls(head[:start], after, start, start + MAX_LENGTH_DIGITS + len(after))
 
     def body(self, data: bytes) -> bytes | None:
-        """The body, if this is the same head with the whole body that it announces, and nothing else."""
-        before, behind, start, end = self
+        """The body, if the data is this head with exactly the body that it announces; else None."""
+        before, after, start, end = self
         if not data.startswith(before):
             return None
-        at = data.find(behind, start, end)
+        at = data.find(after, start, end)
         digits = data[start:at] if at > 0 else b""
-        body = data[at + len(behind) :]
+        body = data[at + len(after) :]
         return body if digits.isdigit() and int(digits) == len(body) else None

@@ -1,7 +1,6 @@
-"""HTTP/1.1 towards Falcosidekick and webhooks: one kept connection, one request at a time, no redirects.
+"""An HTTP/1.1 client for Falcosidekick and webhooks: one persistent connection, one request at a time, no redirects.
 
-The same parser (httptools) as on the serving side, instead of a client library that would cost more memory than the
-rest of the service.
+It uses the parser of the server (httptools); a client library would cost more memory than the rest of the service.
 """
 
 import asyncio
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """Posts to one URL over one kept connection, one request at a time. Redirects are not followed.
+    """Posts to one URL over one persistent connection, one request at a time. Redirects are not followed.
 
-    Raises OSError (also for a time-out, and for an answer that is not HTTP) from `post`; the connection is then closed
+    Raises OSError (also for a time-out, and for a response that is not HTTP) from `post`; the connection is then closed
     and the next post opens a new one.
     """
 
@@ -36,11 +35,11 @@ class Client:
         self._connection: _ClientProtocol | None = None
 
     async def post(self, body: bytes, headers: str = "") -> int:
-        """Send one body; `headers` are further header lines, each ending in CRLF. Returns the answer's status."""
+        """Send one body; `headers` are further header lines, each ending in CRLF. Returns the status code."""
         connection = self._connection
         try:
             if connection is None or connection.closed:
-                connection = self._connection = await self._connected()
+                connection = self._connection = await self._connect()
             request = b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, headers.encode(), len(body), body)
             return await connection.exchange(request)
         except BaseException:
@@ -53,13 +52,13 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    async def _connected(self) -> "_ClientProtocol":
+    async def _connect(self) -> "_ClientProtocol":
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._timeout):
-            _, made = await loop.create_connection(
+            _, protocol = await loop.create_connection(
                 lambda: _ClientProtocol(loop, self._timeout), self._host, self._port, ssl=self._tls
             )
-        return made
+        return protocol
 
 
 def _tls() -> "ssl.SSLContext":
@@ -73,9 +72,9 @@ class _ClientProtocol(asyncio.Protocol):
         self._loop = loop
         self._timeout = timeout
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[int] | None = None
+        self._status: asyncio.Future[int] | None = None
         self._due = 0.0
-        self._watching: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -84,48 +83,48 @@ class _ClientProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self._fail(exc or ConnectionResetError("the connection was closed before an answer came"))
-        if self._watching is not None:
-            self._watching.cancel()
-            self._watching = None
+        self._fail(exc or ConnectionResetError("the connection was closed before a response arrived"))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         del self._parser  # it holds our methods: a cycle, and cycles are collected seldom
 
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(ConnectionError("the answer is not HTTP"))
+            self._fail(ConnectionError("the response is not HTTP"))
             self.close()
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
         if not self._parser.should_keep_alive() and status >= 200:
             self.close()
-        if status >= 200 and self._answer is not None and not self._answer.done():
-            self._answer.set_result(status)
+        if status >= 200 and self._status is not None and not self._status.done():
+            self._status.set_result(status)
 
     async def exchange(self, request: bytes) -> int:
         """Send a request and wait for the status; raises TimeoutError when it takes too long."""
-        self._answer = self._loop.create_future()
+        self._status = self._loop.create_future()
         self._due = self._loop.time() + self._timeout
-        if self._watching is None:  # one timer for many requests
-            self._watching = self._loop.call_at(self._due, self._watch)
+        if self._timer is None:  # one timer for many requests
+            self._timer = self._loop.call_at(self._due, self._check_timeout)
         self._transport.write(request)
-        return await self._answer
+        return await self._status
 
-    def _watch(self) -> None:
-        self._watching = None
-        if self._answer is None or self._answer.done():
+    def _check_timeout(self) -> None:
+        self._timer = None
+        if self._status is None or self._status.done():
             return
         if self._loop.time() >= self._due:
-            self._fail(TimeoutError("no answer in time"))
+            self._fail(TimeoutError("no response in time"))
         else:
-            self._watching = self._loop.call_at(self._due, self._watch)
+            self._timer = self._loop.call_at(self._due, self._check_timeout)
 
     def close(self) -> None:
         self.closed = True
         self._transport.abort()
 
     def _fail(self, error: Exception) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
+        if self._status is not None and not self._status.done():
+            self._status.set_exception(error)

@@ -1,14 +1,14 @@
 """The secret path: a sender that has it may send alerts.
 
-A forged alert can open a false incident or hide a true one, and Falco cannot send a password. So on any other address
-than loopback, the service does not start without this, client certificates, or an explicit setting.
+A forged alert can open a false incident or hide a real one, and Falco cannot send a password. So on any address other
+than loopback, the service requires a secret path, client certificates, or an explicit setting.
 """
 
 from pathlib import Path
 
 
 def read_secret_path(file: str) -> str:
-    """The path that a file holds. Raises OSError, or UnicodeDecodeError where it is not ASCII."""
+    """The path in a file. Raises OSError, or UnicodeDecodeError if it is not ASCII."""
     return Path(file).read_text("ascii").strip()
 
 

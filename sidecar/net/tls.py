@@ -1,7 +1,7 @@
 """TLS on a listening port: certificates that are reloaded when their files change, and which clients are allowed.
 
-Each new handshake uses the newest certificates; open connections stay as they are, so a rotation loses nothing. TLS
-begins behind the limits on connections, or else handshakes that never end would not count.
+Each new handshake uses the newest certificates, and open connections keep theirs, so a rotation loses nothing. A
+connection is counted before its handshake; otherwise handshakes that never end would escape the limits.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Certificates:
         self._context = self._read()
 
     def current(self) -> "ssl.SSLContext":
-        """The newest valid context; a certificate that is half written or wrong is not loaded, and logged."""
+        """The newest valid context; an invalid or half written certificate is logged and not loaded."""
         try:
             newest = stamp(self._files)
             if newest != self._stamp:
@@ -36,15 +36,15 @@ class Certificates:
                 self._stamp = newest
                 log.info("certificates were reloaded")
         except OSError as error:
-            log.warning("new certificates cannot be used, the old ones stay", extra={"error": str(error)})
+            log.warning("the new certificates cannot be used, keeping the old ones", extra={"error": str(error)})
         return self._context
 
     def _read(self) -> "ssl.SSLContext":
         return server_context(*self._files)
 
 
-class TlsDoor(asyncio.Protocol):
-    """Stands at a new connection until TLS is agreed upon, then hands it to the `inner` protocol."""
+class TlsHandshake(asyncio.Protocol):
+    """The protocol of a new connection until its handshake is done; the `inner` protocol takes over then."""
 
     def __init__(
         self,
@@ -60,24 +60,24 @@ class TlsDoor(asyncio.Protocol):
         self._connections = connections
         self._allowed = frozenset(allowed)
         self._timeout = timeout
-        self._place: Slot
+        self._slot: Slot
         self._early = b""
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream protocol is given
-        self._place = self._connections.admit(transport)
-        self._task = asyncio.get_running_loop().create_task(self._agree(transport, self._place))
+        self._slot = self._connections.admit(transport)
+        self._task = asyncio.get_running_loop().create_task(self._handshake(transport, self._slot))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Ended before it was let in."""
-        self._connections.leave(self._place)
+        """Remove a connection that ended during its handshake."""
+        self._connections.leave(self._slot)
 
     def data_received(self, data: bytes) -> None:
-        """What came right behind the handshake waits until it is clear who sent it."""
+        """Keep what follows the handshake until the client's certificate is checked."""
         self._early += data
 
-    async def _agree(self, transport: asyncio.Transport, place: Slot) -> None:
+    async def _handshake(self, transport: asyncio.Transport, slot: Slot) -> None:
         try:
             secure = await asyncio.get_running_loop().start_tls(
                 transport,
@@ -87,25 +87,25 @@ class TlsDoor(asyncio.Protocol):
                 ssl_handshake_timeout=self._timeout,
                 ssl_shutdown_timeout=self._timeout,
             )
-        except (OSError, RuntimeError):  # asyncio tells a peer that hung up, or was pushed out, in both ways
+        except (OSError, RuntimeError):  # asyncio raises either for a peer that hung up or was evicted
             secure = None
         if secure is None or transport.is_closing():
-            self._refused(transport, place, "tls")
+            self._refuse(transport, slot, "tls")
         elif not self._is_allowed(secure.get_extra_info("peercert")):
-            self._refused(transport, place, "403")
+            self._refuse(transport, slot, "403")
         else:
-            self._let_in(secure, place)
+            self._hand_over(secure, slot)
 
-    def _let_in(self, secure: asyncio.Transport, place: Slot) -> None:
+    def _hand_over(self, secure: asyncio.Transport, slot: Slot) -> None:
         inner = self._inner()
         secure.set_protocol(inner)
-        inner.welcome(secure, place)
+        inner.welcome(secure, slot)
         if self._early:
             inner.data_received(self._early)
 
-    def _refused(self, transport: asyncio.Transport, place: Slot, why: str) -> None:
-        self._connections.refuse(why)
-        self._connections.leave(place)
+    def _refuse(self, transport: asyncio.Transport, slot: Slot, reason: str) -> None:
+        self._connections.refuse(reason)
+        self._connections.leave(slot)
         transport.abort()
 
     def _is_allowed(self, certificate: Any) -> bool:

@@ -9,17 +9,17 @@ if TYPE_CHECKING:
 
 
 Stamp = tuple[tuple[int, int, int], ...]
-"""Of each file the time of its last change (ns), inode and size."""
+"""For each file the time of its last change (ns), inode and size."""
 
 
 def stamp(files: Iterable[str]) -> Stamp:
-    """What changes whenever one of the files does. Raises OSError if one cannot be read."""
+    """A value that changes whenever one of the files does. Raises OSError if one cannot be read."""
     stats = [Path(file).stat() for file in files if file]
-    return tuple((each.st_mtime_ns, each.st_ino, each.st_size) for each in stats)
+    return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
 
 
 def server_context(cert: str, key: str, client_ca: str) -> "ssl.SSLContext":
-    """TLS for a server; with `client_ca` only for clients that it certified. Raises OSError (ssl.SSLError is one)."""
+    """TLS for a server; with `client_ca`, clients need a certificate of it. Raises OSError (or ssl.SSLError)."""
     import ssl  # noqa: PLC0415 - only where TLS is configured, see without_openssl.py
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

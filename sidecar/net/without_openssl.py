@@ -1,6 +1,6 @@
-"""OpenSSL is not loaded by a service that speaks no TLS, because of its memory (docs/decisions/0015).
+"""Keeps OpenSSL out of a service that uses no TLS, to save its memory (docs/decisions/0015).
 
-asyncio, hashlib and hmac load it where they find it. Each of them also works in a Python that was built without it:
+asyncio, hashlib and hmac load it if they find it. Each of them also works in a Python that was built without it:
 asyncio then has no TLS, and the others use Python's own C functions.
 """
 
@@ -14,9 +14,9 @@ MODULES = ("ssl", "_ssl", "_hashlib")
 
 @contextmanager
 def left_out() -> Iterator[None]:
-    """What is imported for the first time within this block finds a Python without OpenSSL."""
+    """Modules that are first imported within this block find a Python without OpenSSL."""
     hidden = [name for name in MODULES if name not in sys.modules]
-    refused: Any = dict.fromkeys(hidden)  # None instead of a module is how the import system is told to refuse it
+    refused: Any = dict.fromkeys(hidden)  # the import system refuses a module that is None here
     sys.modules.update(refused)
     try:
         yield

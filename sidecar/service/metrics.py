@@ -177,7 +177,7 @@ def _sources(service: "Measured") -> Iterator[Metric]:
         connections = service.http.connections
         yield _counter("http_refused", "Requests and TLS handshakes refused, by status.", connections.refused, "status")
         yield _counter(
-            "http_connections_evicted", "Idle connections closed to make room for new ones.", connections.pushed_out
+            "http_connections_evicted", "Idle connections closed to make room for new ones.", connections.evicted
         )
         yield _gauge("http_connections", "Open connections on the port for alerts.", len(connections))
     if service.grpc is not None:

@@ -19,7 +19,7 @@ class HttpSink:
         try:
             status = await self._client.post(out.body, f"Idempotency-Key: {out.key}\r\n")
         except OSError as error:
-            raise SinkError(f"{self.name}: {str(error) or 'no answer in time'}") from error
+            raise SinkError(f"{self.name}: {str(error) or 'no response in time'}") from error
         if 400 <= status < 500 and status not in _TRY_AGAIN:
             raise Refused(f"{self.name}: answered {status}")
         if not 200 <= status < 300:

@@ -1,8 +1,8 @@
-"""Alerts over Falco's http_output: one POST each, over one kept connection.
+"""Alerts over Falco's http_output: one POST each, over one persistent connection.
 
-Falco waits for the answer before it sends anything else to any output, and takes every answer for success: so the
-answer to an alert is always 200, in one write, as soon as the alert has changed the state in memory, and before any
-sink is touched. What is refused never was an alert: it is counted by status, and changes nothing.
+Falco waits for the response before it sends anything else to any output, and treats every response as success. So the
+response to an alert is always 200, in one write, as soon as the alert has changed the state in memory and before any
+sink is used. Requests that are refused are not alerts: they are counted by status and change nothing.
 """
 
 import asyncio
@@ -15,23 +15,23 @@ from sidecar.net.admission import BACKLOG, Connections
 from sidecar.net.http_server import OK, Limits, Request, Response, ServerProtocol
 from sidecar.net.latency import Latency
 from sidecar.net.secret_path import SecretPath, read_secret_path
-from sidecar.net.tls import Certificates, TlsDoor
+from sidecar.net.tls import Certificates, TlsHandshake
 from sidecar.settings.sources import HttpSource
 
 NOT_ALLOWED = Response("405 Method Not Allowed", b"POST Falco's alerts here (falco.yaml: http_output.url)\n")
 
 
 class HttpListener:
-    """The listening side. Without a secret path every path is taken, as Falcosidekick does.
+    """Listens for alerts. Without a secret path it accepts every path, as Falcosidekick does.
 
     Raises OSError if the file of the secret path cannot be read.
     """
 
-    def __init__(self, settings: HttpSource, take: Callable[[bytes], None]) -> None:
+    def __init__(self, settings: HttpSource, on_alert: Callable[[bytes], None]) -> None:
         self.connections = Connections(settings.max_connections, settings.max_connections_per_client, monotonic)
         self.latency = Latency()
         self._settings = settings
-        self._take = take
+        self._on_alert = on_alert
         self._gate = SecretPath(
             read_secret_path(settings.secret_path_file) if settings.secret_path_file else settings.secret_path
         )
@@ -39,21 +39,21 @@ class HttpListener:
             MAX_BYTES, settings.header_timeout.seconds, settings.body_timeout.seconds, refuse_browsers=True
         )
         self._server: asyncio.Server | None = None
-        self._known_strangers = 0
+        self._unauthorized_before = 0
 
     @property
     def degraded(self) -> str:
-        """A sentence if senders were refused and no alert has come since, as when Falco's url has the wrong path."""
-        strangers = self.connections.strangers - self._known_strangers
-        if not strangers:
+        """A sentence if senders were refused and no alert has arrived since, as when Falco's url has the wrong path."""
+        refused = self.connections.unauthorized - self._unauthorized_before
+        if not refused:
             return ""
-        return f"{strangers} senders were refused since the last alert: does Falco have the right path or certificate?"
+        return f"{refused} senders were refused since the last alert: does Falco have the right path or certificate?"
 
     async def start(self, listening: socket.socket) -> int:
-        """Take alerts from a socket that listens; returns its port. Raises OSError if a certificate cannot be read."""
+        """Accept alerts on a listening socket; returns its port. Raises OSError if a certificate cannot be read."""
         loop = asyncio.get_running_loop()
-        make = self._make_secure() if self._settings.tls.cert else self._make
-        self._server = await loop.create_server(make, sock=listening, backlog=BACKLOG)
+        make_protocol = self._make_secure() if self._settings.tls.cert else self._make
+        self._server = await loop.create_server(make_protocol, sock=listening, backlog=BACKLOG)
         port: int = listening.getsockname()[1]
         return port
 
@@ -65,10 +65,10 @@ class HttpListener:
     def _make(self) -> ServerProtocol:
         return ServerProtocol(self._answer, self._limits, self.connections, self._gate, self._alert)
 
-    def _make_secure(self) -> Callable[[], TlsDoor]:
+    def _make_secure(self) -> Callable[[], TlsHandshake]:
         tls = self._settings.tls
         certificates = Certificates(tls.cert, tls.key, tls.client_ca)
-        return lambda: TlsDoor(
+        return lambda: TlsHandshake(
             self._make,
             certificates,
             self.connections,
@@ -83,9 +83,9 @@ class HttpListener:
         return OK
 
     def _alert(self, body: bytes) -> float:
-        self._known_strangers = self.connections.strangers
-        began = monotonic()
-        self._take(body)
-        done = monotonic()
-        self.latency.add(done - began)
-        return done
+        self._unauthorized_before = self.connections.unauthorized
+        started = monotonic()
+        self._on_alert(body)
+        finished = monotonic()
+        self.latency.add(finished - started)
+        return finished

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import DATA, Clock
 
-from sidecar.net.admission import HELD, SMALL, WAITING, Connections
+from sidecar.net.admission import FREE_BODY_BYTES, MAX_BODY_BYTES, MAX_NEWCOMERS, Connections
 
 STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()
 BIN = Path(sys.executable).parent
@@ -37,7 +37,7 @@ def came(connections: Connections, peer: str, *, brings: bool = True) -> tuple[F
     """A new connection, whether it brought an alert, and may stay."""
     fake = Fake(peer)
     place = connections.admit(fake)
-    return fake, brings and connections.prove(place, connections.clock())
+    return fake, brings and connections.promote(place, connections.clock())
 
 
 def test_who_brings_nothing_makes_room_for_newcomers_and_touches_nobody_else(clock: Clock) -> None:
@@ -48,8 +48,8 @@ def test_who_brings_nothing_makes_room_for_newcomers_and_touches_nobody_else(clo
 
     assert stays
     assert not falco.ended
-    assert [each.ended for each in silent] == [True] * (10_000 - WAITING) + [False] * WAITING
-    assert (len(connections), connections.pushed_out) == (1 + WAITING, 10_000 - WAITING)
+    assert [each.ended for each in silent] == [True] * (10_000 - MAX_NEWCOMERS) + [False] * MAX_NEWCOMERS
+    assert (len(connections), connections.evicted) == (1 + MAX_NEWCOMERS, 10_000 - MAX_NEWCOMERS)
 
 
 def test_a_newcomer_takes_the_place_of_the_longest_idle_of_its_peer(clock: Clock) -> None:
@@ -97,8 +97,8 @@ def test_unfinished_bodies_have_a_budget_that_small_ones_never_meet(clock: Clock
     places = [connections.admit(Fake(f"10.0.0.{number}")) for number in range(64)]
     fits = [connections.hold(place, 4 * 1024 * 1024) for place in places]
 
-    assert fits.count(True) == HELD // (4 * 1024 * 1024 - SMALL)
-    assert connections.hold(connections.admit(Fake("127.0.0.1")), SMALL)
+    assert fits.count(True) == MAX_BODY_BYTES // (4 * 1024 * 1024 - FREE_BODY_BYTES)
+    assert connections.hold(connections.admit(Fake("127.0.0.1")), FREE_BODY_BYTES)
     for place in places:
         connections.leave(place)
     assert connections.hold(connections.admit(Fake("10.0.0.1")), 4 * 1024 * 1024)

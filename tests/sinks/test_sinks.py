@@ -194,5 +194,5 @@ def test_nobody_listening_is_a_sink_error(notes: list[Notification]) -> None:
 def test_no_answer_in_time_is_a_sink_error(notes: list[Notification]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        with pytest.raises(SinkError, match="no answer in time"):
+        with pytest.raises(SinkError, match="no response in time"):
             asyncio.run(send(HttpSink("falcosidekick", url, timeout=0.1), notes[0]))

@@ -16,7 +16,7 @@ from support.falcosidekick import Falcosidekick
 from support.fuzz_targets import Transport
 
 from sidecar.net.admission import Connections
-from sidecar.net.http_server import OK, PIPELINED, Limits, ServerProtocol
+from sidecar.net.http_server import MAX_PIPELINED, OK, Limits, ServerProtocol
 
 pytestmark = pytest.mark.slow
 
@@ -129,7 +129,7 @@ def test_too_many_pipelined_requests_are_refused_after_the_first_ones_were_answe
     with serving(STDOUT) as service:
         answer = raw(service, b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}" * 100)
 
-        assert answer.count(b"HTTP/1.1 200 OK") == PIPELINED
+        assert answer.count(b"HTTP/1.1 200 OK") == MAX_PIPELINED
         assert answer.count(b"HTTP/1.1 400 Bad Request") == 1
 
 

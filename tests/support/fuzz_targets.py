@@ -126,7 +126,7 @@ async def _spoken(data: bytes) -> None:
 
     connections, transport = Connections(8, 8, time.monotonic), Transport()
     gate = SecretPath(KNOWN if data[:1] == b"\x01" else "")
-    protocol = ServerProtocol(answer, Limits(MAX_BYTES, 5, 10), connections, gate, again=heard)
+    protocol = ServerProtocol(answer, Limits(MAX_BYTES, 5, 10), connections, gate, repeat_handler=heard)
     protocol.connection_made(transport)
     size = (data[0] if data else 0) % 64 * 64 or len(data) or 1
     for start in range(1, max(len(data), 2), size):

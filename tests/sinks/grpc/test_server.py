@@ -433,4 +433,4 @@ def test_a_living_servers_socket_is_not_taken_away(serving: Serving, address: st
     with grpc_server_elsewhere(address), serving(taken):
         (report,) = sidekick.wait_for(1)
 
-    assert "another process serves it" in report["output"]
+    assert "another process is listening there" in report["output"]
