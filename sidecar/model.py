@@ -295,6 +295,9 @@ class Notification(Struct, frozen=True, gc=False):
     closes: int = 0
 
 
+GRPC_INTERNAL_SOURCE = 2
+"""The number of `internal` in the enum of event sources of Falco's gRPC interface."""
+
 GRPC_READER = "falco-correlator/source"
 """How our gRPC source names itself, so that our own gRPC server can refuse it: alerts would loop."""
 

@@ -1,4 +1,4 @@
-"""Where alerts come in. A source passes each alert to the function it was given, independent of what follows.
+"""Where alerts come in. A source passes each alert to a function that it was given, and knows nothing of what follows.
 
-Belongs here: one file for each transport. Does not: what an alert means (`alerts`).
+Belongs here: one module per transport. Does not: what an alert means (`alerts`).
 """

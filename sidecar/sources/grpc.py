@@ -1,9 +1,9 @@
 """Alerts over Falco's gRPC output, which Falco had up to 0.43.
 
-Falco keeps one queue for all its readers and sends only when asked. `get` drains what is there and ends with OK, so it
-is asked again and again: soon while there are alerts, seldom while there are none. `get` rather than `sub`, because
-grpcio reads a unary stream on the calling thread (a third of the CPU), and because ending the requests of a `sub`
-makes Falco hang. Messages are parsed here, not by grpcio: one bad message must not end the stream.
+Falco keeps one queue for all its readers and sends only on request. `get` drains the queue and ends with OK, so it is
+called repeatedly: often while there are alerts, rarely while there are none. It is `get` rather than `sub` because
+grpcio reads a unary stream on the calling thread (a third of the CPU), and because closing the requests of a `sub`
+makes Falco hang. Messages are parsed here, not by grpcio, so that one bad message does not end the stream.
 """
 
 import logging
@@ -22,22 +22,23 @@ from sidecar.alerts.classify import Verdict
 from sidecar.alerts.decode import KEYS, from_strings
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.errors import AlertError
-from sidecar.model import GRPC_READER, MAX_NAME_CHARS, Alert, Message
+from sidecar.model import GRPC_INTERNAL_SOURCE, GRPC_READER, MAX_NAME_CHARS, Alert, Message
 from sidecar.settings.sources import GrpcSource
 
 log = logging.getLogger(__name__)
 
-BATCH = 256
+BATCH_ALERTS = 256
 """Alerts handed over at once."""
 
-KINDS, LONGEST_TAGS = 1024, 1024
-"""Rules whose output fields and tags are remembered, and bytes of tags that are."""
+MAX_CACHED = 1024
+"""Rules whose field names, and lists of tags whose texts, are cached."""
 
-LAST_SECOND = 253_402_300_799
-"""The last that a protobuf Timestamp can tell: the year 9999 ends."""
+MAX_CACHED_TAG_BYTES = 1024
+"""Of one list of tags in the cache."""
 
-_sent_by: dict[tuple[str, int], tuple[str, ...]] = {}
-_INTERNAL = 2
+MAX_SECONDS = 253_402_300_799
+"""The largest value of a protobuf Timestamp: the end of the year 9999."""
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
@@ -46,7 +47,7 @@ _OPTIONS = (
 
 
 class GrpcEnvelope:
-    """One `falco.outputs.response`: everything in it is text, absent is "<NA>" or ""."""
+    """One `falco.outputs.response`. All its values are texts; an absent one is "<NA>" or ""."""
 
     __slots__ = ("_replaced", "_response", "_tags", "host", "label", "rule")
 
@@ -65,28 +66,30 @@ class GrpcEnvelope:
     def tags(self) -> tuple[str, ...]:
         raw = self._tags
         try:
-            return _decoded(raw) if sum(map(len, raw)) <= LONGEST_TAGS else tuple(tag.decode() for tag in raw)
+            return _decoded(raw) if sum(map(len, raw)) <= MAX_CACHED_TAG_BYTES else tuple(tag.decode() for tag in raw)
         except UnicodeDecodeError:
             return tuple(map(self._text, raw))
 
     @property
     def time(self) -> int:
-        time = self._response.time
-        seconds, nanos = time.seconds, time.nanos
-        valid = 0 < seconds <= LAST_SECOND and 0 <= nanos < 1_000_000_000
+        """Of the kernel event, in nanoseconds; 0 if it is not valid."""
+        seconds = self._response.time.seconds
+        nanos = self._response.time.nanos
+        valid = 0 < seconds <= MAX_SECONDS and 0 <= nanos < 1_000_000_000
         return seconds * 1_000_000_000 + nanos if valid else 0
 
     def anomalies(self) -> Sequence[str]:
-        known = 0 <= self._response.priority <= 7
-        if known and not self._replaced:
+        """Keys of ANOMALIES."""
+        has_priority = 0 <= self._response.priority <= 7
+        if has_priority and not self._replaced:
             return ()
-        return [*([] if known else ["unknown_priority"]), *(["bad_utf8"] if self._replaced else [])]
+        return [*([] if has_priority else ["unknown_priority"]), *(["bad_utf8"] if self._replaced else [])]
 
     def check(self) -> None:
         """Raise AlertError: `no_rule`, `internal`, `no_output_fields`."""
         if not self.rule:
             raise AlertError("no_rule")
-        if self._response.source == b"internal" or self._response.source_deprecated == _INTERNAL:
+        if self._response.source == b"internal" or self._response.source_deprecated == GRPC_INTERNAL_SOURCE:
             raise AlertError("internal")
         if not self._response.output_fields:
             raise AlertError("no_output_fields")
@@ -99,23 +102,19 @@ class GrpcEnvelope:
         return Alert(time, self.host, self.rule, self.tags, from_strings(self._strings()))
 
     def _strings(self) -> dict[str, str]:
-        """Our output fields. A rule brings the same ones each time, so they are looked for only once."""
-        sent = self._response.output_fields
-        kind = (self.rule, len(sent))
-        keys = _sent_by.get(kind, ())
-        values = [sent[key] for key in keys]  # b"" where it is not sent, which Falco never sends
-        if not keys or b"" in values:
-            keys = tuple(key for key in KEYS if key in sent)
-            values = [sent[key] for key in keys]
-            if len(_sent_by) >= KINDS:
-                _sent_by.clear()
-            if len(self.rule) <= MAX_NAME_CHARS:
-                _sent_by[kind] = keys
+        """The output fields that we use, by name."""
+        fields = self._response.output_fields
+        names = _names_by_rule.get((self.rule, len(fields)), ())
+        values = [fields[name] for name in names]  # b"" for an absent one; Falco itself never sends b""
+        if not names or b"" in values:
+            names = tuple(name for name in KEYS if name in fields)
+            values = [fields[name] for name in names]
+            _remember_names(self.rule, len(fields), names)
         try:
             texts = [value.decode() for value in values]
         except UnicodeDecodeError:
             texts = [self._text(value) for value in values]
-        return dict(zip(keys, texts, strict=True))
+        return dict(zip(names, texts, strict=True))
 
     def _text(self, data: bytes) -> str:
         try:
@@ -125,28 +124,39 @@ class GrpcEnvelope:
             return data.decode("utf-8", "replace")
 
 
-@lru_cache(maxsize=KINDS)
+_names_by_rule: dict[tuple[str, int], tuple[str, ...]] = {}
+"""The names of our fields in the alerts of a rule with so many fields: a rule always sends the same ones."""
+
+
+def _remember_names(rule: str, count: int, names: tuple[str, ...]) -> None:
+    if len(_names_by_rule) >= MAX_CACHED:
+        _names_by_rule.clear()
+    if len(rule) <= MAX_NAME_CHARS:
+        _names_by_rule[rule, count] = names
+
+
+@lru_cache(maxsize=MAX_CACHED)
 def _decoded(tags: tuple[bytes, ...]) -> tuple[str, ...]:
     return tuple(tag.decode() for tag in tags)
 
 
 class GrpcPoller:
-    """Reads one Falco from a thread of its own and gives batches of messages to `take`, which may block."""
+    """Reads from one Falco in a thread of its own and passes batches of messages to `on_batch`, which may block."""
 
-    def __init__(self, settings: GrpcSource, take: Callable[[list[bytes]], None]) -> None:
+    def __init__(self, settings: GrpcSource, on_batch: Callable[[list[bytes]], None]) -> None:
         self.connected = False
         self._settings = settings
-        self._take = take
+        self._on_batch = on_batch
         self._stopping = threading.Event()
         self._channel: grpc.Channel | None = None
         self._thread = threading.Thread(target=self._run, name="grpc source", daemon=True)
 
     def start(self) -> None:
-        """Begin to read; a Falco that is not there yet is waited for."""
+        """Start reading; if Falco is not running yet, retry until it is."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Cancel the call that is under way and end."""
+        """Cancel the current call and end the thread."""
         self._stopping.set()
         if self._channel is not None:
             self._channel.close()
@@ -158,7 +168,7 @@ class GrpcPoller:
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
             stop=tenacity.stop_when_event_set(self._stopping),
             sleep=tenacity.sleep_using_event(self._stopping),
-            before_sleep=self._lost,
+            before_sleep=self._note_failure,
             reraise=False,
         )
         while not self._stopping.is_set():
@@ -168,36 +178,37 @@ class GrpcPoller:
                 return
 
     def _poll(self) -> None:
-        """Ask until the connection breaks."""
+        """Poll until the connection breaks."""
         with _channel(self._settings) as self._channel:
             get = self._channel.unary_stream(
-                "/falco.outputs.service/get", request_serializer=_as_it_is, response_deserializer=_as_it_is
+                "/falco.outputs.service/get", request_serializer=_unchanged, response_deserializer=_unchanged
             )
             pause = self._settings.min_poll_interval.seconds
             while not self._stopping.wait(pause):
-                got = self._drain(get)
+                count = self._drain(get)
                 self.connected = True
                 longer = min(pause * 2, self._settings.max_poll_interval.seconds)
-                pause = self._settings.min_poll_interval.seconds if got else longer
+                pause = self._settings.min_poll_interval.seconds if count else longer
 
     def _drain(self, get: "grpc.UnaryStreamMultiCallable[bytes, bytes]") -> int:
+        """Hand over everything that Falco has queued; returns the number of alerts."""
         batch: list[bytes] = []
-        got = 0
+        count = 0
         for message in get(b""):
-            got += 1
+            count += 1
             batch.append(message)
-            if len(batch) == BATCH:
-                self._take(batch)
+            if len(batch) == BATCH_ALERTS:
+                self._on_batch(batch)
                 batch = []
         if batch:
-            self._take(batch)
-        return got
+            self._on_batch(batch)
+        return count
 
-    def _lost(self, state: tenacity.RetryCallState) -> None:
+    def _note_failure(self, state: tenacity.RetryCallState) -> None:
         self.connected = False
         error = state.outcome.exception() if state.outcome else None
-        told = getattr(error, "details", lambda: str(error))()
-        log.warning("no connection to Falco, trying again", extra={"address": self._settings.address, "error": told})
+        details = getattr(error, "details", lambda: str(error))()
+        log.warning("no connection to Falco, trying again", extra={"address": self._settings.address, "error": details})
 
 
 def _channel(settings: GrpcSource) -> grpc.Channel:
@@ -209,21 +220,21 @@ def _channel(settings: GrpcSource) -> grpc.Channel:
     return grpc.secure_channel(settings.address, credentials, options=_OPTIONS)
 
 
-def _as_it_is(data: bytes) -> bytes:
+def _unchanged(data: bytes) -> bytes:
     return data
 
 
 def take(
-    pipeline: Pipeline, messages: Sequence[bytes], seen: Callable[[Verdict, bytes], None] | None = None
+    pipeline: Pipeline, messages: Sequence[bytes], observer: Callable[[Verdict, bytes], None] | None = None
 ) -> list[Message]:
-    """Feed the messages of one poll; what is wrong with one is counted and does not touch the others."""
+    """Process the messages of one poll; returns what is due. An error in one is counted and leaves the others alone."""
     due: list[Message] = []
     for message in messages:
         try:
             verdict, messages_due = pipeline.process(GrpcEnvelope(message))
             due += messages_due
-            if seen is not None:
-                seen(verdict, message)
+            if observer is not None:
+                observer(verdict, message)
         except AlertError as error:
             pipeline.reject(error.reason)
         except Exception:  # a bug must cost one alert, not the stream

@@ -1,9 +1,9 @@
-"""Falco's file_output, followed from where it was read last: the only source that covers times when we do not run.
+"""Follows the file of Falco's file_output: the only source that covers the time when this service is not running.
 
-Falco writes the file before it posts, so beside HTTP it closes every gap; an alert that arrives both ways is a
-duplicate. The position goes into the state file in the same transaction as the alerts before it. Rotation by rename and
-by truncation are both handled: a renamed file is read for a while longer, because Falco keeps writing to it until it
-reloads. An incomplete last line waits for its end.
+Falco writes the file before it posts, so together with HTTP it leaves no gap; an alert that arrives both ways is a
+duplicate. The position is stored in the same transaction as the alerts before it. Rotation by rename and by truncation
+are both handled: a renamed file is read for a while longer, because Falco keeps writing to it until it reloads. An
+incomplete last line is left until it is complete.
 """
 
 import asyncio
@@ -21,19 +21,22 @@ from sidecar.storage.state import Position
 
 log = logging.getLogger(__name__)
 
-CHUNK = MAX_BYTES
-"""Read at once; a line longer than this is not an alert and is skipped."""
+CHUNK_BYTES = MAX_BYTES
+"""Read at once. A longer line is not an alert and is skipped."""
 
-LINGER = 2.0
-"""Seconds that a rotated file is watched after its end was reached."""
+LINGER_SECONDS = 2.0
+"""How long a rotated file is followed after its end was reached."""
 
-COMPRESSED = frozenset((".gz", ".xz", ".zst", ".bz2"))
+COMPRESSED_SUFFIXES = frozenset((".gz", ".xz", ".zst", ".bz2"))
 
 Take = Callable[[list[bytes], Position], None]
 
 
 class Journal:
-    """The file at `path`, read on from `start` (None: from the beginning). `timer` counts seconds."""
+    """Reads the file at `path` from `start` on (None: from the beginning). `timer` is in seconds.
+
+    `lost_files` counts rotated files that could not be read, `skipped` lines that were too long.
+    """
 
     def __init__(self, path: Path, start: Position | None, timer: Callable[[], float] = time.monotonic) -> None:
         self._path = path
@@ -43,30 +46,31 @@ class Journal:
         self._rotated_later = 0
         self._finished = 0
         self.lost_files = 0
-        self._inode = self._offset = 0
+        self._inode = 0
+        self._offset = 0
         self._rotated_at: float | None = None
         self.skipped = 0
 
     @property
     def position(self) -> Position:
-        """Where the next line begins."""
+        """The start of the next line."""
         return Position(self._inode, self._offset)
 
     def read(self) -> list[bytes]:
-        """The next complete lines; [] if there are none now."""
+        """The next complete lines, [] if there are none yet."""
         if self._file is None and not self._open():
             return []
-        assert self._file is not None  # noqa: S101 - _open said so
+        assert self._file is not None  # noqa: S101 - `_open` returned True
         self._file.seek(self._offset)
-        data = self._file.read(CHUNK)
+        data = self._file.read(CHUNK_BYTES)
         end = data.rfind(b"\n") + 1
         if end:
             self._offset += end
             self._rotated_at = None
             return [line for line in data[:end].split(b"\n") if line]
-        if len(data) == CHUNK:
+        if len(data) == CHUNK_BYTES:
             self.skipped += 1
-            self._offset += CHUNK
+            self._offset += CHUNK_BYTES
         else:
             self._look_for_rotation()
         return []
@@ -77,7 +81,7 @@ class Journal:
             self._file = None
 
     def _open(self) -> bool:
-        plan = self._plan()  # made for each file, since a rotation in between changes the names
+        plan = self._plan()  # again for each file, since a rotation in between changes the names
         if not plan:
             return False
         path, self._offset = plan[0]
@@ -89,7 +93,7 @@ class Journal:
         return True
 
     def _plan(self) -> list[tuple[Path, int]]:
-        """The files to read, each from an offset: from where it was read last, over all rotated since, to `path`."""
+        """The files to read with their offsets, from the one that was read last to the one at `path`."""
         current = [(self._path, 0)] if self._path.exists() else []
         last = self._start or (Position(self._finished, 0) if self._finished else None)
         if last is None:
@@ -102,11 +106,11 @@ class Journal:
         if current and self._path.stat().st_ino == last.inode:
             return self._after_truncation(last.offset, rotated)
         if current and self._start is not None:
-            self._note_lost("the file that was read last is gone")
+            self._note_lost("the file that was being read is gone")
         return current
 
     def _after_truncation(self, offset: int, rotated: list[Path]) -> list[tuple[Path, int]]:
-        """Read on in the file at `path`, or, if it was truncated, first in the copy that was made of it."""
+        """The file at `path`; if it was truncated, the copy of its old content comes first."""
         if self._path.stat().st_size >= offset:
             return [(self._path, offset)]
         copies = [file for file in rotated if file.stat().st_size >= offset]
@@ -115,36 +119,36 @@ class Journal:
         return [(copy, offset) for copy in self._readable(copies[-1:])] + [(self._path, 0)]
 
     def _rotated(self) -> list[Path]:
-        """What was rotated away, the oldest first."""
+        """Files that were rotated, oldest first."""
         others = [file for file in self._path.parent.glob(f"{self._path.name}?*") if file.is_file()]
         return sorted(others, key=lambda file: (file.stat().st_mtime_ns, file.name))
 
     def _readable(self, files: list[Path]) -> list[Path]:
         for file in files:
-            if file.suffix in COMPRESSED:
+            if file.suffix in COMPRESSED_SUFFIXES:
                 self._note_lost(f"{file.name} is compressed")
-        return [file for file in files if file.suffix not in COMPRESSED]
+        return [file for file in files if file.suffix not in COMPRESSED_SUFFIXES]
 
     def _note_lost(self, reason: str) -> None:
         self.lost_files += 1
         log.error("alerts of the journal may be lost", extra={"path": str(self._path), "reason": reason})
 
     def _look_for_rotation(self) -> None:
-        assert self._file is not None  # noqa: S101 - only asked while a file is open
+        assert self._file is not None  # noqa: S101 - called only while a file is open
         if os.fstat(self._file.fileno()).st_size < self._offset:
             self._offset = 0
             return
         try:
-            moved = self._path.stat().st_ino != self._inode
+            is_rotated = self._path.stat().st_ino != self._inode
         except FileNotFoundError:
-            moved = False
-        if not moved:
+            is_rotated = False
+        if not is_rotated:
             return
-        if self._rotated_later > 0:  # Falco may still write to the newest that was rotated, but to no older one
+        if self._rotated_later > 0:  # Falco may still be writing to the newest rotated file, but not to an older one
             self._finish()
             return
         self._rotated_at = self._rotated_at if self._rotated_at is not None else self._timer()
-        if self._timer() - self._rotated_at >= LINGER:
+        if self._timer() - self._rotated_at >= LINGER_SECONDS:
             self._finish()
 
     def _finish(self) -> None:
@@ -153,7 +157,7 @@ class Journal:
 
 
 class JournalTail:
-    """Follows the journal from the event loop and gives lines, with the position after them, to `take`."""
+    """Follows the journal on the event loop and passes lines, with the position after them, to `take`."""
 
     def __init__(self, settings: JournalSource, start: Position | None, take: Take) -> None:
         self.journal = Journal(Path(settings.path), start)
@@ -163,11 +167,11 @@ class JournalTail:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to follow; a file that is not there yet is waited for."""
+        """Start following the file, which need not exist yet."""
         self._task = asyncio.create_task(self._run(), name="journal")
 
     async def stop(self) -> None:
-        """Read no further."""
+        """Stop reading."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

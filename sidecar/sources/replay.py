@@ -1,4 +1,4 @@
-"""Recorded alerts, as fast as they can be read: files, folders, pipes and standard input, also gzipped."""
+"""Recorded alerts from files, folders, pipes and standard input, plain or gzipped, as fast as they can be read."""
 
 import gzip
 import io
@@ -13,35 +13,35 @@ from sidecar.errors import ConfigError
 STDIN = "-"
 
 SUFFIXES = (".jsonl", ".json", ".ndjson", ".log", ".txt", ".gz")
-"""Names of the files in a folder that are read."""
+"""Endings of the files in a folder that are read."""
 
 _GZIP = b"\x1f\x8b"
 _COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstdcat", b"\xfd7zXZ": "xzcat", b"BZh": "bzcat"}
-"""First bytes of what is compressed in another way, with the program that reads it."""
+"""First bytes of other compressed formats, with the program that reads each."""
 
 
 def files(paths: Sequence[str]) -> list[str]:
-    """The files that `paths` name: those themselves, and those in folders, by name.
+    """The files that `paths` name, and for a folder those inside, sorted by name.
 
     Raises:
         ConfigError: a path does not exist, or is a folder without recordings.
     """
-    found: list[str] = []
+    names: list[str] = []
     for path in paths:
         if path != STDIN and Path(path).is_dir():
             inside = [str(file) for file in sorted(Path(path).iterdir()) if file.name.endswith(SUFFIXES)]
             if not inside:
                 raise ConfigError(path, [f"no file in this folder ends with {', '.join(SUFFIXES)}"])
-            found += inside
+            names += inside
         elif path != STDIN and not Path(path).exists():
             raise ConfigError(path, ["no such file; give files or folders of recorded alerts, or - for standard input"])
         else:
-            found.append(path)
-    return found
+            names.append(path)
+    return names
 
 
 def alerts(paths: Sequence[str], advanced: Callable[[int], None]) -> Iterator[bytes]:
-    """The alerts of all files in order; `advanced` gets the bytes that were read from the disk so far.
+    """The alerts of all files in order; `advanced` is called with the bytes read from disk so far.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -56,7 +56,7 @@ def alerts(paths: Sequence[str], advanced: Callable[[int], None]) -> Iterator[by
 
 
 def size(paths: Sequence[str]) -> int:
-    """Bytes of all files together, 0 for what has no size."""
+    """Size of all files together in bytes; pipes and standard input count as 0."""
     return sum(Path(path).stat().st_size for path in paths if path != STDIN and Path(path).is_file())
 
 
@@ -72,7 +72,7 @@ def _lines(path: str, advanced: Callable[[int], None]) -> Iterator[bytes]:
 
 
 def _plain(raw: io.BufferedReader, path: str) -> BinaryIO | gzip.GzipFile:
-    """The text of a file, which is compressed or not: its first bytes decide, since a pipe has no name."""
+    """A file without its compression. Its first bytes decide, since a pipe has no name."""
     start = raw.peek(8)
     for magic, program in _COMPRESSED.items():
         if start.startswith(magic):

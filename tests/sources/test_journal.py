@@ -9,7 +9,7 @@ from conftest import DATA, Clock, Serving
 from support.falcosidekick import Falcosidekick
 from support.waiting import wait_until
 
-from sidecar.sources.journal import CHUNK, LINGER, Journal
+from sidecar.sources.journal import CHUNK_BYTES, LINGER_SECONDS, Journal
 from sidecar.storage.state import Position
 
 STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()
@@ -25,7 +25,7 @@ def all_lines(journal: Journal, clock: Clock) -> list[bytes]:
     lines = []
     for _ in range(10):
         lines += journal.read()
-        clock.now += LINGER
+        clock.now += LINGER_SECONDS
     return lines
 
 
@@ -69,7 +69,7 @@ def test_a_file_renamed_away_is_read_to_its_end_before_the_new_one(path: Path, c
     falco.write(b"two, written before Falco was told\n")
     assert journal.read() == [b"two, written before Falco was told"]
     assert journal.read() == []
-    clock.now += LINGER
+    clock.now += LINGER_SECONDS
     assert journal.read() == []
 
     assert journal.read() == [b"three"]
@@ -85,7 +85,7 @@ def test_a_file_that_was_rotated_while_nobody_read_is_finished_first(path: Path,
     journal = opened(path, clock, position)
     assert journal.read() == [b"two"]
     journal.read()
-    clock.now += LINGER
+    clock.now += LINGER_SECONDS
     journal.read()
 
     assert journal.read() == [b"three"]
@@ -107,7 +107,7 @@ def test_a_truncated_file_is_read_from_its_beginning(path: Path, clock: Clock) -
 
 
 def test_a_line_that_is_no_alert_by_its_length_is_skipped_and_counted(path: Path, clock: Clock) -> None:
-    path.write_bytes(b"x" * CHUNK + b"\ntwo\n")
+    path.write_bytes(b"x" * CHUNK_BYTES + b"\ntwo\n")
     journal = opened(path, clock)
     journal.read()
 

@@ -147,7 +147,7 @@ def protobuf(data: bytes) -> None:
     for message in data.split(b"\n####\n")[:50]:
         _counted(pipeline, lambda message=message: take(pipeline, [message]))  # type: ignore[misc]
         with contextlib.suppress(ValueError):
-            messages.mended(message)
+            messages.with_valid_text(message)
 
 
 def files(data: bytes) -> None:

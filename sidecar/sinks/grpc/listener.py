@@ -1,4 +1,4 @@
-"""What the gRPC server listens with: the mode of its socket, or certificates both ways that may change."""
+"""How the gRPC server listens: on a Unix socket with a file mode, or on a port with mutual TLS."""
 
 import logging
 import os
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 MODES = {"owner": 0o600, "group": 0o660, "all": 0o666}
 
 
-def bound(server: Any, settings: "GrpcSink") -> int:
+def listen(server: Any, settings: "GrpcSink") -> int:
     """Listen on the address; returns the port."""
     try:
         if settings.tls.cert:
             return int(server.add_secure_port(settings.address, _Certificates(settings.tls).credentials()))
-        old = os.umask(0o177)  # nobody else connects before the mode is set
+        old = os.umask(0o177)  # no other user can connect before the mode is set
         try:
             port = int(server.add_insecure_port(settings.address))
         finally:
@@ -37,7 +37,7 @@ def bound(server: Any, settings: "GrpcSink") -> int:
 
 
 class _Certificates:
-    """The certificate files, reloaded for each handshake after they changed; a wrong one is not loaded."""
+    """The certificate files. After a change, the next handshake reads them again; invalid ones are ignored."""
 
     def __init__(self, tls: "ServerTls") -> None:
         self._tls = tls
@@ -45,27 +45,27 @@ class _Certificates:
         self._stamp = stamp(self._files)
 
     def credentials(self) -> grpc.ServerCredentials:
-        """What the server listens with: clients need a certificate of the authority."""
+        """Credentials that require a client certificate issued by the CA."""
         return grpc.dynamic_ssl_server_credentials(
             self._read(),
-            self._fresh,  # type: ignore[arg-type]  # None says that nothing changed
+            self._reloaded,  # type: ignore[arg-type]  # None means that nothing changed
             require_client_authentication=True,
         )
 
-    def _fresh(self) -> grpc.ServerCertificateConfiguration | None:
+    def _reloaded(self) -> grpc.ServerCertificateConfiguration | None:
         try:
             newest = stamp(self._files)
             if newest == self._stamp:
                 return None
-            made = self._read()
+            configuration = self._read()
         except OSError as error:
-            log.warning("new certificates cannot be used, the old ones stay", extra={"error": str(error)})
+            log.warning("the new certificates cannot be used, keeping the old ones", extra={"error": str(error)})
             return None
         self._stamp = newest
-        return made
+        return configuration
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         tls = self._tls
-        server_context(tls.cert, tls.key, tls.client_ca)  # grpc says nothing of files that do not belong together
+        server_context(tls.cert, tls.key, tls.client_ca)  # raises for a key that does not match, which grpc accepts
         pair = Path(tls.key).read_bytes(), Path(tls.cert).read_bytes()
         return grpc.ssl_server_certificate_configuration([pair], Path(tls.client_ca).read_bytes())

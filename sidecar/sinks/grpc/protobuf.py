@@ -1,7 +1,7 @@
 """Messages and raw alerts as protobuf, for subscribers over gRPC.
 
-Falco's interface has `string` fields, and a `string` that is not UTF-8 makes a stock client lose its stream: so every
-text is made valid here.
+Falco's interface has `string` fields, and invalid UTF-8 in one of them ends the stream of a stock client, so every text
+is made valid here.
 """
 
 from typing import Any
@@ -11,17 +11,15 @@ import msgspec
 from sidecar._proto.correlator.v1 import incidents_pb2 as v1
 from sidecar._proto.falco import outputs_pb2
 from sidecar.correlation.notification import TimelineEvent, timeline_events
-from sidecar.model import RANK, Notification, Where
+from sidecar.model import GRPC_INTERNAL_SOURCE, RANK, Notification, Where
 from sidecar.text import escape
 
 PRIORITIES = ("emergency", "alert", "critical", "error", "warning", "notice", "informational", "debug")
 """Falco's words in the order of its enum."""
 
-_INTERNAL = 2
-
 
 class _FalcoEvent(msgspec.Struct):
-    """Falco's JSON as far as its gRPC output carries it."""
+    """The part of Falco's JSON that its gRPC output has too."""
 
     time: str
     rule: str
@@ -37,52 +35,59 @@ _decode = msgspec.json.Decoder(_FalcoEvent).decode
 
 
 def response(body: bytes) -> bytes:
-    """A Falco event in JSON as `falco.outputs.response`, every value a text as Falco sends it.
+    """A Falco event in JSON as a serialized `falco.outputs.response`, with every value as text, as Falco sends it.
 
     Raises:
         ValueError: it is not a Falco event.
     """
-    event = _opened(body)
+    event = _parsed(body)
     word = event.priority.lower()
-    made = outputs_pb2.response(
+    message = outputs_pb2.response(
         priority=PRIORITIES.index("informational" if word == "info" else word),
-        source_deprecated=_INTERNAL if event.source == "internal" else 0,
+        source_deprecated=GRPC_INTERNAL_SOURCE if event.source == "internal" else 0,
         rule=_bytes(event.rule),
         output=_bytes(event.output),
         hostname=_bytes(event.hostname),
         tags=[_bytes(tag) for tag in event.tags or ()],
         source=_bytes(event.source or ""),
     )
-    made.time.FromJsonString(event.time)
+    message.time.FromJsonString(event.time)
     for name, value in event.output_fields.items():
-        made.output_fields[_text(name)] = _bytes(_shown(value))
-    return made.SerializeToString()
+        message.output_fields[_text(name)] = _bytes(_as_text(value))
+    return message.SerializeToString()
 
 
-def mended(message: bytes) -> bytes:
-    """A `falco.outputs.response` whose texts are valid UTF-8; the same bytes if they are already.
+def with_valid_text(message: bytes) -> bytes:
+    """A serialized `falco.outputs.response` with valid UTF-8 in all its texts; the same bytes if it had that already.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it cannot be parsed.
     """
     try:
-        made = outputs_pb2.response.FromString(message)
+        parsed = outputs_pb2.response.FromString(message)
     except Exception as error:
-        raise ValueError("no falco.outputs.response") from error
-    texts = [made.rule, made.output, made.hostname, made.source, *made.tags, *made.output_fields.values()]
-    if all(_is_text(each) for each in texts):
+        raise ValueError("not a falco.outputs.response") from error
+    texts = [
+        parsed.rule,
+        parsed.output,
+        parsed.hostname,
+        parsed.source,
+        *parsed.tags,
+        *parsed.output_fields.values(),
+    ]
+    if all(_is_utf8(text) for text in texts):
         return message
     for name in ("rule", "output", "hostname", "source"):
-        setattr(made, name, _replaced(getattr(made, name)))
-    made.tags[:] = [_replaced(tag) for tag in made.tags]
-    for name, value in list(made.output_fields.items()):  # it must not change under our feet
-        made.output_fields[name] = _replaced(value)
-    return made.SerializeToString()
+        setattr(parsed, name, _replaced(getattr(parsed, name)))
+    parsed.tags[:] = [_replaced(tag) for tag in parsed.tags]
+    for name, value in list(parsed.output_fields.items()):  # a copy, because the loop changes it
+        parsed.output_fields[name] = _replaced(value)
+    return parsed.SerializeToString()
 
 
 def step(key: str, note: Notification) -> bytes:
-    """A step of an incident as `correlator.v1.IncidentStep`."""
-    made = v1.IncidentStep(
+    """A step of an incident as a serialized `correlator.v1.IncidentStep`."""
+    message = v1.IncidentStep(
         key=_text(key),
         incident=_text(note.incident),
         previous=_text(note.previous),
@@ -100,16 +105,16 @@ def step(key: str, note: Notification) -> bytes:
         rules=_texts(note.rules),
         triage=[v1.TriageStep(do=_text(words), command=_text(command)) for words, command in note.triage],
     )
-    made.first.FromNanoseconds(note.first)
-    made.last.FromNanoseconds(note.last)
-    return made.SerializeToString()
+    message.first.FromNanoseconds(note.first)
+    message.last.FromNanoseconds(note.last)
+    return message.SerializeToString()
 
 
-def _opened(body: bytes) -> _FalcoEvent:
+def _parsed(body: bytes) -> _FalcoEvent:
     try:
         return _decode(body)
     except UnicodeDecodeError:
-        return _opened(_replaced(body))
+        return _parsed(_replaced(body))
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(str(error)) from None
 
@@ -126,24 +131,24 @@ def _place(where: Where) -> v1.Place:
 
 
 def _moment(moment: TimelineEvent) -> v1.Moment:
-    seen = moment.detection
-    made = v1.Moment(
+    detection = moment.detection
+    message = v1.Moment(
         groups=_texts(moment.groups),
         rules=_texts(moment.rules),
-        join=seen.join,
-        path=[v1.Process(pid=pid, name=_text(name or "")) for pid, name in seen.path],
-        command=_text(seen.cmdline),
-        detail=_text(seen.detail),
+        join=detection.join,
+        path=[v1.Process(pid=pid, name=_text(name or "")) for pid, name in detection.path],
+        command=_text(detection.cmdline),
+        detail=_text(detection.detail),
     )
-    made.time.FromNanoseconds(seen.time)
-    return made
+    message.time.FromNanoseconds(detection.time)
+    return message
 
 
-def _severity(word: str) -> Any:  # the stub has a type that the runtime has not
+def _severity(word: str) -> Any:  # the type in the stub does not exist at run time
     return RANK.get(word, 0)
 
 
-def _shown(value: object) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return "<NA>" if value is None else str(value)
@@ -165,7 +170,7 @@ def _replaced(data: bytes) -> bytes:
     return data.decode("utf-8", "replace").encode()
 
 
-def _is_text(data: bytes) -> bool:
+def _is_utf8(data: bytes) -> bool:
     try:
         data.decode()
     except UnicodeDecodeError:

@@ -64,7 +64,7 @@ class GrpcServer:
                 grpc.method_handlers_generic_handler("correlator.v1.Incidents", ours),
             )
         )
-        self.port = listener.bound(self._server, self._settings)
+        self.port = listener.listen(self._server, self._settings)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -79,7 +79,7 @@ class GrpcServer:
 
     def offer(self, verdict: Verdict, message: bytes) -> None:
         """Send a raw alert, as Falco's gRPC output sent it, to the subscribers that asked for alerts."""
-        self._offer(verdict, message, protobuf.mended)
+        self._offer(verdict, message, protobuf.with_valid_text)
 
     def _offer(self, verdict: Verdict, data: bytes, encode: Callable[[bytes], bytes]) -> None:
         is_own = verdict.is_own_incident or (verdict.is_own_detection and self._settings.alerts == "others")

@@ -34,7 +34,7 @@ def is_utf8(data: bytes) -> bool:
 
 def test_every_kept_bad_input_becomes_valid_or_is_refused() -> None:
     made = 0
-    for encode, inputs in ((protobuf.response, json_inputs()), (protobuf.mended, protobuf_inputs())):
+    for encode, inputs in ((protobuf.response, json_inputs()), (protobuf.with_valid_text, protobuf_inputs())):
         for name, data in inputs:
             try:
                 message = encode(data)
@@ -51,10 +51,10 @@ def test_bytes_that_are_no_text_are_replaced_in_every_field(values: list[bytes])
     fields = {f"field.{number}": value for number, value in enumerate(values)}
     message = outputs_pb2.response(rule=values[0], output=values[0], hostname=values[0], output_fields=fields)
     message.tags.extend(values)
-    mended = protobuf.mended(message.SerializeToString())
+    response = protobuf.with_valid_text(message.SerializeToString())
 
-    assert all(map(is_utf8, texts(mended)))
-    assert len(texts(mended)) == 4 + 2 * len(values)
+    assert all(map(is_utf8, texts(response)))
+    assert len(texts(response)) == 4 + 2 * len(values)
 
 
 @pytest.mark.parametrize("hostile", [*INJECTIONS[:40], "\x00", "\u202e"])
