@@ -113,6 +113,13 @@ class Fields(
         "aexepath4": "proc.aexepath[4]",
         "aexepath5": "proc.aexepath[5]",
         "aexepath6": "proc.aexepath[6]",
+        "exe": "proc.exe",
+        "cwd": "proc.cwd",
+        "stdin_type": "proc.stdin.type",
+        "is_upper": "proc.is_exe_upper_layer",
+        "device": "fd.dev",
+        "inode": "fd.ino",
+        "is_file_upper": "fd.is_upper_layer",
     },
 ):
     """The output fields of Falco that correlation and notifications use; Falco's names are in `rename`.
@@ -120,6 +127,10 @@ class Fields(
     Start times (`proc.pid.ts`, `proc.ppid.ts`) are nanoseconds; 0 and None mean unknown. `remote_ip` and `remote_port`
     are the far end of a connection (`fd.rip` is the near end wherever Falco does not know the container's address).
     Of a refused connection Falco shows only `address`; decoding fills the two from it.
+
+    `exe` is argv[0]. `is_upper` and `is_file_upper` say whether the program's file, and the file of the event, were
+    written or changed since the container was made. `device` (hexadecimal) and `inode` are those of the file, whatever
+    its name.
 
     `fallback_NAME` is read where NAME has no value, and decoding moves it there: a field that held NAME in alerts of
     older rules, so that rules and service can be upgraded in any order, or one that holds it for some events (the
@@ -172,6 +183,13 @@ class Fields(
     aexepath4: str | None = None
     aexepath5: str | None = None
     aexepath6: str | None = None
+    exe: str | None = None
+    cwd: str | None = None
+    stdin_type: str | None = None
+    is_upper: bool | None = None
+    device: str | None = None
+    inode: int | None = None
+    is_file_upper: bool | None = None
 
     def __eq__(self, other: object) -> bool:
         """Decoding gives a subclass with bounded lengths: the same fields all the same."""

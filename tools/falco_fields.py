@@ -23,8 +23,11 @@ LISTS = (
 )
 WIDTH = 124
 
-SHOWN = (*("proc.exe", "proc.args", "proc.cwd", "proc.pcmdline", "proc.acmdline[2]", "proc.stdin.type"),)
+SHOWN = ("proc.args", "proc.pcmdline", "proc.acmdline[2]")
 """What our rules show besides, for people: the correlation does not read it."""
+
+OF_A_FILE = ("fd.name", "fd.dev", "fd.ino", "fd.is_upper_layer")
+"""What an alert about an opened file shows of it. Of these a connection has its name alone."""
 
 LABELS = {
     "evt.type": "evt_type",
@@ -54,8 +57,10 @@ def output(rule: str, condition: str) -> str:
     asked = [*dict.fromkeys([*(name for name in LABELS if name in ASKED), *ASKED, *SHOWN])]
     if not shows_connection:
         asked = [name for name in asked if not name.startswith("fd.") and name != "evt.arg.addr"]
-    if shows_file and not shows_connection:
-        asked.append("fd.name")
+    if shows_file:
+        asked += [name for name in OF_A_FILE if name not in asked]
+    if shows_connection and not shows_file:
+        asked = [name for name in asked if name not in OF_A_FILE[1:]]
     if "fs.path.target" in condition:
         asked.append("fs.path.target")
     return f"{rule} | " + " ".join(f"{_label(name)}=%{name}" for name in asked)

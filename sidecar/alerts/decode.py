@@ -127,9 +127,10 @@ KEYS = frozenset(_NAMES.values())
 _RawFields = msgspec.defstruct("_RawFields", [(name, Raw, Raw(b"null")) for name in _NAMES], rename=_NAMES, gc=False)
 _Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
 _Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_FLAGS = tuple(field.name for field in msgspec.structs.fields(Fields) if bool in get_args(field.type))
 _BoundedFields: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
     "_BoundedFields",
-    [(name, (_Name if name in TEXTS else _Number) | None, None) for name in _NAMES],
+    [(name, (_Name if name in TEXTS else bool if name in _FLAGS else _Number) | None, None) for name in _NAMES],
     bases=(Fields,),
     rename=_NAMES,
     gc=False,

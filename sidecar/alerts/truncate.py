@@ -22,12 +22,14 @@ MAX_TAGS_CHARS = 2048
 
 NOT_MASKED = {
     "container_id": "hexadecimal, assigned by the container runtime",
+    "device": "a number, formatted by Falco",
     "evt_type": "the name of a system call, from the kernel's table",
     "image": "kubectl shows it to everyone who may see the pod, and next steps name it",
     "image_tag": "as the image",
     "namespace": "a DNS label, validated by the Kubernetes API server; next steps name it",
     "pod": "as the namespace",
     "remote_ip": "an address, formatted by Falco",
+    "stdin_type": "one of Falco's words for a kind of descriptor",
 }
 """Text fields that hold no secret, each with the reason. Every other text field is masked, new ones by themselves."""
 

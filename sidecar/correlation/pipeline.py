@@ -67,6 +67,8 @@ class Pipeline:
         self._stock = StockAlerts()
         self._verdicts = VerdictCache()
         self._placement = Placement(rules, self.containers)
+        self.declined = self._placement.declined
+        """Alerts of which a group fell away, by the reason."""
         self._ids: AgingDict[bytes | int, bool] = AgingDict(MAX_IDS, ttl, timer)
         self._wall = wall
         self._remember = remember

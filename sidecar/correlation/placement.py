@@ -14,13 +14,16 @@ outermost service process above the web-shell detection, and a detection joins
 Detections that belong nowhere wait in their container: the web shell that explains them may arrive later.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import product
 
 from msgspec import Struct
 
 from sidecar.alerts.traits import TRAITS
+from sidecar.correlation import judgement
 from sidecar.correlation.anchors import anchored, coarse
+from sidecar.correlation.judgement import Judgement
 from sidecar.correlation.membership import Joined, join
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.containers import Containers
@@ -46,7 +49,15 @@ class Placement:
     def __init__(self, rules: Sequence[CorrelationRule], containers: Containers) -> None:
         self._rules = rules
         self._all = tuple((index, 0) for index in range(len(rules)))
-        self._traits = tuple(tuple((TRAITS[trait], bits) for trait, bits in rule.trait_bits) for rule in rules)
+        self._shell_traits = tuple(
+            tuple((TRAITS[trait], bits) for trait, bits in rule.trait_bits if trait in TRAITS) for rule in rules
+        )
+        self._traits = tuple(
+            tuple((judgement.TRAITS[trait], bits) for trait, bits in rule.trait_bits if trait in judgement.TRAITS)
+            for rule in rules
+        )
+        self.declined: Counter[str] = Counter()
+        """Alerts of which a group fell away, by the reason: a key of `sidecar.meaning.declined.REASONS`."""
         self._containers = containers
 
     def place(
@@ -67,8 +78,10 @@ class Placement:
             self._detach(container, learned.replaced)
         placed: list[PlacedDetection] = []
         explains = learned.is_updated
+        judged = Judgement(alert, container, path)
+        judged.learn()
         for index, shown_groups in groups or self._all:
-            mask = self._with_traits(index, shown_groups, alert, container)
+            mask = self._meant(index, self._with_traits(index, shown_groups, alert, container), judged)
             if mask & self._rules[index].anchoring and not (learned.is_new or path[0].is_shell):
                 explains = True
             detection = self._place_one(container, index, mask, alert, path)
@@ -82,8 +95,19 @@ class Placement:
 
     def _with_traits(self, index: int, mask: int, alert: Alert, container: Container) -> int:
         """The groups of an alert with those that its fields show, which count as if a Falco rule had fired."""
-        for shows, bits in self._traits[index]:
+        for shows, bits in self._shell_traits[index]:
             if shows(alert.fields, container.init_tty):
+                mask |= bits
+        return mask
+
+    def _meant(self, index: int, mask: int, judged: Judgement) -> int:
+        """The groups of an alert without those that mean nothing here, and with those that its program adds."""
+        credentials = mask & self._rules[index].credentials
+        if credentials and (reason := judged.declined()):
+            mask &= ~credentials
+            self.declined[reason] += 1
+        for shows, bits in self._traits[index]:
+            if bits & ~mask and shows(judged):
                 mask |= bits
         return mask
 

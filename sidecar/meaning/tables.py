@@ -67,6 +67,8 @@ class Tables(Struct, forbid_unknown_fields=True):
     multi_call: Programs
     loaders: Programs
     world_writable: Programs
+    tool_modules: Programs
+    dropped: Programs
 
 
 def load(path: Path = PROGRAMS) -> Tables:

@@ -41,6 +41,7 @@ class CorrelationRule:
         self.max_duration = int(written.incident.max_duration)
         self.wide = written.scope == "container"
         self.sticky = self.mask(name for name, group in written.groups.items() if group.sticky)
+        self.credentials = self.mask(name for name, group in written.groups.items() if group.kind == "credentials")
         self.anchoring = self.mask(written.anchor.groups if written.anchor else self.groups)
 
     def mask(self, names: Iterable[str]) -> int:

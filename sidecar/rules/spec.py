@@ -7,6 +7,9 @@ from msgspec import Struct, field
 from sidecar.model import GroupKind, Severity
 from sidecar.yamlfile.typed import Duration, lasting
 
+Trait = Literal["interactive_shell", "dropped_program_connects", "names_secret", "reads_known_secret", "moves_data"]
+"""What the fields of an alert can show without the help of a Falco rule."""
+
 
 class GroupSpec(Struct, forbid_unknown_fields=True):
     """An activity group: the Falco rules (by tag or by name) and traits of a process that count for it."""
@@ -17,7 +20,7 @@ class GroupSpec(Struct, forbid_unknown_fields=True):
     rules: list[str] = []
     stock: list[str] = []
     """Rules of others that see the same. They give way to the tagged ones, event by event."""
-    traits: list[Literal["interactive_shell"]] = []
+    traits: list[Trait] = []
     sticky: bool = False
     """Once seen it stays with the context, whatever the window."""
     kind: GroupKind = "evidence"

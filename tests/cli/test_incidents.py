@@ -77,7 +77,7 @@ def test_json_is_what_the_api_gives(file: Path) -> None:
     page = json.loads(ran("--state", file, "list", "--json").stdout)
     incident = json.loads(ran("--state", file, "show", DEMO, "--json").stdout)
 
-    assert page["total"] == 5
+    assert page["total"] == 6
     assert (incident["id"], incident["severity"], len(incident["triage"])) == (DEMO, "critical", 9)
 
 

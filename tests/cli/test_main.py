@@ -61,8 +61,8 @@ def test_replay_as_jsonl_is_what_a_sink_would_be_sent() -> None:
     events = [json.loads(line) for line in told.stdout.splitlines()]
 
     assert told.exit_code == 0
-    assert [event["priority"] for event in events] == ["Warning"] * 3
-    assert re.fullmatch(r"119 alerts, \d+ detections, 3 incidents\n", told.stderr)
+    assert [event["priority"] for event in events] == ["Warning"] * 4
+    assert re.fullmatch(r"119 alerts, \d+ detections, 4 incidents\n", told.stderr)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_replay_reads_several_files_gz_and_stdin_alike(tmp_path: Path) -> None:
 def test_replay_as_table_fits_80_columns_and_has_a_row_an_incident() -> None:
     told = ran("replay", STOCK, environment={"COLUMNS": "80"})
 
-    assert told.stdout.count("medium") == 3
+    assert told.stdout.count("medium") == 4
     assert max(len(line) for line in told.stdout.splitlines()) <= 80
 
 

@@ -36,7 +36,7 @@ def test_the_same_alerts_give_the_same_notifications_as_over_http(rules: list[Co
     wanted = [note for line in STOCK for note in over_http.process_json(line)[1]] + over_http.flush()
     got = take(over_grpc, fake_falco.responses(STOCK)) + over_grpc.flush()
 
-    assert len(wanted) == 3
+    assert len(wanted) == 4
     assert [to_json(note) for note in wanted] == [to_json(note) for note in got]
 
 
@@ -99,7 +99,7 @@ def test_falco_may_come_late_go_away_and_come_back(serving: Serving, sidekick: F
         wait_until(lambda: not service.service.grpc.connected)
         falco.queue.extend(fake_falco.responses(STOCK))
         with fake_falco.running(address, falco):
-            wait_until(lambda: len(sidekick.events) == 3, seconds=30)
+            wait_until(lambda: len(sidekick.events) == 4, seconds=30)
 
 
 @pytest.mark.slow
@@ -132,4 +132,4 @@ def test_mutual_tls_is_spoken_to_a_network_address(serving: Serving, sidekick: F
     with fake_falco.running("localhost:0", falco, credentials) as port:
         files = {"ca": str(ca.cert), "cert": str(client.cert), "key": str(client.key)}
         with serving(settings(f"localhost:{port}", sidekick, **files)):
-            assert len(sidekick.wait_for(3)) == 3
+            assert len(sidekick.wait_for(4)) == 4

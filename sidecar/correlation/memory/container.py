@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
 
 from sidecar.correlation.memory.context import MAX_SESSIONS, SHORTENED_BYTES, Context
+from sidecar.correlation.memory.files import Files
 from sidecar.correlation.memory.lineage import HOST_INITS, INITS, Learned, Lineage, Process, ancestry, is_runtime
 from sidecar.correlation.memory.pending import PendingDetections
 from sidecar.model import Fields, Where
@@ -100,6 +101,7 @@ class Container:
         "accounted",
         "coarse",
         "contexts",
+        "files",
         "foreign_sessions",
         "has_had_contexts",
         "init_epoch",
@@ -129,12 +131,13 @@ class Container:
         self.reviewed_revision = 0
         """Revision of `contexts` at which the pending detections were last tried."""
         self.foreign_sessions: set[int] | frozenset[int] = NO_SESSIONS
-        self.init_pid = 0
+        self.init_pid = self.init_epoch = 0
         self._init_name = ""
         self.init_tty = 0
-        self.init_epoch = 0
         self.timeline_bytes = 0
         """Upper bound for the bytes of all its timelines: what folding drops stays counted until they are shortened."""
+        self.files: Files | None = None
+        """What is known of its files, if anything is."""
         self.accounted = NOTHING
         """What the shared budgets have counted for it."""
         self.touched_at = timer()
@@ -144,6 +147,12 @@ class Container:
     def usage(self) -> Usage:
         """What it holds now."""
         return len(self.contexts) + len(self.coarse), self.lineage.size(), self.pending.size, self.timeline_bytes
+
+    def known_files(self) -> Files:
+        """What is known of its files, to be added to."""
+        if self.files is None:
+            self.files = Files()
+        return self.files
 
     def contexts_of(self, rule: int) -> Iterator[Context]:
         """The contexts of one correlation rule, without the coarse one."""

@@ -67,6 +67,8 @@ class Process(Struct, gc=False):
     """It caused an anchoring detection: what runs below it is no longer the service itself."""
     has_shell_below: bool = False
     """Such a process was started below it."""
+    runs_dropped: bool = False
+    """It opened code that was dropped since it became this program."""
     ancestors_hash: int = 0
     """Hash of its ancestors as an alert of a child last showed them."""
     file: str = ""

@@ -1,0 +1,111 @@
+"""What an alert counts for, once it is known what was really run: groups fall away, others are added.
+
+The Falco rules are broad; what their alerts mean is decided here, by `sidecar.meaning` and by what is remembered of the
+process and its container. Each group that falls away has a reason that is counted.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+from sidecar.correlation.memory.container import Container
+from sidecar.correlation.memory.lineage import Process
+from sidecar.meaning import identity, secrets
+from sidecar.meaning.identity import OPENS, Why
+from sidecar.meaning.program import Program, program
+from sidecar.meaning.secrets import EXECS
+from sidecar.model import Alert
+
+SERVES = "webrce_serves"
+"""Tag of the Falco rule that fires when a program listens on a port."""
+
+OPENED_CODE = "webrce_code"
+"""Tag of the Falco rule that fires when code is opened that is not of the image."""
+
+
+class Judgement:
+    """An alert with what is known of its process, its program and its files."""
+
+    def __init__(self, alert: Alert, container: Container, path: Sequence[Process]) -> None:
+        self.alert = alert
+        self.fields = alert.fields
+        self._container = container
+        self._path = path
+
+    @cached_property
+    def program(self) -> Program:
+        """What its process runs."""
+        return program(self.fields)
+
+    @cached_property
+    def dropped(self) -> Why:
+        """Why what its process runs counts as dropped; "" if it does not."""
+        if self._runs_opened_code():
+            return "opened"
+        why = identity.dropped(self.fields, self.program)
+        files = self._container.files
+        if why == "upper_layer" and files is not None and files.is_older_than_service(self.program.file):
+            return ""
+        return why
+
+    def learn(self) -> None:
+        """Remember what the alert shows of the container's files and of the code that its process runs."""
+        kind = self.fields.evt_type
+        process = self._path[0] if self._path else None
+        if kind in EXECS and process is not None:
+            process.runs_dropped = False
+            if self.fields.is_upper:
+                self._container.known_files().learn_program(self.fields.exepath or "", self.alert.time)
+        elif kind == "listen" and SERVES in self.alert.tags:
+            self._container.known_files().learn_serving(self.alert.time)
+        elif kind in OPENS and OPENED_CODE in self.alert.tags:
+            if process is not None and identity.is_dropped_code(self.fields):
+                process.runs_dropped = True
+        elif kind in OPENS and secrets.is_secret(self.fields.file or ""):
+            self._container.known_files().learn_secret(self.fields)
+
+    def declined(self) -> str:
+        """Why the alert shows no theft of credentials; "" if it may. A key of `sidecar.meaning.declined.REASONS`."""
+        if identity.asks_for_identity(self.fields) and identity.is_own_identity(self.program, self.dropped):
+            return "own_identity"
+        if identity.is_login_plugin(self.fields, self.program):
+            return "own_identity"
+        if identity.moves_data(self.fields, self.program):
+            return "moves_data"
+        return ""
+
+    def _runs_opened_code(self) -> bool:
+        """Whether its process, or one of the same program that forked it, opened code that was dropped."""
+        for process in self._path:
+            if process.file != self._path[0].file or (process.name != self._path[0].name and not process.file):
+                return False
+            if process.runs_dropped:
+                return True
+        return False
+
+    def contacts_as_dropped(self) -> bool:
+        """A dropped program, script or library connects to another machine."""
+        return identity.contacts(self.fields, self.program, self.dropped)
+
+    def names_secret(self) -> bool:
+        """A shell or a tool was started with a secret's name, or makes a link to it."""
+        return secrets.names_secret(self.fields, self.program)
+
+    def reads_known_secret(self) -> bool:
+        """A tool or a dropped program opens a secret by another name."""
+        files = self._container.files
+        if files is None or self.fields.evt_type not in OPENS or not files.secret(self.fields):
+            return False
+        return self.program.is_general_tool or bool(self.dropped)
+
+    def moves_data(self) -> bool:
+        """A cloud's command line copies objects to or from a store."""
+        return identity.moves_data(self.fields, self.program)
+
+
+TRAITS: dict[str, Callable[[Judgement], bool]] = {
+    "dropped_program_connects": Judgement.contacts_as_dropped,
+    "names_secret": Judgement.names_secret,
+    "reads_known_secret": Judgement.reads_known_secret,
+    "moves_data": Judgement.moves_data,
+}
+"""Traits of an alert that a correlation rule may name, beside those of `sidecar.alerts.traits`."""

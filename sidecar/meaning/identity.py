@@ -1,0 +1,122 @@
+"""Whether what reached for a secret used an identity of its own, or took one; and what counts as dropped.
+
+A program of the image that reads the token of its own workload, or asks the metadata service, through an SDK does its
+work. General tools (a shell, `cat`, `curl`, code from a command line or from standard input), dropped programs and
+scripts, and readers of someone else's secret do not. An SDK's traffic acquits no one: boto3 runs from `-c` too.
+"""
+
+import re
+from typing import Literal
+
+from sidecar.meaning import secrets
+from sidecar.meaning.program import Program
+from sidecar.meaning.secrets import EXECS
+from sidecar.meaning.tables import Tables, base_name, shipped
+from sidecar.model import Fields
+
+Why = Literal["", "memory", "world_writable", "upper_layer", "opened"]
+"""Why a program counts as dropped; "" if it does not. `opened`: it opened code that was."""
+
+OPENS = frozenset(("open", "openat", "openat2", "open_by_handle_at", "creat"))
+
+METADATA = frozenset(
+    (
+        "169.254.169.254",
+        "169.254.170.2",
+        "169.254.170.23",
+        "168.63.129.16",
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
+    )
+)
+"""Where clouds give a workload its identity: AWS (instances, ECS, EKS Pod Identity), Azure, Google Cloud."""
+
+_METADATA_IN_ARGUMENTS = re.compile(
+    r"169[.]254[.]1(69[.]254|70[.]23?)\b|168[.]63[.]129[.]16|fd00:ec2::(254|23)\b|metadata[.]google[.]internal|computemetadata/v1"
+    r"|latest/(meta-data|api/token)|instance-data[.]ec2",
+    re.IGNORECASE,
+)
+_TRANSFER = re.compile(
+    r"aws2?( --?[\w-]+([ =][\w./:-]+)?)* s3 (cp|sync|mv)( .*)?|gsutil( -\S+)* (cp|rsync|mv)( .*)?"
+    r"|gcloud storage (cp|rsync|mv)( .*)?|az storage (blob|file) (upload|download|copy|sync)(-batch)?( .*)?"
+)
+_LOGIN = re.compile(
+    r"aws( --?[\w-]+( [\w.-]+)?)* eks get-token( .*)?"
+    r"|gke-gcloud-auth-plugin.*|kubelogin.*|gcloud config config-helper.*"
+)
+_KUBERNETES_CLIENTS = frozenset(
+    ("kubectl", "helm", "k9s", "argocd", "flux", "kustomize", "terraform", "stern", "velero")
+)
+
+
+def asks_for_identity(fields: Fields) -> bool:
+    """Whether the event of an alert reads a workload's own token, or asks a metadata service.
+
+    Tokens of other pods (below `/var/lib/kubelet`, `/host`, another process's root) are someone else's.
+    """
+    kind = fields.evt_type or ""
+    if kind in OPENS:
+        return bool(secrets.is_own_token(fields.file or ""))
+    if kind == "connect":
+        return (fields.remote_ip or "") in METADATA
+    return kind in EXECS and bool(_METADATA_IN_ARGUMENTS.search(fields.cmdline or ""))
+
+
+def is_own_identity(run: Program, dropped: Why) -> bool:
+    """Whether a program that asks for its workload's identity does its work, rather than takes what it can get."""
+    return not dropped and not run.is_general_tool
+
+
+def dropped(fields: Fields, run: Program, tables: Tables | None = None) -> Why:
+    """Why the program of an alert counts as dropped, by the alert alone.
+
+    What is on the upper layer is so only if it was not seen before its service began to serve: the container's memory
+    says that.
+    """
+    tables = tables or shipped()
+    file = run.file
+    if file.startswith(("memfd:", "/memfd:")):
+        return "memory"
+    code = (run.script, *run.loads) if not run.is_module else run.loads
+    if any(tables.world_writable.has_path(path) for path in (file, *code)) or tables.dropped.has_path(file):
+        return "world_writable"
+    return "upper_layer" if fields.is_upper and not run.is_loaded else ""
+
+
+def is_dropped_code(fields: Fields, tables: Tables | None = None) -> bool:
+    """Whether code that was opened lies where anyone may write, or was written since the container was made."""
+    name = fields.file or ""
+    return bool(fields.is_file_upper) or (tables or shipped()).world_writable.has_path(name)
+
+
+def moves_data(fields: Fields, run: Program) -> bool:
+    """Whether a cloud's command line copies objects to or from a store: that is traffic, not a look at identities."""
+    return fields.evt_type in EXECS and bool(_TRANSFER.fullmatch(_command(run)))
+
+
+def is_login_plugin(fields: Fields, run: Program) -> bool:
+    """Whether a Kubernetes client had a cloud's command line log it in, as its configuration says."""
+    if fields.evt_type not in EXECS or base_name(fields.pexepath or "") not in _KUBERNETES_CLIENTS:
+        return False
+    return bool(_LOGIN.fullmatch(_command(run)))
+
+
+def _command(run: Program) -> str:
+    """A program's name and arguments, without the interpreter."""
+    script = base_name(run.script)
+    words = run.words[1:] if script and run.words[:1] and base_name(run.words[0]) == script else run.words
+    return " ".join((script or run.name, *words))
+
+
+def contacts(fields: Fields, run: Program, why: Why) -> bool:
+    """Whether a dropped program connects to another machine, or is started to."""
+    if not why:
+        return False
+    if fields.evt_type == "connect":
+        return bool(fields.remote_ip) and not _is_loopback(fields.remote_ip or "") and (fields.remote_port or 0) != 53
+    return fields.evt_type in EXECS and any(word.startswith(("http://", "https://", "ftp://")) for word in run.words)
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith(("127.", "::ffff:127.", "0.")) or address in ("::1", "::")

@@ -1,0 +1,80 @@
+"""Which files are secrets, and which commands reach for one."""
+
+import re
+
+from sidecar.meaning.program import Program
+from sidecar.meaning.tables import base_name, shipped
+from sidecar.model import Fields
+
+EXECS = frozenset(("execve", "execveat"))
+LINKS = frozenset(("symlink", "symlinkat", "link", "linkat"))
+
+_OWN_TOKEN = re.compile(
+    r"(/proc/(self|thread-self)/root|\.)?/+(var/+)?run/+secrets/.*(token|/azure/|/eks\.amazonaws\.com/).*"
+    r"|/var/run/secrets/.*token.*"
+)
+_SECRET = re.compile(
+    r"/run/secrets/(kubernetes[.]io|eks[.]amazonaws[.]com|pods[.]eks[.]amazonaws[.]com|azure|tokens|workload)[^\s;|&<>\"'`]*token"
+    r"|/etc/g?shadow-?(?![\w.])|/[.]aws/(credentials|sso|cli)\b|/[.]azure/|/[.]config/gcloud/|/[.]kube/config\b"
+    r"|/[.]ssh/id_[a-z0-9]+\b(?![.]pub)|/[.](git-credentials|netrc|pgpass|npmrc|pypirc|dockercfg)\b|/[.]docker/config[.]json\b"
+    r"|(?<![\w*?-])[.]env([.](local|prod|production|staging|dev|development))?(?=[\s;|&<>\"'`)]|$)"
+    r"|/proc/(\d+|[*])/environ\b"
+)
+
+_SEPARATOR = re.compile(r"[;|&`\n()]+")
+_PREFIX = re.compile(
+    r"\w+=.*|sudo|env|exec|nice|timeout|nohup|setsid|xargs|command|then|do|else|if|while|!|\{|[0-9.]+[smh]?|-c"
+)
+"""Words that stand before a command."""
+_REDIRECTED = re.compile(rf"<\s*[\"']?[^\s;|&<>]*?({_SECRET.pattern})")
+_SENT = re.compile(rf"(@|-T ?|--upload-file[ =]|--post-file[ =]|--body-file[ =])[\"']?[^\s;|&<>]*?({_SECRET.pattern})")
+_LINKED_TOOL = re.compile(r"\bln (?:-\w+ )*(\S+) (\S+?)(?=[;&|\s]|$)")
+_COPIERS = frozenset(("cp", "mv", "install"))
+"""Their last argument is what they write."""
+
+
+def is_own_token(name: str) -> bool:
+    """Whether a file is a token of the workload that opens it: a projected token below `/run/secrets`."""
+    return bool(_OWN_TOKEN.fullmatch(name))
+
+
+def is_secret(name: str) -> bool:
+    """Whether the name of a file is that of a secret."""
+    return is_own_token(name) or bool(_SECRET.search(name))
+
+
+def names_secret(fields: Fields, run: Program) -> bool:
+    """Whether a shell or a tool is started with a secret's file for a reader in its command, or makes a link to one."""
+    kind = fields.evt_type or ""
+    if kind in LINKS:
+        return bool(_SECRET.search(fields.file or ""))
+    if kind not in EXECS or not _SECRET.search(fields.cmdline or ""):
+        return False
+    if "shell" in run.kinds:
+        text = " ".join(run.words)
+        for tool, link in _LINKED_TOOL.findall(text):
+            if shipped().file_readers.has_file(tool):
+                text = text.replace(f"{link} ", f"{tool} ")
+        return run.has_inline_code and any(map(_reads_secret, _SEPARATOR.split(text)))
+    return "interpreter" not in run.kinds and _reads_secret(" ".join((run.name, *run.words)))
+
+
+def _reads_secret(command: str) -> bool:
+    """Whether one simple command of a shell has a secret's file read, copied, sent or linked to."""
+    if not _SECRET.search(command):
+        return False
+    if _REDIRECTED.search(command):
+        return True
+    words = [word for word in command.split() if not _PREFIX.fullmatch(word)]
+    while len(words) > 1 and words[0].startswith("-"):
+        del words[0]
+    if not words:
+        return False
+    name = base_name(words[0])
+    if name in _COPIERS:
+        words = words[:-1]
+    read = any(map(_SECRET.search, [f" {word}" for word in words[1:]]))
+    tables = shipped()
+    if tables.http_clients.has_file(name) or tables.network_utilities.has_file(name):
+        return bool(_SENT.search(command))
+    return read and (name in (".", "source") or tables.file_readers.has_file(name))

@@ -1,0 +1,159 @@
+"""What an alert counts for: own identities fall away; dropped code, known secrets and links are added.
+
+Covers: `correlation.memory.files`, `meaning.declined`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.rules import loading
+
+CODE = ("webrce_lineage", "webrce_code")
+TOKEN = "/var/run/secrets/eks.amazonaws.com/serviceaccount/token"  # noqa: S105 - a file
+MEDIUM_C = ("medium", "Web Shell with Credential Theft")
+MEDIUM_N = ("medium", "Web Shell with Network Activity")
+CRITICAL = ("critical", "Full Web Application Compromise")
+
+
+class Story:
+    """Alerts of one container, below a PHP web server."""
+
+    def __init__(self) -> None:
+        self.pipeline = Pipeline(loading.load([loading.SHIPPED / "correlation"]), lambda: 0.0)
+        self.cases: list[tuple[str, str]] = []
+        self._second = 0
+
+    def alert(self, exepath: str, command: str, tags: list[str], pid: int = 50, **fields: Any) -> None:
+        name = Path(command.split(" ", maxsplit=1)[0]).name
+        self._second += 1
+        output_fields = {
+            "container.id": "0123456789ab",
+            "evt.type": "execve",
+            "proc.pid": pid,
+            "proc.ppid": 20,
+            "proc.apid[2]": 10,
+            "proc.name": name,
+            "proc.pname": "sh",
+            "proc.aname[1]": "sh",
+            "proc.aname[2]": "php-fpm",
+            "proc.exepath": exepath,
+            "proc.exe": command.split(" ", maxsplit=1)[0],
+            "proc.cmdline": " ".join([name, *command.split(" ")[1:]]),
+            "proc.cwd": "/srv",
+            **fields,
+        }
+        body = {
+            "rule": "R",
+            "tags": tags,
+            "hostname": "h",
+            "time": f"2026-11-28T01:00:{self._second:02}.000000000Z",
+            "output_fields": output_fields,
+        }
+        notes = [*self.pipeline.process_json(json.dumps(body).encode())[1], *self.pipeline.flush()]
+        self.cases += [(note.severity, note.case) for note in notes]
+
+    def shell(self) -> "Story":
+        fields = {"proc.ppid": 10, "proc.pname": "php-fpm", "proc.aname[1]": "php-fpm", "proc.apid[2]": 5}
+        self.alert("/usr/bin/dash", "sh -c id", ["webrce_web_shell"], 20, **fields, **{"proc.aname[2]": "tini"})
+        return self
+
+    def opens(self, exepath: str, command: str, file: str, *tags: str, shown: dict[str, Any] | None = None) -> None:
+        tagged = [*tags] or ["webrce_credential"]
+        fields: dict[str, Any] = {"evt.type": "openat", "fd.name": file, **(shown or {})}
+        self.alert(exepath, command, tagged, **fields)
+
+    def connects(self, exepath: str, command: str, to: str, tag: str = "webrce_lineage") -> None:
+        fields: dict[str, Any] = {"evt.type": "connect", "fd.sip": to, "fd.sport": 443}
+        self.alert(exepath, command, [tag], **fields)
+
+    @property
+    def declined(self) -> dict[str, int]:
+        return dict(self.pipeline.declined)
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story().shell()
+
+
+def test_a_program_of_the_image_that_reads_its_own_token_is_silent_and_counted(story: Story) -> None:
+    story.opens("/usr/local/bin/wal-g", "wal-g push", TOKEN)
+    assert story.cases == []
+    assert story.declined == {"own_identity": 1}
+
+
+def test_a_tool_that_reads_the_same_token_is_a_theft(story: Story) -> None:
+    story.opens("/usr/bin/cat", "cat token", TOKEN)
+    assert story.cases == [MEDIUM_C]
+
+
+def test_a_dropped_program_that_connects_counts_as_network_activity(story: Story) -> None:
+    story.connects("/tmp/.x", ".x", "10.9.9.9")
+    assert story.cases == [MEDIUM_N]
+
+
+def test_a_dropped_program_at_the_metadata_service_counts_as_both(story: Story) -> None:
+    story.connects("/tmp/.x", ".x", "169.254.169.254", "webrce_credential")
+    assert story.cases == [CRITICAL]
+
+
+def test_an_interpreter_that_opened_dropped_code_is_dropped_until_it_becomes_another_program(story: Story) -> None:
+    python = "/usr/bin/python3.11"
+    story.opens(python, "python3 -m evil", "/srv/evil.py", *CODE, shown={"fd.is_upper_layer": True})
+    story.opens(python, "python3 -m evil", TOKEN)
+    assert story.cases == [MEDIUM_C]
+
+    again = Story().shell()
+    again.opens(python, "python3 -m evil", "/srv/evil.py", *CODE, shown={"fd.is_upper_layer": True})
+    again.alert("/usr/local/bin/wal-g", "wal-g push", ["webrce_lineage"])
+    again.opens("/usr/local/bin/wal-g", "wal-g push", TOKEN)
+    assert again.cases == []
+
+
+def test_code_of_a_volume_is_not_dropped(story: Story) -> None:
+    story.opens("/usr/bin/python3.11", "python3 -m dag", "/opt/dags/dag.py", *CODE, shown={"fd.is_upper_layer": False})
+    story.opens("/usr/bin/python3.11", "python3 -m dag", TOKEN)
+    assert story.cases == []
+
+
+def test_a_secret_is_known_by_its_inode_once_it_was_read_by_name(story: Story) -> None:
+    place = {"fd.dev": "2f", "fd.ino": 4711}
+    story.opens("/usr/local/bin/wal-g", "wal-g push", TOKEN, shown=place)
+    story.opens("/usr/bin/tac", "tac /tmp/l", "/tmp/l", "webrce_lineage", shown=place)
+    assert story.cases == [MEDIUM_C]
+
+
+def test_another_file_of_the_same_device_is_no_secret(story: Story) -> None:
+    story.opens("/usr/local/bin/wal-g", "wal-g push", TOKEN, shown={"fd.dev": "2f", "fd.ino": 4711})
+    story.opens("/usr/bin/tac", "tac /tmp/l", "/tmp/l", "webrce_lineage", shown={"fd.dev": "2f", "fd.ino": 4712})
+    assert story.cases == []
+
+
+def test_a_program_on_the_upper_layer_is_dropped_unless_it_was_seen_before_the_service_served(story: Story) -> None:
+    upper = {"proc.is_exe_upper_layer": True}
+    story.opens("/opt/agent", "agent", TOKEN, shown=upper)
+    assert story.cases == [MEDIUM_C]
+
+    served = Story()
+    served.alert("/opt/agent", "agent", ["webrce_lineage"], 60, **upper)
+    served.alert("/usr/sbin/php-fpm", "php-fpm", ["webrce_lineage", "webrce_serves"], 10, **{"evt.type": "listen"})
+    served.shell().opens("/opt/agent", "agent", TOKEN, shown=upper)
+    assert served.cases == []
+
+
+def test_a_copy_to_a_store_is_network_activity_and_no_look_at_credentials(story: Story) -> None:
+    story.alert("/usr/bin/python3.11", "aws s3 cp /app/x s3://b/x", ["webrce_credential"])
+    assert story.cases == [MEDIUM_N]
+    assert story.declined == {"moves_data": 1}
+
+
+def test_a_shell_that_is_started_to_read_a_secret_counts_at_once() -> None:
+    story = Story()
+    fields = {"proc.ppid": 10, "proc.pname": "php-fpm", "proc.aname[1]": "php-fpm", "proc.apid[2]": 5}
+    command = "sh -c ln -s /var/run/secrets/kubernetes.io/serviceaccount/token /tmp/l; cat /tmp/l"
+    story.alert("/usr/bin/dash", command, ["webrce_web_shell"], 20, **fields, **{"proc.aname[2]": "tini"})
+    assert story.cases == [MEDIUM_C]
