@@ -14,6 +14,7 @@ from sidecar.cli.incident_client import FileReader, HttpReader, IncidentReader, 
 from sidecar.errors import EXIT_WRONG
 from sidecar.incidents import query, view
 from sidecar.incidents.lookup import AmbiguousError, NotFoundError
+from sidecar.settings.section import is_url
 from sidecar.text import escape
 
 P = ParamSpec("P")
@@ -53,7 +54,22 @@ def _reporting_errors(command: Callable[P, None]) -> Callable[P, None]:
     return wrapped
 
 
-@click.group(invoke_without_command=True, epilog=EPILOG)
+class _ListByDefault(click.Group):
+    """A group whose command `list` need not be named: `incidents -s critical`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self._with_command(args))
+
+    def _with_command(self, args: list[str]) -> list[str]:
+        at = 0
+        while at < len(args) and args[at].partition("=")[0] in ("--url", "--state"):
+            at += 1 if "=" in args[at] else 2
+        if at < len(args) and (args[at] in self.commands or args[at] in ("-h", "--help")):
+            return args
+        return [*args[:at], "list", *args[at:]]
+
+
+@click.group(cls=_ListByDefault, epilog=EPILOG)
 @click.option(
     "--url",
     default="http://127.0.0.1:2812",
@@ -70,9 +86,9 @@ def _reporting_errors(command: Callable[P, None]) -> Callable[P, None]:
 @_reporting_errors
 def incidents(context: click.Context, url: str, state: Path | None) -> None:
     """List incidents, show one, or export them. Without a command: list."""
+    if not state and not is_url(url):
+        raise click.BadParameter(f"expected http://HOST:PORT, got {url!r}", param_hint="--url")
     context.obj = FileReader(state) if state else HttpReader(url)
-    if context.invoked_subcommand is None:
-        context.invoke(list_)
 
 
 @incidents.command("list", epilog=EPILOG)

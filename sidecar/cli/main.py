@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -23,6 +24,11 @@ EPILOG = (
     "Exit codes: 0 all well; 1 a problem was found (a test failed, a port is taken); 2 wrong usage, file or setting."
 )
 
+VERSION = f"falco-correlator {__version__} (Python {platform.python_version()})"
+
+DEFAULT_CONFIG = Path("/etc/falco-correlator/config.yaml")
+"""The settings of `run` if neither --config nor FALCO_CORRELATOR_CONFIG names a file."""
+
 P = ParamSpec("P")
 
 config_option = click.option(
@@ -32,13 +38,26 @@ config_option = click.option(
     envvar="FALCO_CORRELATOR_CONFIG",
     help="Settings file (YAML). Every setting is also an environment variable.",
 )
+
+
+class _RulePath(click.Path):
+    """A file or folder of correlation rules, or the word `shipped`, as in the setting `rules`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return Path(SHIPPED) if str(value) == SHIPPED else super().convert(value, param, ctx)
+
+
+SHIPPED = "shipped"
+RULE_PATH = _RulePath(exists=True, path_type=Path)
+
 rules_option = click.option(
     "--rules",
     "-r",
     multiple=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="Correlation rule file or folder; may be repeated. Default: the rules that ship with this version.",
+    type=RULE_PATH,
+    help="Correlation rule file or folder, or `shipped` for those of this version (the default); may be repeated.",
 )
+PORT = click.IntRange(0, 65535)
 
 
 def _clean(command: Callable[P, None]) -> Callable[P, None]:
@@ -72,7 +91,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
-@click.version_option(__version__, prog_name="falco-correlator")
+@click.version_option(__version__, "--version", "-V", message=VERSION)
 def main() -> None:
     """Correlate single Falco alerts into the few incidents that matter."""
 
@@ -85,12 +104,13 @@ def run(config: Path | None, *, print_config: bool) -> None:
     """Run the service: take Falco's alerts, forward incidents."""
     from sidecar.service import sockets, worker  # noqa: PLC0415
 
-    settings = worker.settings_of(config)
+    if config is None and DEFAULT_CONFIG.is_file():
+        config = DEFAULT_CONFIG
+        click.echo(f"settings: {config}", err=True)
     if print_config:
-        from sidecar.settings.display import to_yaml  # noqa: PLC0415
-
-        click.echo(to_yaml(settings, hide=True), nl=False)
+        _print_config(config)
         return
+    settings = worker.settings_of(config)
     rules = _rules([Path(path) for path in settings.rules])
     worker.refuse_unusable_state(settings)
     try:
@@ -104,8 +124,16 @@ def run(config: Path | None, *, print_config: bool) -> None:
 
 @main.command(epilog=EPILOG)
 @click.option("--once", is_flag=True, help="End after the recording instead of serving on.")
-@click.option("--port", default=2802, show_default=True, help="Port for Falco's alerts on loopback; 0 chooses one.")
-@click.option("--admin-port", default=2812, show_default=True, help="Port for /healthz and /metrics; 0 chooses one.")
+@click.option(
+    "--port", type=PORT, default=2802, show_default=True, help="Port for Falco's alerts on loopback; 0 chooses one."
+)
+@click.option(
+    "--admin-port",
+    type=PORT,
+    default=2812,
+    show_default=True,
+    help="Port of the incident pages, /healthz and /metrics; 0 chooses one.",
+)
 @_clean
 def demo(port: int, admin_port: int, *, once: bool) -> None:
     """Start the service on loopback and play a recorded attack at it."""
@@ -131,30 +159,30 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
     "--output",
     "-o",
     type=click.Choice(["table", "text", "jsonl"]),
-    default="table",
-    show_default=True,
-    help="table: a row an incident; text: each in full; jsonl: a line for each notification, as a sink gets it.",
+    help="table (default): a row an incident; text: each in full; jsonl: a line a notification, as a sink gets it.",
 )
 @click.option(
     "--explain", is_flag=True, help="Draw the process tree of each incident: what was seen where, joined how."
 )
 @_clean
-def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str, *, explain: bool) -> None:
+def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str | None, *, explain: bool) -> None:
     """Correlate recorded alerts of Falco: FILES, folders or pipes, also gzipped; `-` is standard input.
 
     Read are JSON lines as Falco's file_output writes them, the logs of Falco's container (CRI, Docker, kubectl) and
     of journald, and JSON in arrays or over several lines.
     """
+    if explain and output:
+        raise click.UsageError("--explain and --output exclude each other: --explain draws text")
     from sidecar.cli import replay  # noqa: PLC0415
     from sidecar.correlation.pipeline import Pipeline  # noqa: PLC0415
 
     pipeline = Pipeline(_rules(list(rules)), timer=lambda: 0.0)
-    if not replay.run(pipeline, files, "explain" if explain else output):
+    if not replay.run(pipeline, files, "explain" if explain else output or "table"):
         sys.exit(EXIT_PROBLEM)
 
 
 @main.command(epilog=EPILOG)
-@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.argument("files", nargs=-1, type=RULE_PATH)
 @config_option
 @rules_option
 @_clean
@@ -170,7 +198,7 @@ def check(files: tuple[Path, ...], config: Path | None, rules: tuple[Path, ...])
         click.echo(f"{config}: ok")
     for rule in _rules(paths):
         tests = len(rule.written.tests)
-        click.echo(f"{rule.id}: ok ({len(rule.groups)} groups, {len(rule.cases)} cases, {tests} tests)")
+        click.echo(f"{rule.id}: ok (groups: {len(rule.groups)}, cases: {len(rule.cases)}, tests: {tests})")
         if not tests:
             click.echo(f"{rule.id}: has no tests; write some under `tests:`", err=True)
         for case in rule_tests.untested(rule) if tests else ():
@@ -178,7 +206,7 @@ def check(files: tuple[Path, ...], config: Path | None, rules: tuple[Path, ...])
 
 
 @main.command(epilog=EPILOG)
-@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", nargs=-1, type=RULE_PATH)
 @_clean
 def test(paths: tuple[Path, ...]) -> None:
     """Run the tests inside rule files. PATHS are files or folders; default: the rules that ship with this version."""
@@ -258,7 +286,41 @@ def schema(kind: str) -> None:
 @main.command(epilog=EPILOG)
 def version() -> None:
     """Print the version."""
-    click.echo(f"falco-correlator {__version__}")
+    click.echo(VERSION)
+
+
+@main.command("help", epilog=EPILOG)
+@click.argument("command", nargs=-1)
+@click.pass_context
+def help_(context: click.Context, command: tuple[str, ...]) -> None:
+    """Explain a COMMAND, as its --help does."""
+    main(args=[*command, "--help"], prog_name=context.find_root().info_name, standalone_mode=True)
+
+
+@main.command(epilog=EPILOG)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a SHELL.
+
+    For bash: falco-correlator completion bash > /etc/bash_completion.d/falco-correlator
+    """
+    from click.shell_completion import get_completion_class  # noqa: PLC0415
+
+    kind = get_completion_class(shell)
+    if kind is not None:
+        click.echo(kind(main, {}, "falco-correlator", "_FALCO_CORRELATOR_COMPLETE").source())
+
+
+def _print_config(config: Path | None) -> None:
+    """Print the settings in effect; what is wrong with them is a warning."""
+    from sidecar.service import worker  # noqa: PLC0415
+    from sidecar.settings import loading  # noqa: PLC0415
+    from sidecar.settings.display import to_yaml  # noqa: PLC0415
+
+    settings, problems = loading.read(config, worker.environment())
+    click.echo(to_yaml(settings, hide=True), nl=False)
+    for problem in problems:
+        click.echo(f"warning: {problem}", err=True)
 
 
 def _opened(settings: "Settings") -> "dict[str, socket.socket]":

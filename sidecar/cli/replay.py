@@ -34,8 +34,13 @@ def run(pipeline: Pipeline, paths: Sequence[str], output: str) -> bool:
     files = source.files(paths)
     _print(_replayed(pipeline, files), output)
     odd = ", ".join(f"{count} {reason}" for reason, count in sorted(pipeline.reasons.items()))
-    told = f"{pipeline.received} alerts, {pipeline.detections} detections, {pipeline.correlator.opened} incidents"
-    click.echo(told + (f"; odd: {odd}" if odd else ""), err=True)
+    counts = (
+        (pipeline.received, "alert"),
+        (pipeline.detections, "detection"),
+        (pipeline.correlator.opened, "incident"),
+    )
+    counted = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    click.echo(counted + (f"; odd: {odd}" if odd else ""), err=True)
     if pipeline.received > sum(pipeline.reasons[reason] for reason in NO_ALERT):
         return True
     reason = max(NO_ALERT, key=lambda reason: pipeline.reasons[reason])
@@ -66,10 +71,19 @@ def _print(notes: Iterator[Message], output: str) -> None:
     if output == "table":
         terminal.summary(notes, sys.stdout)
         return
+    if output == "explain":
+        _explain(notes)
+        return
     for note in notes:
         if output == "jsonl":
             sys.stdout.write(to_json(note).decode() + "\n")
         else:
             terminal.show(note, sys.stdout)
-        if output == "explain" and isinstance(note, Notification):
-            terminal.show_tree(view.from_notification(note), sys.stdout)
+
+
+def _explain(notes: Iterator[Message]) -> None:
+    """The last state of each incident, with its process tree."""
+    last = {note.incident: note for note in notes if isinstance(note, Notification)}
+    for note in last.values():
+        terminal.show(note, sys.stdout)
+        terminal.show_tree(view.from_notification(note), sys.stdout)

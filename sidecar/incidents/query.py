@@ -75,7 +75,7 @@ def _since(value: str, now: int) -> int:
     if not value:
         return 0
     try:
-        return now - int(Duration.parse(value))
+        return max(now - int(Duration.parse(value)), 0)
     except ValueError as error:
         raise QueryError(f"since: {error}"[:200]) from None
 

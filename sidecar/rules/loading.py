@@ -29,7 +29,7 @@ def load(paths: Iterable[Path]) -> list[CorrelationRule]:
     problems: list[str] = []
     for path in _files(paths):
         try:
-            rules.append(compiled(build(RuleFile, read_yaml(path), str(path)), str(path)))
+            rules.append(compiled(build(RuleFile, _correlation_rule(path), str(path)), str(path)))
         except ConfigError as error:
             problems += [positions.located(path, problem) for problem in error.problems]
     twice = sorted({rule.id for rule in rules if sum(rule.id == other.id for other in rules) > 1})
@@ -39,6 +39,15 @@ def load(paths: Iterable[Path]) -> list[CorrelationRule]:
     if problems:
         raise ConfigError("", problems)
     return rules
+
+
+def _correlation_rule(path: Path) -> Any:
+    data = read_yaml(path)
+    items = data if isinstance(data, list) else []
+    if any(isinstance(item, dict) and not {"rule", "macro", "list"}.isdisjoint(item) for item in items):
+        told = f"is a file of Falco rules, not a correlation rule; Falco checks those: falco -V {path}"
+        raise ConfigError(str(path), [told])
+    return data
 
 
 def compiled(written: RuleFile, where: str) -> CorrelationRule:

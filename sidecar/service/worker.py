@@ -21,10 +21,25 @@ NOT_SETTINGS = ("FALCO_CORRELATOR_CONFIG", "FALCO_CORRELATOR_SOCKETS", "FALCO_CO
 """Environment variables that look like settings."""
 
 
+def environment() -> dict[str, str]:
+    """The environment variables that may be settings."""
+    return {name: value for name, value in os.environ.items() if name not in NOT_SETTINGS}
+
+
 def settings_of(config: Path | None) -> Settings:
-    """The settings of file and environment. Raises ConfigError."""
-    environment = {name: value for name, value in os.environ.items() if name not in NOT_SETTINGS}
-    return loading.load(config, environment)
+    """The settings of file and environment.
+
+    Raises:
+        ConfigError: every problem in them, with the line of the file where it has one.
+    """
+    try:
+        return loading.load(config, environment())
+    except ConfigError as error:
+        if config is None or error.where != str(config):
+            raise
+        from sidecar.yamlfile import positions  # noqa: PLC0415 - only for an error
+
+        raise ConfigError("", [positions.located(config, problem) for problem in error.problems]) from None
 
 
 def rules_of(paths: list[Path]) -> list[CorrelationRule]:

@@ -1,5 +1,6 @@
 """Settings from a YAML file and the environment, checked; every mistake is reported at once."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,23 @@ PREFIX = "FALCO_CORRELATOR_"
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
-    """Settings from defaults, file and environment; raises ConfigError with every problem in them."""
+    """Settings from defaults, file and environment.
+
+    Raises:
+        ConfigError: every problem in them.
+    """
+    settings, problems = read(path, environment)
+    if problems:
+        raise ConfigError(str(path) if path else "settings", problems)
+    return settings
+
+
+def read(path: Path | None, environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Settings, and every problem in them; a value of the wrong type is replaced by its default.
+
+    Raises:
+        ConfigError: file or environment cannot be used at all.
+    """
     data = read_yaml(path) if path else {}
     where = str(path) if path else "settings"
     if data is None:
@@ -27,14 +44,32 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     problems = list(renamed.take_out(data))
     if unusable := list(_overlay(data, environment)):
         raise ConfigError("environment", unusable)
+    settings, mistyped = _built(data, where)
+    problems += mistyped
+    known = {problem.partition(":")[0] for problem in problems}
+    problems += [problem for problem in checks.validate(settings) if problem.partition(":")[0] not in known]
+    return settings, problems
+
+
+def _built(data: dict[str, Any], where: str) -> tuple[Settings, list[str]]:
+    """The settings without what has the wrong type or is unknown, and each such problem."""
     try:
-        settings = build(Settings, data, where)
+        return build(Settings, data, where), []
     except ConfigError as error:
-        raise ConfigError(where, problems + error.problems) from None
-    problems += checks.validate(settings)
-    if problems:
-        raise ConfigError(where, problems)
-    return settings
+        for problem in error.problems:
+            _take_out(data, re.split(r"[:\[]", problem)[0].split("."))
+        try:
+            return build(Settings, data, where), error.problems
+        except ConfigError:
+            return Settings(), error.problems
+
+
+def _take_out(data: dict[str, Any], path: list[str]) -> None:
+    section: Any = data
+    for key in path[:-1]:
+        section = section.get(key) if isinstance(section, dict) else None
+    if isinstance(section, dict):
+        section.pop(path[-1], None)
 
 
 def variables() -> dict[str, str]:

@@ -33,18 +33,37 @@ DEEPEST = 32
 MOST_PROBLEMS = 100
 """Problems reported per file."""
 
-_UNITS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
+_UNITS = {
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+    "d": 86_400_000_000_000,
+    "w": 604_800_000_000_000,
+}
+"""Nanoseconds of each unit of a duration."""
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "array": "a list",
+    "object": "keys and values",
+    "null": "nothing",
+}
+"""What people call the types of a file; their names are msgspec's."""
 
 
 class Duration(int):
-    """Nanoseconds, written `500ms`, `5s`, `15m` or `24h` in a file."""
+    """Nanoseconds, written `500ms`, `5s`, `15m`, `24h`, `7d` or `2w` in a file."""
 
     @classmethod
     def parse(cls, text: object) -> "Duration":
         """Raise ValueError with what to write instead."""
-        found = re.fullmatch(r"(\d{1,9})(ms|s|m|h)", text) if isinstance(text, str) else None
+        found = re.fullmatch(r"(\d{1,9})(ms|s|m|h|d|w)", text) if isinstance(text, str) else None
         if not found:
-            raise ValueError(f"expected a duration such as 500ms, 5s, 15m or 24h, got {text!r}")
+            raise ValueError(f"expected a duration such as 500ms, 5s, 15m, 24h or 7d, got {text!r}")
         return cls(int(found[1]) * _UNITS[found[2]])
 
     def __str__(self) -> str:
@@ -185,7 +204,7 @@ def _leaf_problems(kind: Any, data: object, path: str) -> typing.Iterator[str]:
         if typing.get_origin(kind) is typing.Literal and isinstance(data, str):
             yield f"{path}: expected one of {', '.join(choices)}, got {data!r}{_meant(data, list(choices))}"
         else:
-            yield f"{path}: {_lowered(str(error).split(' - at `$')[0])}"
+            yield f"{path}: {_expected(str(error).split(' - at `$')[0], data)}"
 
 
 def _join(path: str, key: object) -> str:
@@ -200,8 +219,12 @@ def _shown(data: object) -> str:
     return "nothing" if data is None else repr(data)[:60]
 
 
-def _lowered(text: str) -> str:
-    return text[:1].lower() + text[1:].replace("`", "")
+def _expected(text: str, data: object) -> str:
+    """Msgspec's message in the words of a person: `expected a whole number, got 'abc'`."""
+    found = re.fullmatch(r"Expected `(\w+)`(?: of length)?( [<>]= ?-?\d+)?(?:, got `\w+`)?", text)
+    if found is None or found[1] not in _KINDS:
+        return text[:1].lower() + text[1:].replace("`", "")
+    return f"expected {_KINDS[found[1]]}{found[2] or ''}, got {_shown(data)}"
 
 
 def _told(error: Exception) -> str:

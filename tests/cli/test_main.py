@@ -3,6 +3,7 @@
 Covers: `cli.replay`, `cli.demo`, `sources.replay`, `service.worker`.
 """
 
+import contextlib
 import gzip
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -18,6 +20,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from conftest import DATA
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.rules import RULES
 
 from sidecar import __version__
@@ -33,8 +37,8 @@ def ran(*arguments: str | Path, stdin: bytes | None = None, environment: dict[st
 
 
 def test_version_is_told_by_option_and_command() -> None:
-    assert f"falco-correlator, version {__version__}\n" == ran("--version").output
-    assert f"falco-correlator {__version__}\n" == ran("version").output
+    assert ran("--version").output.startswith(f"falco-correlator {__version__} (Python 3.")
+    assert ran("--version").output == ran("-V").output == ran("version").output
 
 
 @pytest.mark.parametrize("command", main.list_commands(click.Context(main)))
@@ -210,7 +214,7 @@ def test_check_tells_what_it_checked(tmp_path: Path) -> None:
     told = ran("check", "--config", config)
 
     assert (0, f"{config}: ok") == (told.exit_code, told.stdout.splitlines()[0])
-    assert re.search(r"web-application-rce: ok \(5 groups, 6 cases, \d+ tests\)", told.stdout)
+    assert re.search(r"web-application-rce: ok \(groups: 5, cases: 6, tests: \d+\)", told.stdout)
 
 
 def test_test_tells_a_failing_test_what_was_expected_and_exits_1(tmp_path: Path) -> None:
@@ -346,3 +350,118 @@ def test_shipped_among_the_rules_names_those_of_the_service(tmp_path: Path) -> N
     told = ran("check", "--config", settings).stdout
 
     assert [line.partition(":")[0] for line in told.splitlines()[1:]] == [*(rule.id for rule in RULES), "crypto-mining"]
+
+
+def test_settings_are_checked_whole_each_mistake_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("http:\n  port: abc\n  enabledd: true\nsinks:\n  falcosidekick: {url: foo}\ncoalesce: 5\n")
+    result = ran("check", "--config", file)
+
+    assert result.exit_code == 2
+    for line, words in (
+        (2, "http.port: expected a whole number, got 'abc'"),
+        (3, "http.enabledd: unknown key, did you mean 'enabled'?"),
+        (5, "sinks.falcosidekick.url: expected http://host:port"),
+        (6, "coalesce: expected a duration such as 500ms"),
+    ):
+        assert f"{file}:{line}: {words}" in result.stderr
+
+
+def test_the_settings_in_effect_are_printed_with_what_is_wrong_as_a_warning() -> None:
+    result = ran("run", "--print-config")
+
+    assert result.exit_code == 0
+    assert "supervisor: true" in result.stdout
+    assert "warning: sinks: no sink is configured" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("demo", "--port", "99999"), "is not in the range 0<=x<=65535"),
+        (("replay", "--explain", "-o", "jsonl", STOCK), "exclude each other"),
+        (("check", SHIPPED / "web_rce_rules.yaml"), "is a file of Falco rules, not a correlation rule"),
+        (("completion", "tcsh"), "is not one of 'bash', 'zsh', 'fish'"),
+    ],
+)
+def test_wrong_usage_is_answered_with_the_remedy_and_2(arguments: tuple[str | Path, ...], words: str) -> None:
+    result = ran(*arguments)
+
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", ["test", "check"])
+def test_shipped_names_the_rules_of_this_version_as_in_the_settings(command: str) -> None:
+    assert ran(command, "shipped").stdout == ran(command).stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_names_the_command(shell: str) -> None:
+    assert "_FALCO_CORRELATOR_COMPLETE" in ran("completion", shell).stdout
+
+
+def test_help_explains_a_command_like_its_option() -> None:
+    assert ran("help", "replay").stdout == ran("replay", "--help").stdout
+    assert ran("help").stdout == ran("--help").stdout
+
+
+def test_explain_shows_each_incident_once_as_it_was_last() -> None:
+    shown = ran("replay", "--explain", SHIPPED / "recordings" / "demo.jsonl")
+
+    assert shown.stdout.count("Next steps") == 1
+    assert "(was medium)" in shown.stdout
+    assert shown.stderr == "19 alerts, 19 detections, 1 incident\n"
+
+
+ARGUMENT = st.sampled_from(
+    [
+        "run",
+        "demo",
+        "replay",
+        "check",
+        "test",
+        "new-rule",
+        "doctor",
+        "schema",
+        "incidents",
+        "list",
+        "show",
+        "export",
+        "help",
+        "completion",
+        "--help",
+        "-o",
+        "-c",
+        "--state",
+        "--url",
+        "--since",
+        "9999999h",
+        "99999999999999999999",
+        "-1",
+        "nowhere",
+        "/",
+        "/dev/null",
+        "-s",
+        "critical",
+        "--port",
+        "--limit",
+        "--rules",
+        "shipped",
+        "[x]",
+    ]
+) | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ARGUMENT, max_size=5))
+def test_whatever_is_typed_nothing_prints_a_traceback(arguments: list[str]) -> None:
+    if arguments[:1] in (["run"], ["demo"]):  # they may be right, and would serve
+        arguments = [*arguments, "--no-such-option"]
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        result = ran(*arguments)
+
+    assert result.exception is None or isinstance(result.exception, SystemExit), arguments
+    assert result.exit_code in (0, 1, 2, 3)

@@ -73,7 +73,7 @@ def test_each_shipped_rule_has_tests_for_every_case_triage_and_a_description(pat
         ("cases.0.when", "web_shell and", "cases[0].when: is not a condition such as `a and (b or c)`: it ends too soon"),
         ("cases.0.when", "not network", "cases[0].when: `not` is not allowed: severity must never fall as evidence is added"),
         ("cases", [], "cases: a rule needs at least one case"),
-        ("window", "15 min", "window: expected a duration such as 500ms, 5s, 15m or 24h, got '15 min'"),
+        ("window", "15 min", "window: expected a duration such as 500ms, 5s, 15m, 24h or 7d, got '15 min'"),
         ("anchor.groups", ["webshell"], "anchor.groups: unknown group 'webshell', did you mean 'web_shell'? (known: web_shell, shell_technique, network, credential, interactive)"),
         ("groups.network", {}, "groups.network: names no tags, no rules and no traits, so nothing can count for it"),
         ("groups.network", {"traits": ["tty"]}, "groups.network.traits[0]: expected one of interactive_shell, dropped_program_connects, names_secret, reads_known_secret, moves_data, got 'tty' (known: interactive_shell, dropped_program_connects, names_secret, reads_known_secret, moves_data)"),

@@ -74,7 +74,7 @@ def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
     [
         ("htpp: {}", "htpp: unknown key, did you mean 'http'?"),
         ("http: {prot: 1}", "http.prot: unknown key, did you mean 'port'?"),
-        ("http: {port: x}", "http.port: expected int, got str"),
+        ("http: {port: x}", "http.port: expected a whole number, got 'x'"),
         ("http: {port: 70000}", "http.port: expected a port number up to 65535, got 70000"),
         ("admin: {port: 2802}", "admin.port: is the same as http.port; alerts and administration need separate ports"),
         (
@@ -101,10 +101,10 @@ def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
         ("sinks: {webhook: {url: 'http://h:99999'}}", "sinks.webhook.url: expected http://host:port"),
         ("grpc: {enabled: true, address: 'h:5060'}", "grpc.ca, grpc.cert, grpc.key: all three are needed"),
         ("coalesce: 5", "coalesce: expected a duration such as 500ms"),
-        ("pass_through: {queue_size: -1}", "pass_through.queue_size: expected int >= 1"),
-        ("pass_through: {queue_size: 100000000000000000000}", "pass_through.queue_size: expected int"),
-        ("sinks: {queue_size: 0}", "sinks.queue_size: expected int >= 1"),
-        ("http: {max_connections: 0}", "http.max_connections: expected int >= 1"),
+        ("pass_through: {queue_size: -1}", "pass_through.queue_size: expected a whole number >= 1"),
+        ("pass_through: {queue_size: 100000000000000000000}", "pass_through.queue_size: expected a whole number"),
+        ("sinks: {queue_size: 0}", "sinks.queue_size: expected a whole number >= 1"),
+        ("http: {max_connections: 0}", "http.max_connections: expected a whole number >= 1"),
         ("journal: {poll_interval: 0s}", "journal.poll_interval: must be longer than 0"),
         (
             'sinks: {webhook: {url: "http://h/\\r\\nX-Evil: 1"}}',
@@ -169,7 +169,7 @@ def test_an_old_variable_is_answered_with_its_new_name(old: str, new: str) -> No
 def test_an_old_key_does_not_hide_other_mistakes(tmp_path: Path) -> None:
     assert problems(tmp_path, "{settle: 5ms, http: {port: x}}", STDOUT) == [
         "settle: renamed to coalesce",
-        "http.port: expected int, got str",
+        "http.port: expected a whole number, got 'x'",
     ]
 
 

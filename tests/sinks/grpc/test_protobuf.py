@@ -192,7 +192,7 @@ def test_a_socket_or_an_insecure_loopback_port_is_enough_and_is_a_sink(tmp_path:
         ("{address: here}", "expected unix:///path or host:port, got 'here'"),
         ("{address: 'unix:relative.sock'}", "expected unix:///path or host:port"),
         ("{address: 'localhost:99999'}", "expected unix:///path or host:port"),
-        ("{address: unix:///a, history_size: 0}", "sinks.grpc.history_size: expected int >= 1"),
+        ("{address: unix:///a, history_size: 0}", "sinks.grpc.history_size: expected a whole number >= 1"),
         ("{address: unix:///a, tls: {cert: x}}", "sinks.grpc.tls.cert, sinks.grpc.tls.key: both are needed"),
         ("{address: unix:///a, socket_mode: 0660}", "sinks.grpc.socket_mode"),
     ],
