@@ -33,7 +33,7 @@ def test_everything_can_be_asked_at_once() -> None:
         ("limit=201", "limit: expected a number from 1 to 200, got '201'"),
         ("limit=%D9%A3", "limit: expected a number from 1 to 200, got '\u0663'"),
         ("offset=-1", "offset: expected a number from 0 to 1000000, got '-1'"),
-        ("since=yesterday", "since: expected a duration such as 500ms, 5s, 15m or 24h, got 'yesterday'"),
+        ("since=yesterday", "since: expected a duration such as 500ms, 5s, 15m, 24h or 7d, got 'yesterday'"),
         ("state=open&state=closed", "state: given 2 times"),
         ("q=" + "x" * 201, "q: at most 200 characters"),
         ("&".join("q=x" for _ in range(30)), "more than 20 parameters"),
