@@ -104,9 +104,9 @@ class Running:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self._thread.start()
-        assert self._ready.wait(20)
+        assert self._ready.wait(60)
         assert self._thread.is_alive(), "the service could not start"
-        self.falco = http.client.HTTPConnection("127.0.0.1", self.service.http_port, timeout=20)
+        self.falco = http.client.HTTPConnection("127.0.0.1", self.service.http_port, timeout=60)
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -128,7 +128,7 @@ class Running:
         return answer.status
 
     def get(self, path: str) -> tuple[int, str]:
-        admin = http.client.HTTPConnection("127.0.0.1", self.service.admin_port, timeout=20)
+        admin = http.client.HTTPConnection("127.0.0.1", self.service.admin_port, timeout=60)
         admin.request("GET", path)
         answer = admin.getresponse()
         text = answer.read().decode()
@@ -145,7 +145,7 @@ class Running:
     def close(self) -> None:
         self.falco.close()
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
+        self._thread.join(60)
 
 
 Serving = Callable[[dict[str, Any]], Any]

@@ -17,7 +17,7 @@ STDOUT = {"sinks": {"stdout": {"enabled": True}}}
 
 
 def asked(service: Running, method: str, path: str, body: bytes | None = None) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", service.service.admin_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", service.service.admin_port, timeout=60)
     connection.request(method, path, body)
     status = connection.getresponse().status
     connection.close()
@@ -52,7 +52,7 @@ def test_head_is_answered_without_a_body(serving: Serving) -> None:
 def test_the_ingest_port_shows_no_state(serving: Serving) -> None:
     with serving(STDOUT) as service:
         for path in ("/metrics", "/healthz"):
-            connection = http.client.HTTPConnection("127.0.0.1", service.service.http_port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", service.service.http_port, timeout=60)
             connection.request("GET", path)
             answer = connection.getresponse()
             assert (answer.status, answer.read()[:19]) == (405, b"POST Falco's alerts")

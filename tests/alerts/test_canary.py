@@ -5,7 +5,6 @@ Covers: `service.health`.
 
 import asyncio
 import json
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -183,9 +182,12 @@ def test_a_second_reader_of_falcos_queue_is_named(
         alone = service.service.health.degraded
         with grpc.insecure_channel(address) as channel:
             thief = channel.unary_stream("/falco.outputs.service/get", lambda it: it, lambda it: it)
-            until = time.monotonic() + 15
-            while "second reader" not in service.service.health.degraded and time.monotonic() < until:
+
+            def is_named() -> bool:
                 list(thief(b""))
+                return "second reader" in service.service.health.degraded
+
+            wait_until(is_named)
         named = service.service.health.degraded
 
     assert "second reader" not in alone

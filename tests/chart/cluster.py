@@ -83,7 +83,7 @@ class Node:
             yield process
         finally:
             process.terminate()
-            said = process.communicate(timeout=20)[1]
+            said = process.communicate(timeout=60)[1]
             sys.stderr.write(said)
 
     def command(self, container: Object) -> list[str]:

@@ -125,7 +125,7 @@ def prometheus(service: Running, folder: Path) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         running.terminate()
-        running.wait(20)
+        running.wait(60)
 
 
 def wait_for(holds: Callable[[], object]) -> None:
@@ -140,7 +140,7 @@ def wait_for(holds: Callable[[], object]) -> None:
 
 def asked(address: str, expression: str) -> list[Any]:
     """The series that Prometheus answers with."""
-    with closing(http.client.HTTPConnection(address, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection(address, timeout=60)) as connection:
         connection.request("GET", f"/api/v1/query?query={urllib.parse.quote(expression)}")
         answer = connection.getresponse()
         told = json.loads(answer.read())
@@ -154,7 +154,7 @@ def everything_happens(service: Running) -> None:
     via_falcosidekick = json.dumps({**json.loads(ATTACK[-1]), "uuid": "x"}).encode()
     for line in [*ATTACK, *STOCK, via_falcosidekick, b"hello"]:
         service.post(line)
-    with closing(http.client.HTTPConnection("127.0.0.1", service.service.http_port, timeout=10)) as stranger:
+    with closing(http.client.HTTPConnection("127.0.0.1", service.service.http_port, timeout=60)) as stranger:
         stranger.request("POST", "/", b"x", {"Content-Encoding": "gzip"})
         assert stranger.getresponse().status == 415
 

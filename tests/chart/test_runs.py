@@ -57,7 +57,7 @@ def post(port: int, path: str, bodies: list[bytes], context: ssl.SSLContext | No
     if context:
         connection: Any = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
     else:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
         return [_status(connection, path, body) for body in bodies]
 

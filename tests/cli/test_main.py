@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from conftest import DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.rules import RULES
+from support.waiting import DEADLINE_SECONDS
 
 from sidecar import __version__
 from sidecar.cli.main import main
@@ -266,12 +266,11 @@ class Started:
         assert self.process.stderr
         self.ready = json.loads(self.process.stderr.readline())
 
-    def stop(self, name: signal.Signals) -> tuple[int, list[dict[str, str]], float]:
-        """Exit code, the log lines since `ready`, and how long it took."""
-        began = time.monotonic()
+    def stop(self, name: signal.Signals) -> tuple[int, list[dict[str, str]]]:
+        """Exit code, and the log lines since `ready`."""
         self.process.send_signal(name)
-        _, logs = self.process.communicate(timeout=20)
-        return self.process.returncode, [json.loads(line) for line in logs.splitlines()], time.monotonic() - began
+        _, logs = self.process.communicate(timeout=DEADLINE_SECONDS)
+        return self.process.returncode, [json.loads(line) for line in logs.splitlines()]
 
 
 @pytest.mark.slow
@@ -282,21 +281,20 @@ def test_run_serves_logs_json_and_stops_cleanly_with_what_it_decided_delivered(
     started = Started(tmp_path)
     for line in STOCK.read_bytes().splitlines():
         urllib.request.urlopen(f"http://127.0.0.1:{started.ready['http_port']}/", line).read()
-    code, logs, took = started.stop(name)
+    code, logs = started.stop(name)
 
     assert (code, logs[-1]["message"]) == (0, "stopped")
-    assert took < 5
     assert len(started.sink.read_text().splitlines()) == 3
 
 
 @pytest.mark.slow
-def test_run_stops_within_five_seconds_while_its_sink_is_dead(tmp_path: Path) -> None:
+def test_run_stops_while_its_sink_is_dead(tmp_path: Path) -> None:
     started = Started(tmp_path, FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL="http://127.0.0.1:9/")
     for line in STOCK.read_bytes().splitlines():
         urllib.request.urlopen(f"http://127.0.0.1:{started.ready['http_port']}/", line).read()
-    code, _, took = started.stop(signal.SIGTERM)
+    code, _ = started.stop(signal.SIGTERM)
 
-    assert (code, took < 5) == (0, True)
+    assert code == 0
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -18,6 +17,7 @@ from image import stand_in
 from image.stand_in import ROOT, STORAGE, run
 from service.test_supervisor import free_port
 from support.falcosidekick import Falcosidekick
+from support.waiting import wait_until
 
 from sidecar import __version__
 from sidecar.rules.loading import SHIPPED
@@ -110,14 +110,14 @@ def serving(sidekick: Falcosidekick, folder: Path) -> Iterator[tuple[str, int, i
 
 
 def wait_until_ready(port: int, service: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(200):
+    def is_ready() -> bool:
         assert service.poll() is None, log.read_text()
         with suppress(OSError), closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
             connection.request("GET", "/readyz")
-            if connection.getresponse().status == 200:
-                return
-        time.sleep(0.05)
-    raise AssertionError(log.read_text())
+            return connection.getresponse().status == 200
+        return False
+
+    wait_until(is_ready)
 
 
 def test_the_main_job_is_done_inside_as_65532_read_only_and_without_capabilities(
@@ -125,7 +125,7 @@ def test_the_main_job_is_done_inside_as_65532_read_only_and_without_capabilities
 ) -> None:
     recording = (SHIPPED / "recordings/demo.jsonl").read_bytes().splitlines()
     with serving(sidekick, tmp_path) as (name, port, _):
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as falco:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as falco:
             answers = [posted(falco, alert) for alert in recording]
         events = sidekick.wait_for(2)
         processes = resident(name)

@@ -8,13 +8,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import DATA, Clock
+from support.waiting import DEADLINE_SECONDS, wait_until
 
 from sidecar.net.admission import FREE_BODY_BYTES, MAX_BODY_BYTES, MAX_NEWCOMERS, Connections
 
@@ -114,40 +114,25 @@ def process(**settings: str) -> Iterator[int]:
     with subprocess.Popen(
         [BIN / "falco-correlator", "run"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as service:
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.05)
         try:
+            wait_until(lambda: accepts(port))
             yield port
         finally:
             service.send_signal(signal.SIGTERM)
-            service.wait(10)
+            service.wait(DEADLINE_SECONDS)
 
 
-def latencies(port: int, count: int) -> list[float]:
-    """Seconds for each of so many alerts over one kept connection, sorted."""
-    falco = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    took = []
-    for number in range(count):
-        began = time.perf_counter()
-        falco.request("POST", "/", STOCK[number % len(STOCK)])
-        falco.getresponse().read()
-        took.append(time.perf_counter() - began)
-        time.sleep(0.002)
-    falco.close()
-    return sorted(took)
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("peers", [1, 250])
 def test_500_slow_connections_do_not_hold_up_falco(peers: int) -> None:
-    with process() as port, ExitStack() as stack:
-        falco = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        took: list[float] = []
+    """Whoever waited for one of them would wait for ten minutes, and Falco's connection ends after one."""
+    with process(HTTP__HEADER_TIMEOUT="10m") as port, ExitStack() as stack:
+        falco = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
         slow: list[socket.socket] = []
         for number in range(1000):
             if number % 2:
@@ -160,17 +145,13 @@ def test_500_slow_connections_do_not_hold_up_falco(peers: int) -> None:
                     each.send(b"POST / HTTP/1.1\r\n"[number % 17 :][:1])
                 except OSError:
                     continue
-            began = time.perf_counter()
             falco.request("POST", "/", STOCK[number % len(STOCK)])
             assert falco.getresponse().read() == b""
-            took.append(time.perf_counter() - began)
         falco.close()
-        took.sort()
-        newcomer = latencies(port, 20)
+        newcomers = [one_alert(port) for _ in range(20)]
 
     assert len(slow) == 500
-    assert took[990] <= 0.050
-    assert newcomer[-1] <= 0.050
+    assert newcomers == [200] * 20
 
 
 @pytest.mark.slow
@@ -201,7 +182,7 @@ def test_falco_gets_through_while_new_connections_come_as_fast_as_they_can() -> 
 
 def one_alert(port: int) -> int:
     """One alert over a connection of its own."""
-    falco = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    falco = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         falco.request("POST", "/", STOCK[0])
         return falco.getresponse().status

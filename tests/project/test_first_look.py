@@ -5,13 +5,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def said(process: subprocess.Popen[str], pattern: str) -> str:
@@ -44,7 +44,7 @@ def said(process: subprocess.Popen[str], pattern: str) -> str:
 
 
 def fetched(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310 - our own address
+    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - our own address
         return str(answer.read().decode())
 
 
@@ -78,7 +78,7 @@ def test_the_page_costs_no_memory_until_it_is_opened(tmp_path: Path) -> None:
         fetched(f"http://127.0.0.1:{port}/healthz")
         before = loaded(process.pid), resident(process.pid)
         fetched(f"http://127.0.0.1:{port}/")
-        time.sleep(0.1)
+        wait_until(lambda: loaded(process.pid))
         after = loaded(process.pid), resident(process.pid)
 
     assert (before[0], after[0]) == (False, True), "Jinja's C part is mapped only once a page was opened"

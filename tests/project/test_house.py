@@ -95,3 +95,29 @@ def test_every_module_has_tests_of_its_name_or_is_named_by_those_that_cover_it()
             missing.append(name)
 
     assert missing == []
+
+
+CLOCK = re.compile(r"\btime\.(?:monotonic|perf_counter|process_time|sleep)\b|\basyncio\.sleep\((?!0\))")
+MAY_USE_CLOCKS = {
+    "support/waiting.py": "polls until a deadline, for all others",
+    "support/cost.py": "measures CPU time, as a multiple of the machine's own speed",
+    "support/stock_client.py": "is a client that asks at its own pace, in a process of its own",
+    "support/crash.py": "kills a worker after a random life, and is a receiver that is slow",
+    "support/damage.py": "a start that hangs is one of the outcomes",
+    "sources/test_grpc.py": "a pause has a shortest length, which a slow machine only makes longer",
+    "service/test_supervisor.py": "replaces the sleep between two crashes",
+    "chart/cluster.py": "the deadline is that of the chart's startup probe",
+    "e2e/engine.py": "waits for a live Falco",
+    "e2e/__main__.py": "plays under a live Falco",
+    "e2e/player.py": "plays under a live Falco",
+}
+"""Files of the tests that look at the time or sleep, and why. All others wait with `wait_until` or turn a clock."""
+
+
+def test_no_test_sleeps_or_looks_at_the_time() -> None:
+    folder = ROOT / "tests"
+    texts = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.py")}
+    found = {name for name, text in texts.items() if CLOCK.search(text)} - {"project/test_house.py"}
+
+    assert found - set(MAY_USE_CLOCKS) == set()
+    assert set(MAY_USE_CLOCKS) - found == set(), "no longer needed"

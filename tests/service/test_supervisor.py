@@ -45,7 +45,7 @@ def test_a_worker_that_is_killed_again_and_again_under_curl_loses_no_alert(tmp_p
 def test_a_connection_made_between_two_workers_waits_and_is_answered(tmp_path: Path) -> None:
     victim = Victim(tmp_path, free_port())
     victim.kill_worker()
-    with socket.create_connection(("127.0.0.1", victim.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", victim.port), timeout=60) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx")
         answer = connection.recv(100)
     victim.stop()

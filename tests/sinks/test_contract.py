@@ -85,7 +85,7 @@ def test_a_sink_takes_a_notification_or_raises_sink_error(name: str, play: Play)
 
     async def sent() -> None:
         with contextlib.suppress(SinkError):
-            await asyncio.wait_for(sink.send(out), 20)
+            await asyncio.wait_for(sink.send(out), 60)
         sink.close()
 
     asyncio.run(sent())

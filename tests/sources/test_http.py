@@ -7,7 +7,6 @@ import asyncio
 import json
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def curl(service: Running, bodies: list[bytes], folder: Path, *options: str) -> 
 
 def raw(service: Running, data: bytes) -> bytes:
     """Whatever the service answers to these bytes until it closes."""
-    with socket.create_connection(("127.0.0.1", service.service.http_port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", service.service.http_port), timeout=60) as connection:
         connection.sendall(data)
         answer = b""
         while more := connection.recv(65536):
@@ -62,7 +61,7 @@ def raw(service: Running, data: bytes) -> bytes:
 def test_curl_sends_all_recorded_alerts_over_one_connection_and_the_incidents_come(
     serving: Serving, sidekick: Falcosidekick, tmp_path: Path
 ) -> None:
-    settings = {"sinks": {"falcosidekick": {"url": sidekick.url}}, "pass_through": {"mode": "none"}}
+    settings = {"sinks": {"falcosidekick": {"url": sidekick.url}}, "pass_through": {"mode": "none"}, "coalesce": "10s"}
     with serving(settings) as service:
         answers = curl(service, STOCK, tmp_path)
 
@@ -73,12 +72,9 @@ def test_curl_sends_all_recorded_alerts_over_one_connection_and_the_incidents_co
 def test_a_large_body_is_told_to_continue_at_once(serving: Serving, tmp_path: Path) -> None:
     alert = {**json.loads(STOCK[0]), "output": "x" * 1_200_000}
     with serving(STDOUT) as service:
-        began = time.monotonic()
-        answers = curl(service, [json.dumps(alert).encode()], tmp_path)
-        took = time.monotonic() - began
+        answers = curl(service, [json.dumps(alert).encode()], tmp_path, "expect100-timeout = 600")
 
     assert answers == ["200 1"]
-    assert took < 0.9  # without the 100 curl waits a full second
 
 
 def test_a_redirect_is_never_given_and_any_path_is_taken(serving: Serving) -> None:
@@ -144,7 +140,7 @@ def test_from_a_peer_that_does_not_read_its_answers_nothing_more_is_read() -> No
             paused.append(False)
 
     async def spoken() -> None:
-        protocol = ServerProtocol(lambda _: OK, Limits(100, 5, 5), Connections(8, 8, time.monotonic))
+        protocol = ServerProtocol(lambda _: OK, Limits(100, 5, 5), Connections(8, 8, lambda: 0.0))
         protocol.connection_made(Full())
         protocol.pause_writing()
         protocol.resume_writing()
@@ -174,16 +170,9 @@ def test_a_connection_beyond_the_limit_is_answered_and_then_closed(serving: Serv
         assert service.service.pipeline.received == 3
 
 
-def test_the_answer_comes_within_10_ms_while_the_sink_hangs(serving: Serving) -> None:
+def test_the_answer_comes_while_the_sink_hangs(serving: Serving) -> None:
     hanging = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{hanging.getsockname()[1]}/"
-    with serving({"sinks": {"falcosidekick": {"url": url, "timeout": "1s"}}}) as service:
-        service.post(STOCK[0])
-        times = []
-        for line in STOCK:
-            began = time.monotonic()
-            service.post(line)
-            times.append(time.monotonic() - began)
+    with serving({"sinks": {"falcosidekick": {"url": url, "timeout": "10m"}}}) as service:
+        assert {service.post(line) for line in STOCK} == {200}
     hanging.close()
-
-    assert sorted(times)[len(times) // 2] < 0.01

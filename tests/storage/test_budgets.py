@@ -42,8 +42,9 @@ def test_control_characters_many_incidents_and_a_dead_sink_stay_within_the_shipp
         life.state.remember(number.to_bytes(16), f"host/{number % 7}", body)
         if number % 1000 == 0:
             largest = max(largest, used(tmp_path))
-    for batch in range(0, 14_000, 200):  # 50 MB for the sink
-        life.outbox.decide([note(f"{number:016x}", container=f"c{number}") for number in range(batch, batch + 200)])
+    for batch in range(0, 16_000, 200):  # 36 MB for the sink
+        numbers = range(batch, batch + 200)
+        life.outbox.decide([note(f"{number:016x}", container=f"{number:0250}", pod="p" * 250) for number in numbers])
         largest = max(largest, used(tmp_path))
     life.outbox.check()
     largest = max(largest, used(tmp_path))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from cli.test_main import COMMAND
 from conftest import Clock, Serving, fed, spec
+from support.waiting import until_true
 
 from sidecar.cli.stories import alerts
 from sidecar.delivery.outbox import Outbox
@@ -90,7 +91,8 @@ def lived(
         await service.start()
         for body in bodies:
             service.intake.take_json(body)
-        await asyncio.sleep(0.02)
+        service.intake.flush()
+        await until_true(lambda: not (delivers and service.deliveries[0].pending))
         state.close()
         return sink.taken
 

@@ -51,11 +51,8 @@ class Victim:
         """How often a worker said that it is ready."""
         return (self.folder / "log.jsonl").read_text().count('"message":"ready"')
 
-    def await_starts(self, count: int, seconds: float = 20) -> None:
-        until = time.monotonic() + seconds
-        while self.starts() < count:
-            assert time.monotonic() < until, (self.folder / "log.jsonl").read_text()[-2000:]
-            time.sleep(0.01)
+    def await_starts(self, count: int) -> None:
+        wait_until(lambda: self.starts() >= count, why=(self.folder / "log.jsonl").read_text()[-2000:])
 
     def worker(self) -> int:
         """The pid of the worker, 0 between two."""
@@ -76,7 +73,7 @@ class Victim:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
         self.log.close()
 
     def remembered(self) -> set[str]:

@@ -112,7 +112,7 @@ class Falcosidekick:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
 
-    def wait_for(self, count: int, timeout: float = 10.0) -> list[dict[str, Any]]:
+    def wait_for(self, count: int, timeout: float = 60.0) -> list[dict[str, Any]]:
         """The events once there are `count` of them, or whatever there is after `timeout` seconds."""
         with self.arrived:
             self.arrived.wait_for(lambda: len(self.events) >= count, timeout)
