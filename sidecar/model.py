@@ -51,15 +51,29 @@ ANOMALIES: dict[str, str] = {
 GroupKind = Literal["evidence", "credentials", "marker"]
 """What an activity group is for a reader: evidence, credentials that were touched, or a marker beside the evidence."""
 
-Join = Literal["lineage", "session", "orphan", "container"]
-"""How a detection came into its context. `container` is the wide scope, chosen or fallen back to under pressure."""
+Join = Literal["ancestry", "lineage", "session", "orphan", "container"]
+"""How a detection came into its context. `ancestry` is lineage as our Falco plugin saw it happen. `container` is the
+wide scope, chosen or fallen back to under pressure."""
 
+Confidence = Literal["low", "medium", "high"]
+
+CONFIDENCE: dict[Join, Confidence] = {
+    "ancestry": "high",
+    "lineage": "high",
+    "session": "medium",
+    "container": "medium",
+    "orphan": "low",
+}
+"""How certain it is that a detection belongs to its context; ancestry and lineage are facts."""
 
 MAX_COMMAND_CHARS = 512
 """Characters of a command line or a file name: sinks and pages show 500."""
 
 MAX_NAME_CHARS = 256
 """Characters of every other text: names of hosts, processes, containers, images and rules."""
+
+MAX_PACKED_CHARS = 6144
+"""Characters of the packed field: sixteen ancestors with the longest executables that the plugin keeps."""
 
 
 class Fields(
@@ -120,6 +134,7 @@ class Fields(
         "device": "fd.dev",
         "inode": "fd.ino",
         "is_file_upper": "fd.is_upper_layer",
+        "packed": "lineage.packed",
     },
 ):
     """The output fields of Falco that correlation and notifications use; Falco's names are in `rename`.
@@ -134,7 +149,9 @@ class Fields(
 
     `fallback_NAME` is read where NAME has no value, and decoding moves it there: a field that held NAME in alerts of
     older rules, so that rules and service can be upgraded in any order, or one that holds it for some events (the
-    target of a link). New fields go to the end: a state file keeps waiting alerts by position.
+    target of a link). `packed` is the packed field of our Falco plugin (`sidecar.alerts.ancestry`); decoding fills
+    other fields from it where those are absent. New fields go to the end: a state file keeps waiting alerts by
+    position.
     """
 
     container_id: str | None = None
@@ -190,6 +207,7 @@ class Fields(
     device: str | None = None
     inode: int | None = None
     is_file_upper: bool | None = None
+    packed: str | None = None
 
     def __eq__(self, other: object) -> bool:
         """Decoding gives a subclass with bounded lengths: the same fields all the same."""
@@ -197,6 +215,9 @@ class Fields(
 
     __hash__ = None  # type: ignore[assignment]
 
+
+PACKED = "lineage.packed"
+"""The field of our Falco plugin. Falco without the plugin can fill it in with `sidecar.alerts.ancestry.GUESS`."""
 
 FALLBACKS = tuple(
     (name, name.removeprefix("fallback_")) for name in Fields.__struct_fields__ if name.startswith("fallback_")
@@ -206,10 +227,10 @@ FALLBACKS = tuple(
 ASKED = tuple(
     falco
     for name, falco in zip(Fields.__struct_fields__, Fields.__struct_encode_fields__, strict=True)
-    if not name.startswith("fallback_")
+    if not name.startswith("fallback_") and falco != PACKED
 )
-"""Falco's names of the fields that we ask it to put into every alert. Rules, configurations, the overlays of the chart,
-README and `doctor` are made of this list by `make docs`."""
+"""Falco's names of the fields that we ask it to put into every alert; the plugin's comes on top. Rules,
+configurations, the overlays of the chart, README and `doctor` are made of this list by `make docs`."""
 
 
 class Alert(Struct, frozen=True, gc=False):

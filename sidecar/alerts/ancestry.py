@@ -5,9 +5,14 @@ guess: the parents of today. The first character says which. Text stands behind 
 first, so no name that an intruder chooses can shift what stands before it.
 """
 
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import Literal
 
 from msgspec import Struct
+
+from sidecar.model import Fields
 
 Origin = Literal["f", "p", "l", ""]
 """How a process came to be known: its fork was seen, /proc showed it when Falco started, its fork was lost. "" in a
@@ -39,10 +44,14 @@ TOLERANCE = 1_000_000_000
 """Nanoseconds by which two start times of one process may differ: those of processes older than Falco come from /proc,
 in steps of 10 ms, and move when Falco restarts."""
 
+CACHED_CHAINS = 128
+"""Decoded lists of ancestors that are kept: siblings share theirs."""
+
 _ABSENT = frozenset(("", "<NA>", "null"))
 _LONGEST_NAME = 15
 _NUMBERS = 7
 _PARTS = 11
+_CLASSIC = 6
 
 
 class Ancestor(Struct, frozen=True, gc=False):
@@ -62,7 +71,7 @@ class Ancestor(Struct, frozen=True, gc=False):
 class Ancestry(Struct, frozen=True):
     """A process and its ancestors, the parent first. Numbers are 0 where they are unknown, `login` is -1.
 
-    `missing` ancestors were left out between the oldest and the nearest ones.
+    `missing` ancestors were left out in front of `ancestors[gap]`, between the nearest and the oldest ones.
     """
 
     is_exact: bool
@@ -77,16 +86,23 @@ class Ancestry(Struct, frozen=True):
     has_entered: bool
     missing: int
     ancestors: tuple[Ancestor, ...]
+    origin: Origin = ""
+    gap: int = 0
 
     @property
     def has_lost_forks(self) -> bool:
         """Whether some of it stems from a time after events were dropped."""
-        return any(ancestor.origin == "l" for ancestor in self.ancestors)
+        return self.origin == "l" or any(ancestor.origin == "l" for ancestor in self.ancestors)
+
+
+def is_same_start(start: int, other: int) -> bool:
+    """Whether two start times (ns) may be those of one process; an unknown one (0) fits any."""
+    return not start or not other or abs(start - other) < TOLERANCE
 
 
 def is_same_process(pid: int, start: int, other_pid: int, other_start: int) -> bool:
     """Whether two sightings are of one process; an unknown start (0) fits any."""
-    return pid == other_pid and (not start or not other_start or abs(start - other_start) < TOLERANCE)
+    return pid == other_pid and is_same_start(start, other_start)
 
 
 def decode(text: str) -> Ancestry | None:
@@ -98,15 +114,10 @@ def decode(text: str) -> Ancestry | None:
         return None
     try:
         pid, start, session, terminal, login, vpid = map(_number, parts[1:_NUMBERS])
-        missing, numbers = _ancestors(parts[9])
+        missing, gap, ancestors, file, name = _decoded_texts(parts[9], parts[10])
     except ValueError:
         return None
-    images = _images(parts[10], len(numbers) + 1)
-    ancestors = [
-        Ancestor(each_pid, each_start, *image, origin, ports)
-        for (each_pid, each_start, origin, ports), image in zip(numbers, images, strict=False)
-        if each_pid
-    ]
+    how = parts[8]
     return Ancestry(
         text[0] == "=",
         pid,
@@ -115,11 +126,48 @@ def decode(text: str) -> Ancestry | None:
         terminal,
         login if parts[5] not in _ABSENT else -1,
         vpid,
-        *images[-1],
-        "e" in parts[8],
+        name,
+        file,
+        "e" in how,
         missing,
-        tuple(reversed(ancestors)),
+        ancestors,
+        how[0] if how[:1] in ("f", "p", "l") else "",  # type: ignore[arg-type]
+        gap,
     )
+
+
+def unpack(fields: Fields) -> None:
+    """Fill in the absent fields of an alert from its packed field. A guess holds nothing else, so it is dropped."""
+    packed = decode(fields.packed or "")
+    if packed is None or not packed.is_exact:
+        fields.packed = None
+    if packed is None or fields.pid:
+        return
+    fields.pid = packed.pid
+    fields.start, fields.vpid = fields.start or packed.start, fields.vpid or packed.vpid or None
+    fields.sid = packed.session if fields.sid is None else fields.sid
+    fields.tty = packed.terminal if fields.tty is None else fields.tty
+    fields.loginuid = packed.login if fields.loginuid is None else fields.loginuid
+    fields.name, fields.exepath = fields.name or packed.name, fields.exepath or packed.file
+    if not packed.ancestors or fields.ppid:
+        return
+    parent = packed.ancestors[0]
+    fields.ppid, fields.parent_start = parent.pid, parent.start
+    fields.pname, fields.pexepath = fields.pname or parent.name, fields.pexepath or parent.file
+    for above, ancestor in enumerate(packed.ancestors[1:_CLASSIC], 2):
+        setattr(fields, f"apid{above}", ancestor.pid)
+        setattr(fields, f"aname{above}", ancestor.name)
+        setattr(fields, f"aexepath{above}", ancestor.file)
+
+
+def redacted(text: str, redact: Callable[[str], str], harmless: AbstractSet[str | None]) -> str:
+    """A packed field with the secrets in each of its texts masked; `harmless` holds texts that have none."""
+    parts = text.split(";", _PARTS - 1)
+    words = parts[-1].split("|")
+    if harmless >= set(words):
+        return text
+    masked = "|".join([redact(word).replace("|", "?") for word in words])
+    return ";".join([*parts[:-1], masked])
 
 
 def _number(text: str) -> int:
@@ -130,27 +178,48 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _ancestors(text: str) -> tuple[int, list[tuple[int, int, Origin, tuple[int, ...]]]]:
-    """How many are missing, and the numbers of the others, oldest first."""
-    missing = 0
+Numbers = tuple[int, int, tuple[tuple[int, int, Origin, tuple[int, ...]], ...]]
+"""How many ancestors are missing, behind how many of the oldest, and pid, start, origin and ports of each."""
+
+
+def _decoded_texts(numbers: str, images: str) -> tuple[int, int, tuple[Ancestor, ...], str, str]:
+    """How many ancestors are missing, in front of which, the ancestors, and file and name of the process itself."""
+    count = len(_decoded_numbers(numbers)[2])
+    words = images.split("|", 2 * count)
+    own = words[2 * count].split("|", 2) if len(words) > 2 * count else []
+    above = images[: len(images) - len(words[2 * count])] if own else images
+    missing, gap, ancestors = _chain(numbers, above)
+    file, name = (word if word not in _ABSENT else "" for word in (*own, "", "")[:2])
+    return missing, gap, ancestors, file, name or _base(file)
+
+
+@lru_cache(CACHED_CHAINS)
+def _chain(numbers: str, images: str) -> tuple[int, int, tuple[Ancestor, ...]]:
+    missing, oldest, found = _decoded_numbers(numbers)
+    words = [word if word not in _ABSENT else "" for word in images.split("|")][: 2 * len(found)]
+    words += [""] * (2 * len(found) - len(words))
+    ancestors = [
+        Ancestor(pid, start, name or _base(file), file, origin, ports)
+        for (pid, start, origin, ports), file, name in zip(found, words[::2], words[1::2], strict=True)
+        if pid
+    ]
+    return missing, len(ancestors) - oldest if missing else 0, tuple(reversed(ancestors))
+
+
+@lru_cache(CACHED_CHAINS)
+def _decoded_numbers(text: str) -> Numbers:
+    missing = oldest = 0
     found: list[tuple[int, int, Origin, tuple[int, ...]]] = []
     for word in text.split():
         if word[0] == "+":
-            missing = _number(word[1:])
+            missing, oldest = _number(word[1:]), len(found)
             continue
         pid, start, origin, ports = (*word.split(":"), "", "", "")[:4]
         if origin not in ("", "f", "p", "l"):
             raise ValueError(word)
         held = tuple(_number(port) for port in ports.split(",") if port)
         found.append((_number(pid), _number(start), origin, held))  # type: ignore[arg-type]
-    return missing, found
-
-
-def _images(text: str, count: int) -> list[tuple[str, str]]:
-    """Name and file of as many processes, oldest first. One whose text is missing has neither."""
-    words = [word if word not in _ABSENT else "" for word in text.split("|")][: 2 * count]
-    words += [""] * (2 * count - len(words))
-    return [(name or _base(file), file) for file, name in zip(words[::2], words[1::2], strict=True)]
+    return missing, oldest, tuple(found)
 
 
 def _base(file: str) -> str:

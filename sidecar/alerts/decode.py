@@ -17,8 +17,9 @@ from typing import Annotated, Any, Protocol, get_args
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from sidecar.alerts import ancestry
 from sidecar.errors import AlertError
-from sidecar.model import FALCO_PRIORITIES, FALLBACKS, MAX_NAME_CHARS, Alert, Fields
+from sidecar.model import FALCO_PRIORITIES, FALLBACKS, MAX_NAME_CHARS, MAX_PACKED_CHARS, Alert, Fields
 
 MAX_BYTES = 4 * 1024 * 1024
 """Falco cuts arguments at 4 KiB, so a real alert stays far below this."""
@@ -126,11 +127,13 @@ KEYS = frozenset(_NAMES.values())
 
 _RawFields = msgspec.defstruct("_RawFields", [(name, Raw, Raw(b"null")) for name in _NAMES], rename=_NAMES, gc=False)
 _Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
+_Packed = Annotated[str, Meta(min_length=1, max_length=MAX_PACKED_CHARS)]
 _Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _FLAGS = tuple(field.name for field in msgspec.structs.fields(Fields) if bool in get_args(field.type))
+_BOUNDS: dict[str, Any] = {**dict.fromkeys(TEXTS, _Name), **dict.fromkeys(_FLAGS, bool), "packed": _Packed}
 _BoundedFields: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
     "_BoundedFields",
-    [(name, (_Name if name in TEXTS else bool if name in _FLAGS else _Number) | None, None) for name in _NAMES],
+    [(name, _BOUNDS.get(name, _Number) | None, None) for name in _NAMES],
     bases=(Fields,),
     rename=_NAMES,
     gc=False,
@@ -145,8 +148,8 @@ class _KnownAlert(Struct, gc=False, rename={"host": "hostname"}):
     host: _Name = ""
 
 
-_to_normalise = attrgetter("address", *(fallback for fallback, _ in FALLBACKS))
-_NORMAL = (None,) * (1 + len(FALLBACKS))
+_to_normalise = attrgetter("address", "packed", *(fallback for fallback, _ in FALLBACKS))
+_NORMAL = (None,) * (2 + len(FALLBACKS))
 _IP_ADDRESS = re.compile(r"[0-9a-f.:]+")
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -236,7 +239,7 @@ def from_strings(strings: dict[str, str]) -> Fields:
 
 
 def _normalised(fields: Fields) -> Fields:
-    """The same fields, in place: values of fallback fields moved, the far end of a refused connection filled in."""
+    """The same fields, in place, the absent ones filled in: from fallbacks, the packed field, a refused connection."""
     if _to_normalise(fields) == _NORMAL:  # nearly always; the rest would cost five times as much
         return fields
     for fallback, name in FALLBACKS:
@@ -244,6 +247,8 @@ def _normalised(fields: Fields) -> Fields:
         setattr(fields, fallback, None)
         if getattr(fields, name) is None:
             setattr(fields, name, value)
+    if fields.packed is not None:
+        ancestry.unpack(fields)
     if fields.remote_ip is None and fields.evt_type == "connect" and fields.address is not None:
         host, _, port = fields.address.rpartition(":")
         if _IP_ADDRESS.fullmatch(host) and _PORT.fullmatch(port):  # not a unix socket
@@ -321,7 +326,7 @@ def _limit(fields: Fields) -> Fields:
     for name in TEXTS:
         text = getattr(fields, name)
         if text is not None:
-            setattr(fields, name, text[:MAX_RAW_CHARS])
+            setattr(fields, name, text[: MAX_PACKED_CHARS if name == "packed" else MAX_RAW_CHARS])
     return fields
 
 

@@ -10,6 +10,7 @@ from operator import itemgetter
 from msgspec.structs import astuple, replace
 from msgspec.structs import fields as struct_fields
 
+from sidecar.alerts import ancestry
 from sidecar.alerts.decode import TEXTS
 from sidecar.model import FALLBACKS, MAX_COMMAND_CHARS, MAX_NAME_CHARS, Alert, Fields
 from sidecar.text.redaction.redactor import Redactor
@@ -33,8 +34,9 @@ NOT_MASKED = {
 }
 """Text fields that hold no secret, each with the reason. Every other text field is masked, new ones by themselves."""
 
-MASKED = tuple(name for name in TEXTS if name not in NOT_MASKED and name not in dict(FALLBACKS))
-"""The others, without the fallbacks: decoding moves their values to the fields that they stand in for."""
+MASKED = tuple(name for name in TEXTS if name not in (*NOT_MASKED, *dict(FALLBACKS), "packed"))
+"""The others, without the fallbacks: decoding moves their values to the fields that they stand in for. The texts
+within the packed field are masked one by one."""
 
 FILES = ("exepath", "pexepath", *(f"aexepath{above}" for above in range(2, 7)))
 """The executables of a process and its ancestors."""
@@ -64,6 +66,8 @@ def mask_and_truncate(fields: Fields, redact: Redactor) -> None:
         for name, text in zip(_OTHERS, texts, strict=True):
             if text not in harmless:
                 setattr(fields, name, _shortened(redact(text), name))
+    if fields.packed is not None:
+        fields.packed = ancestry.redacted(fields.packed, redact, harmless)
     if type(fields) is Fields:  # decoding found a text that is too long for its quick form
         for name in NOT_MASKED:
             setattr(fields, name, _shortened(getattr(fields, name) or "", name) or None)

@@ -54,20 +54,21 @@ def anchored(
         return coarse(container, index, alert), 0
     container.infer_init(path)
     contexts = container.contexts
-    anchors = [at for at, process in enumerate(path) if process.is_anchor and (index, process.pid) in contexts]
+    anchors = [at for at, process in enumerate(path) if process.is_anchor and (index, process.key) in contexts]
     outermost = max(_service_root(container, rule, path), *anchors, 0)
     root = path[outermost]
     context = container.context(index, root) if root.is_anchor else None
     if context is None:
         context = _new(container, root.pid, root.name, alert, is_service=outermost > 0)
-        contexts.add((index, root.pid), context)
+        context.anchor_start = root.start
+        contexts.add((index, root.key), context)
         root.is_anchor = True
     elif (started := alert.fields.start or alert.time) < context.started:
         context.started = started
         contexts.revision += 1
     for at in anchors:
         if at != outermost:
-            contexts.merge(context, (index, path[at].pid))
+            contexts.merge(context, (index, path[at].key))
     path[0].is_shell = True
     for process in path[1:outermost]:
         if not process.has_shell_below:

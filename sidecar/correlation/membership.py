@@ -1,4 +1,4 @@
-"""Which context a detection joins: by lineage, by session, or as an orphan. `placement` explains the rules."""
+"""Which context a detection joins: by ancestry, by session, or as an orphan. `placement` explains the rules."""
 
 from sidecar.correlation.anchors import STARTERS
 from sidecar.correlation.memory.container import Container
@@ -7,6 +7,9 @@ from sidecar.correlation.memory.lineage import MAX_DEPTH, MAX_VISIBLE, Process, 
 from sidecar.correlation.memory.pending import fingerprint
 from sidecar.model import Alert, Join
 from sidecar.rules.rule import CorrelationRule
+
+RESTART_SHIFT = 20_000_000
+"""Nanoseconds by which start times may move when Falco restarts: older processes have theirs in steps of 10 ms."""
 
 _EXECS = frozenset(("execve", "execveat"))
 
@@ -22,7 +25,7 @@ def join(container: Container, index: int, rule: CorrelationRule, path: list[Pro
                 continue
             context = container.context(index, path[at])
             if context is not None:
-                return None if _is_service_itself(rule, path, at, context, alert) else (context, "lineage", at)
+                return None if _is_service_itself(rule, path, at, context, alert) else (context, descent(path, at), at)
         joined = _join_as_orphan(container, index, path, alert)
         if joined is not None:
             return joined
@@ -30,6 +33,14 @@ def join(container: Container, index: int, rule: CorrelationRule, path: list[Pro
     if coarse is None or container.is_host or _is_outside(container, path):
         return None
     return coarse, "container", MAX_DEPTH
+
+
+def descent(path: list[Process], at: int) -> Join:
+    """How it is known that the first process of a path descends from the one at an index."""
+    for process in path[: at or 1]:
+        if not process.has_exact_parent:
+            return "lineage"
+    return "ancestry" if path else "lineage"
 
 
 def _is_service_itself(rule: CorrelationRule, path: list[Process], at: int, context: Context, alert: Alert) -> bool:
@@ -56,6 +67,8 @@ def _join_as_orphan(container: Container, index: int, path: list[Process], alert
     """The context of an orphan, or of a process below one."""
     session = max(alert.fields.sid or 0, 0)
     at = _orphan_index(container, path, alert)
+    if path[at or 0].has_exact_parent:
+        return None
     if at is None or _is_habitual(container, alert, path[at]):
         container.mark_foreign(session)
         return None
@@ -90,12 +103,12 @@ def _is_younger(container: Container, path: list[Process], at: int, context: Con
     if context.init_epoch and container.init_epoch and context.init_epoch != container.init_epoch:
         return False
     start = path[at].start
-    return start >= context.started if start else at == 0
+    return start >= context.started - RESTART_SHIFT if start else at == 0
 
 
 def _is_above(container: Container, orphan: Process, context: Context) -> bool:
     """Whether the process is an ancestor of the context's anchor, and so not an orphan of the context."""
-    return any(process.pid == orphan.pid for process in container.lineage.path(context.anchor))
+    return any(process.pid == orphan.pid for process in container.lineage.path(context.anchor, context.anchor_start))
 
 
 def _is_habitual(container: Container, alert: Alert, orphan: Process) -> bool:

@@ -2,16 +2,18 @@
 
 import shlex
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from sidecar.correlation.memory.context import Context, OpenIncident
 from sidecar.correlation.narrative import summary
 from sidecar.correlation.placement import PlacedDetection
-from sidecar.model import Detection, Fields, Notification, Where
+from sidecar.model import CONFIDENCE, Confidence, Detection, Fields, Notification, Where
 from sidecar.rules.rule import CorrelationRule
 from sidecar.text.placeholders import filled
 
 SECOND_NS = 1_000_000_000
+
+_CONFIDENCES: tuple[Confidence, ...] = get_args(Confidence)
 
 
 def notification(
@@ -115,6 +117,16 @@ def timeline_events(note: Notification) -> list[TimelineEvent]:
         )
         for detections in events.values()
     ]
+
+
+def confidence(note: Notification) -> Confidence:
+    """How certain it is that the evidence belongs together: that of the group whose best detection is the weakest."""
+    best: dict[str, int] = {}
+    for detection, groups in note.timeline:
+        rank = _CONFIDENCES.index(CONFIDENCE[detection.join])
+        best |= {group: rank for group in groups if rank > best.get(group, -1)}
+    counted = [best[group] for group in note.groups if group in best]
+    return _CONFIDENCES[min(counted, default=len(_CONFIDENCES) - 1)]
 
 
 def process_chain(detection: Detection) -> str:

@@ -4,19 +4,21 @@ A container is too wide (an administrator's `kubectl exec` would mix with the ap
 alone is wrong both ways (setsid splits it, cron siblings share it). So contexts are anchored to a **service root**, the
 outermost service process above the web-shell detection, and a detection joins
 
-1. by *lineage*: the root is among its process's remembered ancestors. The service's own doing is excluded (an SDK in
-   php-fpm that reads its own token is not a theft); whatever was started below the service is included;
+1. by *ancestry*: the Falco plugin saw its process descend from the root; or by *lineage*: the root is among its
+   process's remembered ancestors. The service's own doing is excluded (an SDK in php-fpm that reads its own token is
+   not a theft); whatever was started below the service is included;
 2. by *session*: its process is an orphan (its parent is init, the container's first process, or unknown) whose session
    belongs to the context;
 3. as an *orphan* of an unknown session, inside a container only, if it started after the context's first shell. A
    process that entered from outside never joins: its ancestors lead to the container runtime, not to the first process.
 
+Where the plugin saw the fork of a process, its parent is certain: neither session nor orphan is considered.
+
 Detections that belong nowhere wait in their container: the web shell that explains them may arrive later.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import product
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -24,7 +26,7 @@ from sidecar.alerts.traits import TRAITS
 from sidecar.correlation import judgement
 from sidecar.correlation.anchors import anchored, coarse
 from sidecar.correlation.judgement import Judgement
-from sidecar.correlation.membership import Joined, join
+from sidecar.correlation.membership import Joined, descent, join
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.containers import Containers
 from sidecar.correlation.memory.context import MAX_SESSIONS, Context
@@ -74,8 +76,6 @@ class Placement:
         container = self._containers.get_or_create(alert)
         learned = container.learn(alert.fields, alert.time)
         path = learned.path
-        if learned.replaced:
-            self._detach(container, learned.replaced)
         placed: list[PlacedDetection] = []
         explains = learned.is_updated
         judged = Judgement(alert, container, path)
@@ -137,7 +137,7 @@ class Placement:
             return coarse(container, index, alert), "container", MAX_DEPTH
         if mask & rule.anchoring:
             context, at = anchored(container, index, rule, path, alert)
-            return context, "lineage", at
+            return context, descent(path, at), at
         return join(container, index, rule, path, alert)
 
     def _reconsider(self, container: Container) -> list[PlacedDetection]:
@@ -146,7 +146,9 @@ class Placement:
         while True:
             revision = container.contexts.revision
             for pending in container.pending.drain():
-                path = container.lineage.path(pending.pid) or self._learned_again(container, pending.alert)
+                path = container.lineage.path(pending.pid, pending.start) or self._learned_again(
+                    container, pending.alert
+                )
                 detection = self._place_one(container, pending.rule, pending.groups, pending.alert, path)
                 if detection is not None:
                     placed.append(detection)
@@ -155,14 +157,7 @@ class Placement:
 
     def _learned_again(self, container: Container, alert: Alert) -> list[Process]:
         """The path of a process that was evicted while its detection was pending: the alert still has the ancestors."""
-        learned = container.lineage.learn(alert.fields, alert.time, container.is_init)
-        self._detach(container, learned.replaced)
-        return learned.path
-
-    def _detach(self, container: Container, pids: Iterable[int]) -> None:
-        """Keep the contexts of anchors whose pids belong to other processes now, out of reach of those."""
-        for key in product(range(len(self._rules)), pids):
-            container.contexts.detach(key)
+        return container.learn(alert.fields, alert.time).path
 
 
 def _detection(alert: Alert, mask: int, how: Join, path: tuple[tuple[int, str], ...]) -> Detection:

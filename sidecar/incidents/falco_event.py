@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from sidecar.correlation.notification import SECOND_NS, process_chain, timeline_events
+from sidecar.correlation.notification import SECOND_NS, confidence, process_chain, timeline_events
 from sidecar.incidents.indicators import indicators
 from sidecar.model import PRIORITY, Detection, Message, Notification, Report
 from sidecar.text import escape
@@ -43,6 +43,9 @@ class Origin(NamedTuple):
 
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+LOW_CONFIDENCE = "Low confidence: some evidence came from orphaned processes whose origin is inferred."
 
 
 def to_json(note: Message, origin: Origin = Origin()) -> bytes:  # noqa: B008 - immutable
@@ -140,6 +143,7 @@ def _sentence(note: Notification, fields: dict[str, str]) -> str:
 def _fields(note: Notification, origin: Origin) -> Iterator[tuple[str, str, int]]:
     """Name, value and greatest length of each field; no name is the beginning of another."""
     incomplete = " Falco dropped events, so evidence may be missing." if note.incomplete else ""
+    doubt = f" {LOW_CONFIDENCE}" if confidence(note) == "low" else ""
     yield "incident.id", note.incident, MAX_NAME_BYTES
     yield "incident.url", page_url(note, origin), MAX_TEXT_BYTES
     yield "incident.cluster", origin.cluster, MAX_NAME_BYTES
@@ -148,7 +152,7 @@ def _fields(note: Notification, origin: Origin) -> Iterator[tuple[str, str, int]
     yield "incident.case", note.case, MAX_NAME_BYTES
     yield "incident.rule", note.correlation_rule, MAX_NAME_BYTES
     yield "incident.step", str(note.step), MAX_NAME_BYTES
-    yield "incident.summary", note.summary + incomplete, MAX_TEXT_BYTES
+    yield "incident.summary", note.summary + incomplete + doubt, MAX_TEXT_BYTES
     yield "incident.groups", ",".join(note.groups), MAX_NAME_BYTES
     yield "incident.timeline", timeline(note, MAX_TEXT_BYTES), MAX_TEXT_BYTES
     yield "incident.indicators", ", ".join(indicators(note).all()), MAX_TEXT_BYTES

@@ -134,6 +134,7 @@ def _facts(incident: view.Incident) -> Table:
         ("Evidence", ", ".join(group.name for group in incident.groups if group.seen)),
         ("First", incident.first),
         ("Last", incident.last),
+        ("Confidence", "low: some evidence came from orphaned processes" if incident.confidence == "low" else ""),
         ("Beware", "Falco dropped events during the incident: evidence may be missing" if incident.incomplete else ""),
         ("Incident", f"{incident.id}, {incident.state}, {incident.detections} detections"),
         ("Continues", incident.previous),

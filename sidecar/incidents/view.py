@@ -12,7 +12,7 @@ from sidecar.correlation import notification
 from sidecar.correlation.notification import SECOND_NS, timeline_events
 from sidecar.incidents.falco_event import rfc3339
 from sidecar.incidents.indicators import Indicators, indicators
-from sidecar.model import RANK, GroupKind, Join, Notification, Severity, Where
+from sidecar.model import RANK, Confidence, GroupKind, Join, Notification, Severity, Where
 from sidecar.storage.archive import IncidentRow, Step
 from sidecar.text.placeholders import filled, link_values
 
@@ -127,6 +127,7 @@ class Incident(Struct, frozen=True):
     closes: str
     detections: int
     incomplete: bool
+    confidence: Confidence
     steps: list[Escalation]
     groups: list[Group]
     timeline: list[Event]
@@ -157,6 +158,7 @@ def from_notification(
         closes=rfc3339(note.closes),
         detections=note.count,
         incomplete=note.incomplete,
+        confidence=notification.confidence(note),
         steps=_escalations(steps),
         groups=_groups(note),
         timeline=events,

@@ -6,11 +6,12 @@ from typing import get_args
 import msgspec
 import pytest
 from conftest import DATA
+from support.packed import Seen, packed
 
 from sidecar.alerts.decode import TEXTS, envelope, from_strings
 from sidecar.alerts.truncate import FILES, MASKED, NOT_MASKED, mask_and_truncate
 from sidecar.correlation.pipeline import Pipeline
-from sidecar.model import MAX_COMMAND_CHARS, MAX_NAME_CHARS, Fields
+from sidecar.model import MAX_COMMAND_CHARS, MAX_NAME_CHARS, MAX_PACKED_CHARS, Fields
 from sidecar.text.redaction.redactor import Redactor
 
 STOCK = json.loads((DATA / "stock_alerts.jsonl").read_bytes().splitlines()[3])
@@ -21,7 +22,7 @@ LONG = ("cmdline", "file", *FILES)
 redact = Redactor("a key")
 
 
-def kept(**texts: str) -> Fields:
+def kept(**texts: str | int) -> Fields:
     """What is kept of the stock alert with these texts."""
     named = {FALCO_NAMES[name]: text for name, text in texts.items()}
     body = json.dumps({**STOCK, "output_fields": {**STOCK["output_fields"], **named}}).encode()
@@ -33,7 +34,7 @@ def kept(**texts: str) -> Fields:
 def test_every_text_field_is_masked_or_declared_harmless_with_a_reason() -> None:
     texts = {field.name for field in msgspec.structs.fields(Fields) if str in get_args(field.type)}
 
-    assert texts == {*MASKED, *NOT_MASKED, *(name for name in TEXTS if name.startswith("fallback_"))}
+    assert texts == {*MASKED, *NOT_MASKED, "packed", *(name for name in TEXTS if name.startswith("fallback_"))}
     assert all(NOT_MASKED.values())
 
 
@@ -75,7 +76,7 @@ def test_a_password_in_a_url_whose_end_is_cut_off_is_masked() -> None:
     assert "Tr0" not in (kept(cmdline=line).cmdline or "Tr0")
 
 
-@pytest.mark.parametrize("name", [name for name in TEXTS if not name.startswith("fallback_")])
+@pytest.mark.parametrize("name", [*MASKED, *NOT_MASKED])
 def test_a_text_of_a_megabyte_is_cut(name: str) -> None:
     limit = MAX_COMMAND_CHARS if name in LONG else MAX_NAME_CHARS
 
@@ -99,3 +100,26 @@ def test_absent_texts_are_harmless_also_after_the_memory_of_texts_was_cleared() 
 
     assert None in small.harmless
     assert fields == Fields()
+
+
+def test_a_secret_in_a_file_of_the_packed_field_is_masked_and_nothing_else_changes() -> None:
+    own, shell = Seen(9, 2, f"/tmp/{SECRET}/x"), Seen(8, 1, "/usr/bin/dash", "sh")
+    text = packed(own, [shell])
+    masked = kept(pid=9, packed=text).packed or ""
+
+    assert SECRET[:12] not in masked
+    assert masked.rpartition("|/tmp/")[0] == text.rpartition("|/tmp/")[0]
+
+
+def test_a_packed_field_with_sixteen_ancestors_of_the_longest_names_is_kept_whole() -> None:
+    above = [Seen(10**6 + n, 10**18 + n, "/" + "d" * 254, "n" * 15, ports="80,443") for n in range(16)]
+    text = packed(above[-1], above)
+
+    assert len(text) <= MAX_PACKED_CHARS
+    assert kept(pid=9, packed=text).packed == text
+
+
+def test_a_packed_field_that_is_too_long_is_cut_behind_the_numbers() -> None:
+    text = packed(Seen(9, 2, "/a" * 500_000), [Seen(8, 1, "/usr/bin/dash", "sh")])
+
+    assert len(kept(pid=9, packed=text).packed or "") == MAX_PACKED_CHARS

@@ -9,7 +9,7 @@ from falco.ruleset import Ruleset
 
 from sidecar.alerts import decode
 from sidecar.cli.main import main
-from sidecar.model import ASKED, FALLBACKS, Fields
+from sidecar.model import ASKED, FALLBACKS, PACKED, Fields
 
 FILES = dict(falco_fields.files())
 
@@ -31,7 +31,7 @@ def test_the_output_of_every_rule_is_made() -> None:
 
 def test_a_field_that_is_read_is_asked_for_unless_it_is_a_fallback() -> None:
     names = dict(zip(Fields.__struct_fields__, Fields.__struct_encode_fields__, strict=True))
-    assert decode.KEYS - set(ASKED) == {names[fallback] for fallback, _ in FALLBACKS}
+    assert decode.KEYS - set(ASKED) == {PACKED, *(names[fallback] for fallback, _ in FALLBACKS)}
     assert "fd.rip" not in ASKED
 
 

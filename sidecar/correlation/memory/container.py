@@ -7,6 +7,7 @@ quota evicts are folded into the container's coarse context instead of being los
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
 
+from sidecar.alerts.ancestry import is_same_start
 from sidecar.correlation.memory.context import MAX_SESSIONS, SHORTENED_BYTES, Context
 from sidecar.correlation.memory.files import Files
 from sidecar.correlation.memory.lineage import HOST_INITS, INITS, Learned, Lineage, Process, ancestry, is_runtime
@@ -26,18 +27,20 @@ COARSE_ANCHOR = 0
 
 
 class Contexts(dict[tuple[int, int], Context]):
-    """The contexts of a container by (index of the correlation rule, anchor's pid), the least recently used first.
+    """The contexts of a container by (index of the correlation rule, anchor's key), the least recently used first.
 
     They live as long as the container. Above its quota the least recently used one is folded into `coarse`, the
     context of the whole container for its rule.
     """
 
-    __slots__ = ("coarse", "folded", "revision")
+    __slots__ = ("coarse", "folded", "revision", "rules")
 
     def __init__(self) -> None:
         super().__init__()
         self.coarse: dict[int, Context] = {}
         self.folded = 0
+        self.rules: set[int] = set()
+        """The rules that have had contexts here."""
         self.revision = 0
         """Counts the changes that may give a place to pending detections."""
 
@@ -46,6 +49,7 @@ class Contexts(dict[tuple[int, int], Context]):
         if len(self) >= MAX_CONTEXTS:
             self.fold(1)
         self[key] = context
+        self.rules.add(key[0])
         self.revision += 1
 
     def merge(self, context: Context, key: tuple[int, int]) -> None:
@@ -56,15 +60,12 @@ class Contexts(dict[tuple[int, int], Context]):
             context.sessions |= narrower.sessions
         self.revision += 1
 
-    def detach(self, key: tuple[int, int]) -> None:
-        """Keep a context, if the key has one, although its anchor's pid belongs to another process now.
-
-        It moves to the negative pid, where nothing can join it by lineage any more.
-        """
-        rule, pid = key
-        context = self.pop(key, None)
-        if context is not None:
-            self[rule, -pid] = context
+    def detach(self, process: Process) -> None:
+        """Keep the contexts of an anchor although its pid belongs to another process now: under a key of its own."""
+        for rule in self.rules:
+            context = self.pop((rule, process.pid), None)
+            if context is not None:
+                self[rule, process.key] = context
 
     def fold(self, count: int) -> None:
         """Fold the `count` least recently used ones."""
@@ -160,7 +161,7 @@ class Container:
 
     def context(self, rule: int, anchor: Process) -> Context | None:
         """The context at an anchor, or the coarse one if it was folded; counts as a use."""
-        key = rule, anchor.pid
+        key = rule, anchor.key
         context = self.contexts.pop(key, None)
         if context is None:
             return self.coarse.get(rule)
@@ -179,9 +180,22 @@ class Container:
         if not self.is_named:
             self._learn_place(fields)
         learned = self.lineage.learn(fields, time, self.is_init)
+        if learned.replaced or learned.added:
+            self._update_anchors(learned)
         if not learned.is_familiar or fields.vpid == 1 or not self.init_epoch:
-            self._learn_init(fields)
+            chain = [(process.pid, process.name) for process in learned.path] if fields.packed else ancestry(fields)
+            self._learn_init(fields, chain)
         return learned
+
+    def _update_anchors(self, learned: Learned) -> None:
+        """Detach the contexts of processes that ended, and recognise anchors that had been evicted."""
+        for process in learned.replaced:
+            self.contexts.detach(process)
+        for process in learned.added:
+            for rule in self.contexts.rules:
+                context = self.contexts.get((rule, process.key))
+                if context is not None and is_same_start(context.anchor_start, process.start):
+                    process.is_anchor = True
 
     def _learn_place(self, fields: Fields) -> None:
         """Fill in names, which Falco has only after a container's first events."""
@@ -196,14 +210,13 @@ class Container:
         )
         self.is_named = bool(self.where.pod and self.where.container_name)
 
-    def _learn_init(self, fields: Fields) -> None:
+    def _learn_init(self, fields: Fields, chain: list[tuple[int, str]]) -> None:
         """Learn which process is the container's first: the one whose pid is 1 inside.
 
         A nested PID namespace (`unshare --pid`) has a pid 1 as well, but below processes of the container.
         """
         if self.is_host:
             return
-        chain = ancestry(fields)
         at = 0 if fields.vpid == 1 else 1 if fields.pvpid == 1 and len(chain) > 1 else _init_below_runtime(chain)
         if at is None:
             return

@@ -80,6 +80,8 @@ class Context(Struct):
     sessions: set[int]
     newest: int = 0
     """Event time (ns) of the newest evidence."""
+    anchor_start: int = 0
+    """Start time (ns) of the anchor, 0 if unknown."""
     anchor_renewed: int = 0
     """Event time (ns) from which anchoring evidence ages: every detection of the lineage renews it."""
     incident: OpenIncident | None = None

@@ -1,18 +1,20 @@
 """Which process descends from which, as far as alerts showed it: this survives setsid, nohup and a parent's exit.
 
 An alert names its process and some of its ancestors. When a process is orphaned the kernel gives it a new parent, and
-later alerts show that one; here the first parent seen is kept, so ancestry that was visible once stays known.
+later alerts show that one; here the first parent seen is kept, so ancestry that was visible once stays known. Where the
+Falco plugin is loaded, alerts carry the ancestors that their process had when it was forked: those override the others.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from sys import intern
 from typing import Any
 
 from msgspec import Struct
 
 from sidecar.aging_dict import AgingDict
+from sidecar.alerts.ancestry import TOLERANCE, Ancestor, Ancestry, decode, is_same_start
 from sidecar.model import Fields
 
 MAX_VISIBLE = 7
@@ -20,6 +22,9 @@ MAX_VISIBLE = 7
 
 MAX_DEPTH = 64
 """Steps of a walk towards the root; a loop made of reused pids ends here."""
+
+MAX_FORMER = 4
+"""Former holders of a pid that are remembered with the present one."""
 
 RUNTIMES = frozenset(
     (
@@ -61,6 +66,11 @@ class Process(Struct, gc=False):
     last_seen: int
     parent_name: str = ""
     """The parent's name at that time: what an entry script started stays the script's after it has become a service."""
+    key: int = 0
+    """Identifies its contexts: its pid, or a negative number once the pid belongs to another process."""
+    file: str = ""
+    parent_start: int = 0
+    """The parent's start time, 0 if unknown."""
     is_anchor: bool = False
     """A context is anchored to it."""
     is_shell: bool = False
@@ -71,14 +81,21 @@ class Process(Struct, gc=False):
     """It opened code that was dropped since it became this program."""
     ancestors_hash: int = 0
     """Hash of its ancestors as an alert of a child last showed them."""
-    file: str = ""
+    has_exact_parent: bool = False
+    """The plugin saw its fork, so the parent is certain."""
+    ports: tuple[int, ...] | None = None
+    """TCP ports at which it holds, or held, a server socket; empty if it holds none, None if that is not known."""
+    former: tuple["Process", ...] = ()
+    """Those that had the pid before, the latest first."""
 
     def update(self, start: int | None, parent: int | None, parent_name: str | None, time: int) -> bool:
         """Merge another observation of the same process. Returns whether more is known of its origin."""
         is_updated = False
-        if parent and (not self.parent or time < self.parent_since):
+        if parent and not self.has_exact_parent and (not self.parent or time < self.parent_since):
             is_updated = parent != self.parent
-            self.parent = parent
+            if is_updated:
+                self.parent = parent
+                self.parent_start = 0
             self.parent_since = time
             self.parent_name = parent_name or ""
         if start and not self.start:
@@ -97,6 +114,35 @@ class Process(Struct, gc=False):
         elif file and not self.file:
             self.file = intern(file)
 
+    def descends(self, parent: "Process", name: str, *, exact: bool, time: int) -> bool:
+        """Take the parent that the plugin gives, and its name at that time. Returns whether that was not known."""
+        if not exact:
+            is_updated = self.update(0, parent.pid, name, time)
+            if self.parent == parent.pid and not self.has_exact_parent:
+                self.parent_start = parent.start
+            return is_updated
+        if self.has_exact_parent:
+            return False
+        is_updated = self.parent != parent.pid
+        self.parent, self.parent_start, self.parent_name = parent.pid, parent.start, name
+        self.parent_since = self.start or time
+        self.has_exact_parent = True
+        return is_updated
+
+    def holder(self, start: int) -> "Process | None":
+        """This process, or the former holder of its pid, that started at that time (ns)."""
+        if is_same_start(self.start, start):
+            return self
+        return next((process for process in self.former if is_same_start(process.start, start)), None)
+
+    def retire(self) -> None:
+        """Give up the pid to another process."""
+        self.key = -(self.start << 22 | self.pid)
+
+    def add_former(self, *processes: "Process") -> None:
+        """Take former holders of the pid into the list; of too many the earliest are dropped."""
+        self.former = tuple(sorted((*self.former, *processes), key=attrgetter("start"), reverse=True)[:MAX_FORMER])
+
 
 Observation = tuple[int, str | None, int | None, int | None, str | None, str | None]
 """A process as one alert showed it: pid, name, start time (ns), the parent's pid, the parent's name, executable."""
@@ -110,14 +156,15 @@ class Learned(Struct, gc=False):
 
     `path` is its process and the ancestors as far as remembered, nearest first. `is_familiar`: the ancestors were known
     exactly as shown; `is_new`: the process was not known; `is_updated`: known processes became better known;
-    `replaced`: pids that belong to other processes now.
+    `replaced`: those whose pids belong to other processes now; `added`: those of an exact ancestry that were not known.
     """
 
     path: list[Process]
     is_familiar: bool
     is_new: bool
     is_updated: bool
-    replaced: Sequence[int]
+    replaced: Sequence[Process]
+    added: Sequence[Process] = ()
 
 
 def ancestry(fields: Fields) -> list[tuple[int, str]]:
@@ -174,7 +221,9 @@ class Lineage(AgingDict[int, Process]):
         Most alerts show the ancestors that a sibling has shown before: those are not examined again, which saves a
         fifth of the cost of a detection.
         """
-        replaced: list[int] = []
+        if fields.packed is not None and (exact := decode(fields.packed)) is not None:
+            return self._learn_exact(fields, exact, time)
+        replaced: list[Process] = []
         is_updated = False
         above = shown_ancestors(fields)
         ancestors_hash = hash(above)
@@ -189,36 +238,110 @@ class Lineage(AgingDict[int, Process]):
             parent.last_seen = time if is_familiar else max(parent.last_seen, time)
             ppid = parent.pid  # the same number, but one object for all children
         pid = fields.pid or 0
-        if pid not in self._young and pid not in self._old:
-            name, parent_name = intern(fields.name or ""), intern(above[6] or "")
-            file = intern(fields.exepath or "")
-            self.add(pid, Process(pid, name, fields.start or 0, ppid, time, time, parent_name, file=file))
-            return Learned(self.path(pid), is_familiar, True, is_updated, replaced)
-        change = self._observe((pid, fields.name, fields.start, ppid, above[6], fields.exepath), time, is_init)
-        if change == REPLACED:
-            replaced.append(pid)
-        return Learned(self.path(pid), is_familiar, change == REPLACED, is_updated or change == UPDATED, replaced)
+        if pid in self._young or pid in self._old:
+            change, path = self._observe_known(fields, ppid, time, is_init, replaced)
+            return Learned(path, is_familiar, change == REPLACED, is_updated or change == UPDATED, replaced)
+        name, parent_name, file = intern(fields.name or ""), intern(above[6] or ""), intern(fields.exepath or "")
+        start, parent_start = fields.start or 0, fields.parent_start or 0
+        process = Process(pid, name, start, ppid, time, time, parent_name, pid, file, parent_start)
+        self.add(pid, process)
+        return Learned(self._path(process), is_familiar, True, is_updated, replaced)
+
+    def _observe_known(
+        self, fields: Fields, ppid: int, time: int, is_init: Callable[[int], bool], replaced: list[Process]
+    ) -> tuple[int, list[Process]]:
+        """Observe the process of an alert where its pid is known. Returns what that did to memory, and its path."""
+        pid, parent_start = fields.pid or 0, fields.parent_start or 0
+        shown = pid, fields.name, fields.start, ppid, fields.aname1 or fields.pname, fields.exepath
+        change = self._observe(shown, time, is_init, replaced)
+        path = self.path(pid, fields.start or 0) or self.path(pid)
+        if not path[0].parent_start and path[0].parent == ppid:
+            path[0].parent_start = parent_start
+        return change, path
+
+    def _learn_exact(self, fields: Fields, exact: Ancestry, time: int) -> Learned:
+        """Remember a process and the ancestors that the plugin saw. Each ancestor is shown as it was at its fork."""
+        replaced: list[Process] = []
+        added: list[Process] = []
+        image = fields.name or exact.name, fields.exepath or exact.file
+        own = Ancestor(exact.pid, exact.start, *image, exact.origin)
+        process = self._identified(own, time, replaced, added)
+        is_new, is_updated = bool(added), False
+        path = [process]
+        process.update_image(*image, time)
+        origin = exact.origin
+        for index, ancestor in enumerate(exact.ancestors):
+            forked = process.start or time
+            parent = self._identified(ancestor, forked, replaced, added)
+            parent.update_image(ancestor.name, ancestor.file, forked)
+            parent.ports = ancestor.ports or parent.ports or ()
+            if exact.missing and index == exact.gap:
+                path += self._between(process, parent)
+            else:
+                is_updated |= process.descends(parent, ancestor.name, exact=origin == "f", time=time)
+            path.append(parent)
+            process, origin = parent, ancestor.origin
+        return Learned(path, False, is_new, is_updated, replaced, added)
+
+    def _identified(self, seen: Ancestor, time: int, replaced: list[Process], added: list[Process]) -> Process:
+        """The process of that pid and start, which may be a former holder of the pid; a new one if it is not known."""
+        known = self.get(seen.pid)
+        if known is not None and (found := known.holder(seen.start)) is not None:
+            found.start = found.start or seen.start
+            return found
+        name, file = intern(seen.name), intern(seen.file)
+        process = Process(seen.pid, name, seen.start, 0, time, time, key=seen.pid, file=file)
+        added.append(process)
+        if known is not None and seen.start < known.start:
+            process.retire()
+            known.add_former(process)
+            return process
+        if known is not None:
+            self._replace(known, process, replaced)
+        self[seen.pid] = process
+        return process
+
+    def _replace(self, known: Process, process: Process, replaced: list[Process]) -> None:
+        """Remember a process as the former holder of the pid that another one has now."""
+        known.retire()
+        process.add_former(known, *known.former)
+        known.former = ()
+        replaced.append(known)
+
+    def _between(self, process: Process, ancestor: Process) -> list[Process]:
+        """Remembered processes between two that the plugin names with others left out; empty unless all are known."""
+        path = self._path(process)
+        return path[1 : path.index(ancestor)] if ancestor in path else []
 
     def _observe_ancestors(
         self, above: tuple[Any, ...], time: int, is_init: Callable[[int], bool]
-    ) -> tuple[bool, list[int]]:
-        """Observe each ancestor. Returns whether known ones became better known, and the pids that were replaced."""
+    ) -> tuple[bool, list[Process]]:
+        """Observe each ancestor. Returns whether known ones became better known, and those that were replaced."""
         pids, names, files = above[:6], above[6:12], above[12:18]
         starts = above[18:] + _UNKNOWN
         observations = zip(pids, names, starts, (*pids[1:], 0), (*names[1:], ""), files, strict=True)
-        changes = {shown[0]: self._observe(shown, time, is_init) for shown in takewhile(itemgetter(0), observations)}
-        return UPDATED in changes.values(), [pid for pid, change in changes.items() if change == REPLACED]
+        replaced: list[Process] = []
+        shown = takewhile(itemgetter(0), observations)
+        changes = [self._observe(each, time, is_init, replaced) for each in shown]
+        return UPDATED in changes, replaced
 
-    def _observe(self, observation: Observation, time: int, is_init: Callable[[int], bool]) -> int:
+    def _observe(
+        self, observation: Observation, time: int, is_init: Callable[[int], bool], replaced: list[Process]
+    ) -> int:
         pid, name, start, parent, parent_name, file = observation
         known = self.get(pid)
+        if known is not None and known.former and start:
+            known = known.holder(start) or known
         if known is not None and not (start and _is_reused(known, name, start, parent, is_init)):
             is_updated = known.update(start, parent, parent_name, time)
             known.update_image(name, file, time)
             return UPDATED if is_updated else UNCHANGED
         # interned, since thousands of processes share a few names and executables
         name, parent_name, file = intern(name or ""), intern(parent_name or ""), intern(file or "")
-        self[pid] = Process(pid, name, start or 0, parent or 0, time, time, parent_name, file=file)
+        process = Process(pid, name, start or 0, parent or 0, time, time, parent_name, key=pid, file=file)
+        if known is not None:
+            self._replace(known, process, replaced)
+        self[pid] = process
         return NEW if known is None else REPLACED
 
     def evict_unused(self, keep: Iterable[int] = ()) -> None:
@@ -228,10 +351,13 @@ class Lineage(AgingDict[int, Process]):
             if pid in evicted:
                 self[pid] = evicted[pid]
 
-    def path(self, pid: int) -> list[Process]:
-        """A process and its ancestors, nearest first, as far as remembered."""
-        path: list[Process] = []
+    def path(self, pid: int, start: int = 0) -> list[Process]:
+        """A process and its ancestors, nearest first, as far as remembered; empty if its `start` (ns) is another."""
         process = self.get(pid)
+        return self._path(process.holder(start)) if process is not None else []
+
+    def _path(self, process: Process | None) -> list[Process]:
+        path: list[Process] = []
         young = self._young
         for _ in range(MAX_DEPTH):
             if process is None:
@@ -240,8 +366,17 @@ class Lineage(AgingDict[int, Process]):
             above = process.parent
             if not above:
                 return path
-            process = young.get(above) or self.get(above)
-        return list({process.pid: process for process in path}.values())
+            parent = young.get(above) or self.get(above)
+            process = parent if parent is None or not parent.former else _parent(parent, process)
+        return list({process.key: process for process in path}.values())
+
+
+def _parent(holder: Process, child: Process) -> Process | None:
+    """The holder of a pid, now or formerly, that is a child's parent, or at least older than the child."""
+    if child.parent_start and ((found := holder.holder(child.parent_start)) is not None or child.has_exact_parent):
+        return found
+    candidates = (holder, *holder.former)
+    return next((each for each in candidates if not child.start or each.start - child.start <= TOLERANCE), None)
 
 
 def _is_reused(
@@ -252,7 +387,7 @@ def _is_reused(
     A later start time is not enough: Falco reads it again from /proc when it restarts. Another name, or another parent
     that is not an init, decides.
     """
-    if not known.start or start == known.start or start <= known.last_seen:
+    if is_same_start(start, known.start) or start <= known.last_seen:
         return False
     is_reparented = bool(parent) and bool(known.parent) and parent != known.parent and not is_init(parent or 0)
     return is_reparented or (bool(name) and name != known.name)

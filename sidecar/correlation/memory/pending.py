@@ -29,6 +29,8 @@ class PendingDetection(Struct, gc=False):
     groups: int
     time: int
     pid: int
+    start: int
+    """When the process started (ns), 0 if unknown."""
     fingerprint: int
     """Identifies its Falco rule and command line."""
     packed: bytes
@@ -76,7 +78,8 @@ class PendingDetections:
         if not self.size:
             self.oldest = alert.time
         packed = _pack((alert.time, alert.host, alert.rule, alert.tags, astuple(alert.fields)))
-        detection = PendingDetection(rule, groups, alert.time, alert.fields.pid or 0, fingerprint(alert), packed)
+        process = alert.fields.pid or 0, alert.fields.start or 0
+        detection = PendingDetection(rule, groups, alert.time, *process, fingerprint(alert), packed)
         same.append(detection)
         self.size += OVERHEAD_BYTES + len(packed)
 

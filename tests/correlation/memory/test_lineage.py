@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from sidecar.correlation.memory.lineage import Lineage
 from sidecar.model import Fields
 
+SECOND = 1_000_000_000
+
 
 def child(pid: int) -> Fields:
     """A process below sh (3), which is below nginx (2)."""
@@ -53,8 +55,8 @@ def test_an_executable_changes_by_a_later_exec_and_is_kept_where_an_alert_shows_
 
 def test_a_reused_pid_does_not_inherit_an_executable() -> None:
     known = lineage()
-    known.learn(Fields(pid=10, name="nginx", start=1, ppid=3, exepath="/usr/sbin/nginx"), 2, lambda _: False)
-    known.learn(Fields(pid=10, name="cat", start=5, ppid=4), 6, lambda _: False)
+    known.learn(Fields(pid=10, name="nginx", start=1, ppid=3, exepath="/usr/sbin/nginx"), 2 * SECOND, lambda _: False)
+    known.learn(Fields(pid=10, name="cat", start=5 * SECOND, ppid=4), 6 * SECOND, lambda _: False)
 
     process = known[10]
     assert process is not None
