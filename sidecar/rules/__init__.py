@@ -1,4 +1,4 @@
-"""Correlation rules: as written in YAML, as compiled for the engine, and how files become rules.
+"""Correlation rules: as written in YAML, as compiled for the engine, and how they are loaded.
 
 Belongs here: the rule language. Does not: evidence, contexts or time (`correlation`), or any particular attack
 (`falco_rules/`).

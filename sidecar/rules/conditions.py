@@ -1,7 +1,7 @@
-"""A condition over groups (`web_shell and (network or credential)`) becomes a table over the mask of groups.
+"""Compiles conditions over groups (`web_shell and (network or credential)`) to a table over the mask of groups.
 
-A handful of groups has few states, so all of them are tried once, at load time; at run time a case is one look-up. The
-language is `and`, `or`, brackets and names of groups, a subset of Python's expressions that Python's own parser reads.
+A few groups have few combinations, so all of them are evaluated at load time, and finding a case is one look-up. The
+language is `and`, `or`, brackets and names of groups: a subset of Python's expressions, parsed by Python's own parser.
 """
 
 import ast
@@ -15,11 +15,11 @@ NO_CASE = -1
 """The table's entry for a mask of groups that is not a case."""
 
 _WORDS: dict[type[ast.AST], str] = {ast.BitAnd: "and", ast.Mult: "and", ast.BitOr: "or", ast.Add: "or"}
-"""What the operators of other languages are called here."""
+"""Operators of other languages, with their names here."""
 
 
 class ConditionError(ValueError):
-    """A condition that cannot be used. The text says what is wrong, where, and what to write instead."""
+    """A condition is not valid. The text says what is wrong, where, and what to write instead."""
 
 
 def parse(text: str, groups: Sequence[str]) -> ast.expr:
@@ -41,12 +41,12 @@ def parse(text: str, groups: Sequence[str]) -> ast.expr:
 
 
 def unknown_group(name: str, groups: Sequence[str]) -> str:
-    """What is wrong with a name that is not a group, with the nearest that is."""
+    """The error text for an unknown group, with the most similar name."""
     return f"unknown group {name!r}{did_you_mean(name, groups)} (known: {', '.join(groups)})"
 
 
 def table(expressions: Sequence[ast.expr], groups: Sequence[str]) -> tuple[int, ...]:
-    """For each mask of groups (bit i is groups[i]) the index of the first condition that holds, or NO_CASE."""
+    """For each mask of groups (bit i is groups[i]) the index of the first condition that is true, or NO_CASE."""
     bits = {group: 1 << bit for bit, group in enumerate(groups)}
     return tuple(
         next((index for index, expression in enumerate(expressions) if _holds(expression, mask, bits)), NO_CASE)
@@ -55,11 +55,11 @@ def table(expressions: Sequence[ast.expr], groups: Sequence[str]) -> tuple[int, 
 
 
 def _not_a_condition(line: str, error: Exception) -> str:
-    shouted = [word for word in line.split() if word in ("AND", "OR")]
-    if shouted:
-        return f"`{shouted[0]}`: operators are written in lower case, did you mean `{shouted[0].lower()}`?"
-    at = error.offset or 0 if isinstance(error, SyntaxError) else 0
-    place = f"see character {at}" if 0 < at <= len(line) else "it ends too soon"
+    upper_case = [word for word in line.split() if word in ("AND", "OR")]
+    if upper_case:
+        return f"`{upper_case[0]}`: operators are written in lower case, did you mean `{upper_case[0].lower()}`?"
+    column = error.offset or 0 if isinstance(error, SyntaxError) else 0
+    place = f"see character {column}" if 0 < column <= len(line) else "it ends too soon"
     return f"is not a condition such as `a and (b or c)`: {place}"
 
 
@@ -87,6 +87,6 @@ def _refusal(node: ast.expr, line: str) -> str:
 def _holds(node: ast.expr, mask: int, bits: dict[str, int]) -> bool:
     if isinstance(node, ast.Name):
         return bool(mask & bits[node.id])
-    assert isinstance(node, ast.BoolOp)  # noqa: S101 - `parse` lets nothing else through
+    assert isinstance(node, ast.BoolOp)  # noqa: S101 - `parse` refuses everything else
     parts = (_holds(part, mask, bits) for part in node.values)
     return all(parts) if isinstance(node.op, ast.And) else any(parts)

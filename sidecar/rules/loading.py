@@ -1,4 +1,4 @@
-"""Loading of rule files: every mistake in every file is reported at once; the engine never sees a rule with one."""
+"""Loads rule files and reports every mistake in every file at once; the engine never gets an invalid rule."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -18,13 +18,13 @@ MAX_GROUPS = 12
 """The case table has 2 ** groups entries."""
 
 SHIPPED = Path(__file__).parents[2] / "falco_rules"
-"""The rule files that travel with this package."""
+"""The rule files that ship with this package."""
 
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_.]+")
 
 
 def load(paths: Iterable[Path]) -> list[CorrelationRule]:
-    """Load rule files and folders of them; raises ConfigError with every problem in every file."""
+    """Load rule files, and those in folders. Raises ConfigError with every problem in every file."""
     rules: list[CorrelationRule] = []
     problems: list[str] = []
     for path in _files(paths):
@@ -51,14 +51,14 @@ def _correlation_rule(path: Path) -> Any:
 
 
 def compiled(written: RuleFile, where: str) -> CorrelationRule:
-    """Check what the types cannot, and make the case table."""
+    """Check what the types cannot express, and build the case table. Raises ConfigError."""
     expressions, problems = _conditions(written)
-    problems += _mistakes(written)
+    problems += _problems(written)
     if problems:
         raise ConfigError(where, problems)
     rule = CorrelationRule(written, conditions.table(expressions, list(written.groups)), where)
     unreachable = [
-        f"cases[{index}]: {case.name!r} can never be reached: an earlier case holds whenever it does"
+        f"cases[{index}]: {case.name!r} can never be reached: an earlier case is true whenever it is"
         for index, case in enumerate(rule.cases)
         if index not in rule.outcomes
     ]
@@ -68,7 +68,8 @@ def compiled(written: RuleFile, where: str) -> CorrelationRule:
 
 
 def _conditions(written: RuleFile) -> tuple[list[Any], list[str]]:
-    expressions, problems = [], []
+    expressions: list[Any] = []
+    problems: list[str] = []
     for index, case in enumerate(written.cases):
         try:
             expressions.append(conditions.parse(case.when, list(written.groups)))
@@ -77,41 +78,41 @@ def _conditions(written: RuleFile) -> tuple[list[Any], list[str]]:
     return expressions, problems
 
 
-def _mistakes(written: RuleFile) -> Iterator[str]:
+def _problems(written: RuleFile) -> Iterator[str]:
     if not written.cases:
         yield "cases: a rule needs at least one case"
-    yield from _name_mistakes(written)
+    yield from _name_problems(written)
     if len(written.groups) > MAX_GROUPS:
         yield f"groups: {len(written.groups)} groups, at most {MAX_GROUPS} are supported"
-    yield from _group_mistakes(written)
+    yield from _group_problems(written)
     if written.scope == "session" and written.anchor is None:
-        yield "anchor: is missing: `scope: session` needs to know which groups a context hangs on"
+        yield "anchor: is missing: `scope: session` needs the groups at whose detections a context is anchored"
     if written.anchor:
         yield from _unknown_groups(written, written.anchor.groups, "anchor.groups")
     for index, test in enumerate(written.tests):
         for number, alert in enumerate(test.alerts):
             yield from _unknown_groups(written, alert.detect, f"tests[{index}].alerts[{number}].detect")
-    yield from _triage_mistakes(written)
+    yield from _triage_problems(written)
 
 
-def _name_mistakes(written: RuleFile) -> Iterator[str]:
+def _name_problems(written: RuleFile) -> Iterator[str]:
     cases = ((f"cases[{index}].name", case.name) for index, case in enumerate(written.cases))
     for path, name in (("id", written.id), ("name", written.name), *cases):
         if not name or escape.sentence(name) != name:
-            yield f"{path}: {escape.terminal(name)!r} is empty, or holds what steers a terminal or a chat"
+            yield f"{path}: {escape.terminal(name)!r} is empty or contains control or markup characters"
 
 
-def _group_mistakes(written: RuleFile) -> Iterator[str]:
+def _group_problems(written: RuleFile) -> Iterator[str]:
     for name, group in written.groups.items():
         if not name.isidentifier() or name in ("and", "or", "not"):
-            yield f"groups.{name}: a group's name is a word such as shell_technique"
+            yield f"groups.{name}: the name of a group must be one word, such as shell_technique"
         if not (group.tags or group.rules or group.stock or group.traits):
-            yield f"groups.{name}: names no tags, no rules and no traits, so nothing can count for it"
+            yield f"groups.{name}: has no tags, rules or traits, so nothing can count for it"
         for index, sentence in enumerate(group.sentences):
             yield from placeholders.mistakes(f"groups.{name}.sentences[{index}]", sentence, placeholders.TELL)
     for tag in written.tags:
         if not _FIELD_NAME.fullmatch(tag):
-            yield f"tags: {tag!r} may hold only letters, digits, `_` and `.` (Falco Talon cannot match others)"
+            yield f"tags: {tag!r} may contain only letters, digits, `_` and `.` (Falco Talon cannot match others)"
 
 
 def _unknown_groups(written: RuleFile, names: list[str], path: str) -> Iterator[str]:
@@ -120,12 +121,12 @@ def _unknown_groups(written: RuleFile, names: list[str], path: str) -> Iterator[
             yield f"{path}: {conditions.unknown_group(name, list(written.groups))}"
 
 
-def _triage_mistakes(written: RuleFile) -> Iterator[str]:
+def _triage_problems(written: RuleFile) -> Iterator[str]:
     for index, step in enumerate(written.triage):
         for place in ("pod", "container", "host"):
             yield from placeholders.mistakes(f"triage[{index}].{place}", getattr(step, place), placeholders.TRIAGE)
         if escape.sentence(step.do) != step.do or not step.do:
-            yield f"triage[{index}].do: {escape.terminal(step.do)!r} is empty, or steers a terminal or a chat"
+            yield f"triage[{index}].do: {escape.terminal(step.do)!r} is empty or contains control or markup characters"
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

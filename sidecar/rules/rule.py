@@ -1,4 +1,4 @@
-"""A correlation rule as the engine runs it: groups as bits of a mask, the case table as a look-up."""
+"""A correlation rule as the engine uses it: groups are bits of a mask, and the case table is a look-up."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,8 @@ _FALCO_TAG = re.compile(
     r"|filesystem|users|database|software_mgmt|file_integrity|admin",
     re.IGNORECASE,
 )
-"""Tags that Falco's own rules carry. A rule that has only such tags was not written for this correlation rule."""
+"""Tags that Falco's own rules carry, by the families of its rules style guide. They must be listed, because any Falco
+rule may have them: the alert of a rule with no other tag than these is not one of ours (a test checks stock rules)."""
 
 
 class Case(Struct, frozen=True):
@@ -49,22 +50,22 @@ class CorrelationRule:
         return sum(1 << self.groups.index(name) for name in names)
 
     def named(self, mask: int) -> tuple[str, ...]:
-        """The names of the groups in a mask, in the rule's order."""
+        """The names of the groups in a mask, in the order of the rule."""
         return tuple(name for bit, name in enumerate(self.groups) if mask >> bit & 1)
 
     def is_service(self, name: str) -> bool:
-        """Whether a process of this name belongs to a service that contexts hang on."""
+        """Whether a process of this name is a service at which contexts are anchored."""
         return name in self._exact or name.startswith(self._prefixes)
 
     @cached_property
     def own_tags(self) -> frozenset[str]:
-        """The tags of Falco rules that were written for this correlation rule, so not `mitre_persistence`."""
+        """The tags that mark Falco rules written for this correlation rule: not `mitre_persistence`, for example."""
         tags = [*self.written.lineage.tags, *(tag for group in self.written.groups.values() for tag in group.tags)]
         return frozenset(tag for tag in tags if not _FALCO_TAG.fullmatch(tag))
 
     @cached_property
     def trait_bits(self) -> tuple[tuple[str, int], ...]:
-        """Each trait with the groups it counts for."""
+        """Each trait with the mask of the groups that it counts for."""
         groups = self.written.groups.items()
         return tuple((trait, self.mask([name])) for name, group in groups for trait in group.traits)
 

@@ -1,4 +1,4 @@
-"""A correlation rule as a person writes it in YAML: the types of each key, with their defaults."""
+"""A correlation rule as written in YAML: each key with its type and default."""
 
 from typing import ClassVar, Literal
 
@@ -12,36 +12,36 @@ Trait = Literal["interactive_shell", "dropped_program_connects", "names_secret",
 
 
 class GroupSpec(Struct, forbid_unknown_fields=True):
-    """An activity group: the Falco rules (by tag or by name) and traits of a process that count for it."""
+    """An activity group: the Falco rules (by tag or by name) and process traits that count for it."""
 
     RENAMED: ClassVar[dict[str, str]] = {"tell": "sentences"}
 
     tags: list[str] = []
     rules: list[str] = []
     stock: list[str] = []
-    """Rules of others that see the same. They give way to the tagged ones, event by event."""
+    """Rules by others that detect the same. One of these is ignored when a tagged rule fires for the same event."""
     traits: list[Trait] = []
     sticky: bool = False
-    """Once seen it stays with the context, whatever the window."""
+    """Once seen, it counts as long as the context exists, whatever the window."""
     kind: GroupKind = "evidence"
-    """`credentials`: files named by its detections are listed as touched; `marker`: shown beside the evidence."""
+    """`credentials`: files that its detections name are listed as touched; `marker`: shown beside the evidence."""
     sentences: list[str] = []
     """Sentence endings describing what happened; the first one whose placeholders can all be filled is used."""
 
 
 class LineageSpec(Struct, forbid_unknown_fields=True):
-    """Alerts that are not evidence but show which process descends from which."""
+    """Falco rules whose alerts are not evidence, but show which process descends from which."""
 
     tags: list[str] = []
     rules: list[str] = []
 
 
 class AnchorSpec(Struct, forbid_unknown_fields=True):
-    """What an execution context hangs on: the service whose child gave a detection of `groups`."""
+    """What an execution context is anchored at: the service whose child caused a detection of `groups`."""
 
     groups: list[str]
     services: list[str] = []
-    """Process names (a `*` may end one): the outermost of an unbroken chain of them is the context's anchor."""
+    """Process names, which may end in `*`: the outermost of an unbroken chain of them is the anchor."""
 
 
 class IncidentSpec(Struct, forbid_unknown_fields=True):
@@ -50,13 +50,13 @@ class IncidentSpec(Struct, forbid_unknown_fields=True):
     RENAMED: ClassVar[dict[str, str]] = {"quiet": "idle_timeout", "longest": "max_duration"}
 
     idle_timeout: Duration = lasting("1h")
-    """How long after its last evidence."""
+    """Time after its last evidence."""
     max_duration: Duration = lasting("24h")
-    """How long after its first evidence, at most."""
+    """Maximum time after its first evidence."""
 
 
 class CaseSpec(Struct, forbid_unknown_fields=True):
-    """One row of the case table; the first row that holds is the case."""
+    """A row of the case table. The first row whose condition is true is the case."""
 
     name: str
     severity: Severity
@@ -64,7 +64,7 @@ class CaseSpec(Struct, forbid_unknown_fields=True):
 
 
 class TriageStep(Struct, forbid_unknown_fields=True):
-    """A next step in words, and the command for the place where the incident is."""
+    """A next step in words, with a command for each kind of place."""
 
     do: str
     pod: str = ""
@@ -73,10 +73,10 @@ class TriageStep(Struct, forbid_unknown_fields=True):
 
 
 class AlertSpec(Struct, forbid_unknown_fields=True):
-    """One alert of a test, in short; `sidecar.cli.stories` makes Falco's JSON of it."""
+    """One alert of a test, in short form; `sidecar.cli.stories` expands it to Falco's JSON."""
 
     process: str
-    """From the first process down, `tini > php-fpm > sh`; `#2` after a name distinguishes siblings."""
+    """Processes from the first one down, `tini > php-fpm > sh`; `#2` after a name distinguishes siblings."""
     detect: list[str] = []
     rule: str = ""
     at: Duration = lasting("0s")
@@ -86,14 +86,14 @@ class AlertSpec(Struct, forbid_unknown_fields=True):
 
 
 class Expected(Struct, forbid_unknown_fields=True):
-    """One notification that a test wants to see."""
+    """One notification that a test expects."""
 
     severity: Severity
     case: str
 
 
 class RuleTest(Struct, forbid_unknown_fields=True):
-    """A story and the notifications it must give, in order; none means it must stay silent."""
+    """A story and the notifications that it must cause, in order; none means silence."""
 
     name: str
     alerts: list[AlertSpec]
@@ -108,7 +108,6 @@ class RuleFile(Struct, forbid_unknown_fields=True):
     groups: dict[str, GroupSpec]
     cases: list[CaseSpec]
     description: str = ""
-    version: int = 1
     tags: list[str] = []
     scope: Literal["session", "container"] = "session"
     window: Duration = lasting("15m")

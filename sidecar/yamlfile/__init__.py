@@ -1,4 +1,4 @@
-"""YAML files that people write: read into typed structures, every mistake reported at once with its line.
+"""YAML files that users write: read into typed structures, with every mistake and its line reported at once.
 
 Belongs here: what holds for any such file. Does not: settings or rules themselves.
 """

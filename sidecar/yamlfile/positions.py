@@ -1,4 +1,4 @@
-"""Where in a YAML file something stands: a path such as `tests[0].alerts[2].detect` becomes a line number."""
+"""Line numbers in a YAML file for paths such as `tests[0].alerts[2].detect`."""
 
 import re
 from pathlib import Path
@@ -9,23 +9,23 @@ _PATH = re.compile(r"[A-Za-z0-9_.\[\]-]+(?=: )")
 
 
 def line(file: Path, path: str) -> int:
-    """The line of the deepest part of a path that the file has; 0 if it has none, or is not to be read."""
+    """The line of the deepest part of a path that the file has; 0 if it has none or cannot be read."""
     try:
         node = yaml.compose(file.read_text(), Loader=yaml.SafeLoader)
     except (OSError, ValueError, yaml.YAMLError):
         return 0
-    found = 0
+    deepest = 0
     while node is not None and path:
-        node, at, path = _step(node, path)
-        found = at or found
-    return found
+        node, number, path = _step(node, path)
+        deepest = number or deepest
+    return deepest
 
 
 def located(file: Path, problem: str) -> str:
-    """A problem `path: what is wrong` with file and line before it, as editors take it: `rule.yaml:12: path: ...`."""
+    """A problem `path: what is wrong` after its file and line, which editors recognise: `rule.yaml:12: path: ...`."""
     path = _PATH.match(problem)
-    at = line(file, path[0]) if path else 0
-    return f"{file}:{at}: {problem}" if at else f"{file}: {problem}"
+    number = line(file, path[0]) if path else 0
+    return f"{file}:{number}: {problem}" if number else f"{file}: {problem}"
 
 
 def _step(node: yaml.Node, path: str) -> tuple[yaml.Node | None, int, str]:

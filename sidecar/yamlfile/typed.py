@@ -1,8 +1,8 @@
-"""Files that people write (rules, settings) become typed structs, and every mistake in them is reported at once.
+"""Reads YAML files that users write (rules, settings) into typed structs and reports every mistake at once.
 
-msgspec checks types well but stops at the first problem; a person who fixes a file needs all of them, each with the
-path inside the file, and for a misspelt key the right one. So the struct is walked field by field here, and msgspec
-judges the leaves.
+msgspec checks types well but stops at the first problem. Users who fix a file need all of them, each with its path in
+the file, and for a misspelt key the correct one. So this module walks the struct field by field, and msgspec checks the
+leaves.
 """
 
 import re
@@ -22,15 +22,15 @@ from sidecar.text.suggestion import did_you_mean
 T = TypeVar("T", bound=Struct)
 
 MAX_BYTES = 256 * 1024
-"""No rule or settings file is larger; a larger one is a mistake or an attack."""
+"""Of a rule or settings file."""
 
 MAX_NODES = 20_000
-"""Keys and values of one file: the shipped rule with all its tests has about 600."""
+"""Keys and values of one file; the shipped rule with all its tests has about 600."""
 
-DEEPEST = 32
+MAX_DEPTH = 32
 """Levels of nesting in a file."""
 
-MOST_PROBLEMS = 100
+MAX_PROBLEMS = 100
 """Problems reported per file."""
 
 _UNITS = {
@@ -52,7 +52,7 @@ _KINDS = {
     "object": "keys and values",
     "null": "nothing",
 }
-"""What people call the types of a file; their names are msgspec's."""
+"""Plain words for the types in msgspec's messages."""
 
 
 class Duration(int):
@@ -60,11 +60,11 @@ class Duration(int):
 
     @classmethod
     def parse(cls, text: object) -> "Duration":
-        """Raise ValueError with what to write instead."""
-        found = re.fullmatch(r"(\d{1,9})(ms|s|m|h|d|w)", text) if isinstance(text, str) else None
-        if not found:
+        """Raises ValueError with examples of what is valid."""
+        match = re.fullmatch(r"(\d{1,9})(ms|s|m|h|d|w)", text) if isinstance(text, str) else None
+        if not match:
             raise ValueError(f"expected a duration such as 500ms, 5s, 15m, 24h or 7d, got {text!r}")
-        return cls(int(found[1]) * _UNITS[found[2]])
+        return cls(int(match[1]) * _UNITS[match[2]])
 
     def __str__(self) -> str:
         unit = next(unit for unit in ("h", "m", "s", "ms") if int(self) % _UNITS[unit] == 0)
@@ -87,7 +87,7 @@ else:  # libyaml where PyYAML has it
 
 
 class _Loader(_SafeLoader):
-    """Safe YAML without duplicate keys (the first would be lost silently)."""
+    """Safe YAML without duplicate keys, of which all but the last would be ignored silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
         seen: set[object] = set()
@@ -101,7 +101,7 @@ class _Loader(_SafeLoader):
 
 
 def read_yaml(path: Path) -> Any:
-    """Parse one YAML file; raises ConfigError with file and line if it cannot be read or is not YAML."""
+    """Parse a YAML file. Raises ConfigError with file and line if it cannot be read or is not valid."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -110,18 +110,18 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(data: bytes, where: str) -> Any:
-    """Parse YAML text; `where` names it in errors."""
+    """Parse YAML text; `where` names it in the ConfigError for invalid YAML."""
     if len(data) > MAX_BYTES:
         raise ConfigError(where, [f"is larger than {MAX_BYTES} bytes"])
     try:
         _refuse_bombs(data)
         return yaml.load(data, Loader=_Loader)  # noqa: S506 - the loader is a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(where, [f"is not YAML: {_told(error)}"]) from None
+        raise ConfigError(where, [f"is not YAML: {_description(error)}"]) from None
 
 
 def _refuse_bombs(data: bytes) -> None:
-    """Aliases can explode, depth exhausts the stack, and a million scalars take seconds: none has a use here."""
+    """Refuse aliases, which can expand exponentially, deep nesting, and too many values."""
     depth = 0
     nodes = 0
     for event in yaml.parse(data, Loader=_SafeLoader):
@@ -129,8 +129,8 @@ def _refuse_bombs(data: bytes) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         problem = ""
         if isinstance(event, yaml.AliasEvent):
-            problem = "aliases are not allowed: write it out"
-        elif depth > DEEPEST:
+            problem = "aliases are not allowed: repeat the value"
+        elif depth > MAX_DEPTH:
             problem = "nested too deeply"
         elif nodes > MAX_NODES:
             problem = f"more than {MAX_NODES} keys and values"
@@ -141,19 +141,18 @@ def _refuse_bombs(data: bytes) -> None:
 def build(kind: type[T], data: object, where: str) -> T:
     """Make a `kind` from plain data.
 
-    A Struct may have a class variable `RENAMED`, from keys that it had once to those of now: an old key is refused with
-    its new name.
+    A Struct may have a class variable `RENAMED` that maps old keys to new ones: an old key is refused with the new one.
 
     Raises:
         ConfigError: every problem, each under its path in the file.
     """
-    problems = list(islice(_problems(kind, data, ""), MOST_PROBLEMS))
+    problems = list(islice(_problems(kind, data, ""), MAX_PROBLEMS))
     if problems:
         raise ConfigError(where, problems)
-    return msgspec.convert(data, kind, dec_hook=_decode_own)
+    return msgspec.convert(data, kind, dec_hook=_decode_duration)
 
 
-def _decode_own(kind: type, value: object) -> object:
+def _decode_duration(kind: type, value: object) -> object:
     if kind is Duration:
         return Duration.parse(value)
     raise NotImplementedError  # pragma: no cover - msgspec's protocol for types it does not know
@@ -180,7 +179,7 @@ def _problems(kind: Any, data: object, path: str) -> typing.Iterator[str]:
 
 def _struct_problems(kind: type[Struct], data: object, path: str) -> typing.Iterator[str]:
     if not isinstance(data, dict):
-        yield f"{path or 'the file'}: expected keys and values, got {_shown(data)}"
+        yield f"{path or 'the file'}: expected keys and values, got {_shortened(data)}"
         return
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     renamed: dict[object, str] = getattr(kind, "RENAMED", {})
@@ -188,7 +187,7 @@ def _struct_problems(kind: type[Struct], data: object, path: str) -> typing.Iter
         if key in renamed:
             yield f"{_join(path, key)}: renamed to {renamed[key]}"
         elif key not in fields:
-            yield f"{_join(path, key)}: unknown key{_meant(str(key), list(fields))}"
+            yield f"{_join(path, key)}: unknown key{_suggestion(str(key), list(fields))}"
     for name, field in fields.items():
         if name in data:
             yield from _problems(field.type, data[name], _join(path, name))
@@ -198,11 +197,11 @@ def _struct_problems(kind: type[Struct], data: object, path: str) -> typing.Iter
 
 def _leaf_problems(kind: Any, data: object, path: str) -> typing.Iterator[str]:
     try:
-        msgspec.convert(data, kind, dec_hook=_decode_own)
+        msgspec.convert(data, kind, dec_hook=_decode_duration)
     except msgspec.ValidationError as error:
         choices = typing.get_args(kind)
         if typing.get_origin(kind) is typing.Literal and isinstance(data, str):
-            yield f"{path}: expected one of {', '.join(choices)}, got {data!r}{_meant(data, list(choices))}"
+            yield f"{path}: expected one of {', '.join(choices)}, got {data!r}{_suggestion(data, list(choices))}"
         else:
             yield f"{path}: {_expected(str(error).split(' - at `$')[0], data)}"
 
@@ -211,23 +210,23 @@ def _join(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)
 
 
-def _meant(word: str, known: list[str]) -> str:
+def _suggestion(word: str, known: list[str]) -> str:
     return did_you_mean(word, known) or f" (known: {', '.join(known)})"
 
 
-def _shown(data: object) -> str:
+def _shortened(data: object) -> str:
     return "nothing" if data is None else repr(data)[:60]
 
 
 def _expected(text: str, data: object) -> str:
-    """Msgspec's message in the words of a person: `expected a whole number, got 'abc'`."""
-    found = re.fullmatch(r"Expected `(\w+)`(?: of length)?( [<>]= ?-?\d+)?(?:, got `\w+`)?", text)
-    if found is None or found[1] not in _KINDS:
+    """Msgspec's message in the words of a user: `expected a whole number, got 'abc'`."""
+    match = re.fullmatch(r"Expected `(\w+)`(?: of length)?( [<>]= ?-?\d+)?(?:, got `\w+`)?", text)
+    if match is None or match[1] not in _KINDS:
         return text[:1].lower() + text[1:].replace("`", "")
-    return f"expected {_KINDS[found[1]]}{found[2] or ''}, got {_shown(data)}"
+    return f"expected {_KINDS[match[1]]}{match[2] or ''}, got {_shortened(data)}"
 
 
-def _told(error: Exception) -> str:
+def _description(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem

@@ -75,17 +75,17 @@ def test_each_shipped_rule_has_tests_for_every_case_triage_and_a_description(pat
         ("cases", [], "cases: a rule needs at least one case"),
         ("window", "15 min", "window: expected a duration such as 500ms, 5s, 15m, 24h or 7d, got '15 min'"),
         ("anchor.groups", ["webshell"], "anchor.groups: unknown group 'webshell', did you mean 'web_shell'? (known: web_shell, shell_technique, network, credential, interactive)"),
-        ("groups.network", {}, "groups.network: names no tags, no rules and no traits, so nothing can count for it"),
+        ("groups.network", {}, "groups.network: has no tags, rules or traits, so nothing can count for it"),
         ("groups.network", {"traits": ["tty"]}, "groups.network.traits[0]: expected one of interactive_shell, dropped_program_connects, names_secret, reads_known_secret, moves_data, got 'tty' (known: interactive_shell, dropped_program_connects, names_secret, reads_known_secret, moves_data)"),
-        ("tags", ["web-rce"], "tags: 'web-rce' may hold only letters, digits, `_` and `.` (Falco Talon cannot match others)"),
+        ("tags", ["web-rce"], "tags: 'web-rce' may contain only letters, digits, `_` and `.` (Falco Talon cannot match others)"),
         ("triage.1.pod", "kill {pdi}", "triage[1].pod: unknown placeholder {pdi} (known: container, container_name, first_seconds, host, namespace, pid, pod, shell_pid, shell_vpid, user, vpid)"),
         ("triage.1.pod", "kill {Shell-PID}", "triage[1].pod: unknown placeholder {Shell-PID}, did you mean {shell_pid}?"),
-        ("triage.1.do", "see <!here>", "triage[1].do: 'see <!here>' is empty, or steers a terminal or a chat"),
+        ("triage.1.do", "see <!here>", "triage[1].do: 'see <!here>' is empty or contains control or markup characters"),
         ("groups.network.sentences", ["called {remotes}"], "groups.network.sentences[0]: unknown placeholder {remotes}, did you mean {remote}?"),
         ("tests.0.alerts.0.detect", ["w"], "tests[0].alerts[0].detect: unknown group 'w' (known: web_shell, shell_technique, network, credential, interactive)"),
         ("scope", "pod", "scope: expected one of session, container, got 'pod' (known: session, container)"),
-        ("anchor", None, "anchor: is missing: `scope: session` needs to know which groups a context hangs on"),
-        ("cases.5.when", "web_shell and network and credential", "cases[5]: 'Shell Execution Detected' can never be reached: an earlier case holds whenever it does"),
+        ("anchor", None, "anchor: is missing: `scope: session` needs the groups at whose detections a context is anchored"),
+        ("cases.5.when", "web_shell and network and credential", "cases[5]: 'Shell Execution Detected' can never be reached: an earlier case is true whenever it is"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_path_and_the_remedy(path: str, value: object, problem: str) -> None:
@@ -176,7 +176,7 @@ def test_container_scope_joins_everything_in_a_container_but_nothing_on_a_host()
 def test_a_name_that_would_steer_its_reader_is_refused(path: str, name: str) -> None:
     (told,) = problems(changed(path, name))
 
-    assert "is empty, or holds what steers a terminal or a chat" in told
+    assert "is empty or contains control or markup characters" in told
     assert told.isprintable()
 
 
@@ -199,3 +199,13 @@ def test_an_old_key_is_answered_with_its_new_name(path: str, old: str, new: str)
         build(RuleFile, data, "rule.yaml")
 
     assert refused.value.problems == [f"{path}.{old}: renamed to {new}"]
+
+
+def test_no_tag_of_a_stock_rule_marks_a_rule_as_one_of_ours() -> None:
+    alerts = map(json.loads, (DATA / "stock_alerts.jsonl").read_text().splitlines())
+    tags = sorted({tag for alert in alerts for tag in alert.get("tags") or ()})
+    rule = compiled(build(RuleFile, changed("groups.network.tags", [*tags, "webrce_network"]), "f"), "f")
+
+    assert len(tags) > 20
+    assert rule.own_tags.isdisjoint(tags)
+    assert "webrce_network" in rule.own_tags
