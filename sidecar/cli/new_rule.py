@@ -29,40 +29,52 @@ SCHEMA = SHIPPED / "correlation-rule.schema.json"
 
 
 class NewRule(NamedTuple):
-    """A rule to write: its id, its groups with the Falco rules and tags of each, and how often each was seen."""
+    """A rule to write: its groups have the Falco rules and tags of each, and `seen` says how often each was seen."""
 
     id: str
     groups: Mapping[str, Sequence[str]]
     scope: str = "session"
     seen: Mapping[str, int] = {}
+    schema: str = SCHEMA.name
 
 
 def write(
     file: Path, name: str, given: Sequence[tuple[str, str]], recorded: Path | None = None, scope: str = "session"
 ) -> None:
-    """Write the rule and the JSON Schema beside it. Raises ConfigError, and then nothing is written."""
-    groups: dict[str, list[str]] = {}
-    for group, member in given:
-        groups.setdefault(group, []).append(member)
-    seen: Mapping[str, int] = {}
-    if recorded:
-        proposals, seen = proposed(replay.alerts([str(recorded)], lambda _: None))
-        named = {member for members in groups.values() for member in members}
-        for group, rules in proposals.items():
-            if others := [rule for rule in rules if rule not in named]:
-                groups.setdefault(group, []).extend(others)
-        if not groups:
-            raise ConfigError(str(recorded), ["contains no alerts of Falco, so no groups can be proposed"])
-    content = text(NewRule(name, groups or EXAMPLE, scope, seen))
+    """Write the rule, and the JSON Schema beside it unless the rule is one of those that ship with this package.
+
+    Raises ConfigError, and then nothing is written.
+    """
+    groups, seen = _groups(given, recorded)
+    is_shipped = file.absolute().parent == SHIPPED / "correlation"
+    content = text(NewRule(name, groups or EXAMPLE, scope, seen, f"../{SCHEMA.name}" if is_shipped else SCHEMA.name))
     compiled(build(RuleFile, parse_yaml(content.encode(), str(file)), str(file)), str(file))
     try:
         with file.open("x") as out:
             out.write(content)
-        file.with_name(SCHEMA.name).write_bytes(SCHEMA.read_bytes())
+        if not is_shipped:
+            file.with_name(SCHEMA.name).write_bytes(SCHEMA.read_bytes())
     except FileExistsError:
         raise ConfigError(str(file), ["exists already; choose another with --output"]) from None
     except OSError as error:
         raise ConfigError(str(file), [f"cannot be written: {error.strerror}"]) from None
+
+
+def _groups(given: Sequence[tuple[str, str]], recorded: Path | None) -> tuple[dict[str, list[str]], Mapping[str, int]]:
+    """The given groups with the proposed ones after them, and how often each Falco rule was seen."""
+    groups: dict[str, list[str]] = {}
+    for group, member in given:
+        groups.setdefault(group, []).append(member)
+    if recorded is None:
+        return groups, {}
+    proposals, seen = proposed(replay.alerts([str(recorded)], lambda _: None))
+    named = {member for members in groups.values() for member in members}
+    for group, rules in proposals.items():
+        if others := [rule for rule in rules if rule not in named]:
+            groups.setdefault(group, []).extend(others)
+    if not groups:
+        raise ConfigError(str(recorded), ["contains no alerts of Falco, so no groups can be proposed"])
+    return groups, seen
 
 
 def proposed(lines: Iterable[bytes]) -> tuple[dict[str, list[str]], Counter[str]]:

@@ -343,11 +343,13 @@ def test_the_demo_ends_with_one_critical_incident_as_a_person_reads_it() -> None
 
 def test_shipped_among_the_rules_names_those_of_the_service(tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
-    settings.write_text(f"sinks: {{stdout: {{enabled: true}}}}\nrules: [shipped, {DATA / 'crypto_mining.yaml'}]\n")
+    own = tmp_path / "own.yaml"
+    own.write_text((DATA / "crypto_mining.yaml").read_text().replace("id: crypto-mining", "id: one-of-my-own"))
+    settings.write_text(f"sinks: {{stdout: {{enabled: true}}}}\nrules: [shipped, {own}]\n")
 
     told = ran("check", "--config", settings).stdout
 
-    assert [line.partition(":")[0] for line in told.splitlines()[1:]] == [*(rule.id for rule in RULES), "crypto-mining"]
+    assert [line.partition(":")[0] for line in told.splitlines()[1:]] == [*(rule.id for rule in RULES), "one-of-my-own"]
 
 
 def test_settings_are_checked_whole_each_mistake_with_its_line(tmp_path: Path) -> None:

@@ -62,6 +62,19 @@ def test_the_schema_is_beside_it_where_the_first_line_says(tmp_path: Path) -> No
     assert (tmp_path / "correlation-rule.schema.json").read_bytes() == new_rule.SCHEMA.read_bytes()
 
 
+def test_a_rule_beside_the_shipped_ones_uses_their_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(new_rule, "SHIPPED", tmp_path)
+    (tmp_path / "correlation").mkdir()
+    ran("new-rule", "my-rule", "-o", tmp_path / "correlation" / "my.yaml")
+
+    assert [file.name for file in (tmp_path / "correlation").iterdir()] == ["my.yaml"]
+    assert (
+        (tmp_path / "correlation" / "my.yaml")
+        .read_text()
+        .startswith("# yaml-language-server: $schema=../correlation-rule.schema.json\n")
+    )
+
+
 def test_groups_from_the_command_line_come_first_and_their_rules_are_proposed_nowhere_else(tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     ran("new-rule", "my", "-o", file, "--from", DATA / "stock_alerts.jsonl", "-g", "shells", "Run shell untrusted")
