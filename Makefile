@@ -15,7 +15,7 @@ test: $(DEV) chart-tools ## Every test
 	$(BIN)/pytest -n 2 -q
 
 quick: $(DEV) ## The tests without servers, processes and long plays: ten seconds on two cores
-	$(BIN)/pytest -q -x --ff -n auto -m "not slow"
+	PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/.venv/pycache $(BIN)/pytest -q -x --ff -n auto -m "not slow"
 
 check: $(DEV) ## Everything that CI asks for besides the tests
 	$(BIN)/ruff format --check .

@@ -61,13 +61,12 @@ def test_what_is_declared_harmless_stays_as_it_came(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MASKED)
-@pytest.mark.parametrize("shown", [1, 11, 19, 39])
-def test_a_token_that_the_cut_goes_through_is_masked_as_a_whole(name: str, shown: int) -> None:
+def test_a_token_that_the_cut_goes_through_is_masked_as_a_whole(name: str) -> None:
     limit = MAX_COMMAND_CHARS if name in LONG else MAX_NAME_CHARS
-    text = getattr(kept(**{name: "x" * (limit - shown - 1) + " " + SECRET}), name)
-
-    assert len(text) <= limit
-    assert "ghp" not in text
+    for shown in (1, 11, 19, 39):
+        text = getattr(kept(**{name: "x" * (limit - shown - 1) + " " + SECRET}), name)
+        assert len(text) <= limit
+        assert "ghp" not in text
 
 
 def test_a_password_in_a_url_whose_end_is_cut_off_is_masked() -> None:
@@ -77,11 +76,11 @@ def test_a_password_in_a_url_whose_end_is_cut_off_is_masked() -> None:
 
 
 @pytest.mark.parametrize("name", [*MASKED, *NOT_MASKED])
-def test_a_text_of_a_megabyte_is_cut(name: str) -> None:
+def test_a_huge_text_is_cut(name: str) -> None:
     limit = MAX_COMMAND_CHARS if name in LONG else MAX_NAME_CHARS
 
-    assert len(getattr(kept(**{name: "y " * 500_000}), name)) == limit
-    assert len(getattr(kept(**{name: "\u00e9 " * 500_000}), name)) == limit // 2
+    assert len(getattr(kept(**{name: "y " * 50_000}), name)) == limit
+    assert len(getattr(kept(**{name: "\u00e9 " * 50_000}), name)) == limit // 2
 
 
 def test_padding_hides_no_detection(pipeline: Pipeline) -> None:

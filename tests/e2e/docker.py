@@ -21,7 +21,7 @@ class Docker(ThreadingMixIn, UnixStreamServer):
         """Serve full container ids, all with one address."""
         super().__init__(str(path), _Handler)
         self.containers = {each: _inspected(each, address) for each in containers}
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
 
 def _inspected(container: str, address: str) -> Mapping[str, Any]:

@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-import yaml
+from support import fast_yaml
 
 DEEDS = ("reads ", "writes ", "connects ", "tries ", "listens ", "links ", "plugs ", "exits")
 KINDS = {
@@ -107,7 +107,7 @@ class Scenario:
 
 def load(path: Path) -> list[Scenario]:
     """The scenarios of one file, which maps a kind (`attacks`, `benign`) to a list."""
-    return [scenario(kind, item) for kind, items in yaml.safe_load(path.read_text()).items() for item in items]
+    return [scenario(kind, item) for kind, items in fast_yaml.load(path.read_text()).items() for item in items]
 
 
 def scenario(kind: str, item: dict[str, Any]) -> Scenario:

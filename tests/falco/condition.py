@@ -105,6 +105,15 @@ def _matcher(field: str, operator: str) -> Callable[[Value, str], bool]:
     return _in_network if field in ("fd.snet", "fd.cnet") else _equals
 
 
+def _one_of(field: str, items: Sequence[str]) -> Test:
+    words = frozenset(items)
+
+    def holds(value: Value) -> bool:
+        return value in words if isinstance(value, str) else any(_equals(value, item) for item in items)
+
+    return lambda event: any(holds(value) for value in event.values(field))
+
+
 class Compiler(Transformer[Token, Any]):
     """Turns a parsed condition into a function; macros and lists are looked up by name."""
 
@@ -141,8 +150,22 @@ class Compiler(Transformer[Token, Any]):
     def member(self, parts: list[str]) -> Test:
         field, operator, *written = parts
         items = [item for word in written for item in self._lists.get(word, (word,))]
+        if operator == "in" and _matcher(field, operator) is _equals:
+            return _one_of(field, items)
         holds = _matcher(field, operator)
         return lambda event: any(holds(left, item) for left in event.values(field) for item in items)
+
+
+def remembered(test: Test) -> Test:
+    """The same, evaluated once per event: many rules use the same macros."""
+
+    def answer(event: Event) -> bool:
+        known = event.answers.get(test)
+        if known is None:
+            known = event.answers[test] = test(event)
+        return known
+
+    return answer
 
 
 def compiled(condition: str, macros: Mapping[str, Test], lists: Mapping[str, Sequence[str]]) -> Test:

@@ -4,7 +4,7 @@ The made-up ones have what Falco would show of the chain's last process: its own
 ancestors, and the file or connection that it touches.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -34,6 +34,7 @@ class Event:
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self.fields = {name: value for name, value in fields.items() if value is not None}
+        self.answers: dict[Callable[[Event], bool], bool] = {}
 
     def values(self, field: str) -> list[Any]:
         """The values of a field: none, one, or one of each ancestor where no index is given."""

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-from falco.condition import Test, compiled
+from falco.condition import Test, compiled, remembered
 from falco.event import Event
+from support import fast_yaml
 
 RULES = Path(__file__).parents[2] / "falco_rules" / "web_rce_rules.yaml"
 GROUPS = {
@@ -24,7 +25,7 @@ class Ruleset:
     """Macros, lists and rules of one file; rules in the order in which Falco would raise them."""
 
     def __init__(self, path: Path = RULES) -> None:
-        self.items: list[dict[str, Any]] = yaml.safe_load(path.read_text())
+        self.items: list[dict[str, Any]] = fast_yaml.load(path.read_text())
         self.lists: dict[str, list[str]] = {}
         self.macros: dict[str, Test] = {}
         self.rules: dict[str, dict[str, Any]] = {}
@@ -37,7 +38,7 @@ class Ruleset:
             words = [str(word) for word in item["items"]]
             self.lists[item["list"]] = [w for word in words for w in self.lists.get(word, [word])]
         elif "macro" in item:
-            self.macros[item["macro"]] = compiled(item["condition"], self.macros, self.lists)
+            self.macros[item["macro"]] = remembered(compiled(item["condition"], self.macros, self.lists))
         elif "rule" in item:
             self.rules[item["rule"]] = item
             self._tests[item["rule"]] = compiled(item["condition"], self.macros, self.lists)
@@ -45,6 +46,10 @@ class Ruleset:
     def fired(self, event: Event) -> list[str]:
         """The rules that an event meets."""
         return [rule for rule, test in self._tests.items() if test(event)]
+
+    def fires(self, rule: str, event: Event) -> bool:
+        """Whether an event meets one rule."""
+        return self._tests[rule](event)
 
     def groups(self, rule: str) -> Iterator[str]:
         """The activity groups (and markers) that a rule's tags name."""
@@ -59,3 +64,9 @@ class Ruleset:
         """The macro that users override to silence known good activity."""
         found: list[str] = re.findall(r"not (webrce_user_known_\w+)", self.rules[rule]["condition"])
         return found[-1]
+
+
+@cache
+def shipped() -> Ruleset:
+    """The rules that we ship, compiled once for all tests."""
+    return Ruleset()

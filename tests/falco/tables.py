@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from e2e import tree
 from falco.event import Event, from_chain
+from support import fast_yaml
 
 TABLES = Path(__file__).with_name("detections.yaml")
 
@@ -48,9 +49,10 @@ class Detection:
         return [case for case in self.cases if case.fires == fires]
 
 
+@cache
 def detections() -> list[Detection]:
     """All detections, in the order of the design."""
-    return [_detection(entry) for entry in yaml.safe_load(TABLES.read_text())]
+    return [_detection(entry) for entry in fast_yaml.load(TABLES.read_text())]
 
 
 def cases() -> list[Case]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from falco.ruleset import Ruleset
+from falco.ruleset import shipped
 
 from sidecar.model import ASKED
 
@@ -19,7 +19,7 @@ def metadata() -> Any:
 
 
 def test_the_engine_requirement_is_that_of_the_rules() -> None:
-    needed = Ruleset().items[0]["required_engine_version"]
+    needed = shipped().items[0]["required_engine_version"]
     assert metadata()["requirements"] == [{"name": "engine_version_semver", "version": needed}]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import falco_fields
 import pytest
 from click.testing import CliRunner
-from falco.ruleset import Ruleset
+from falco.ruleset import shipped
 
 from sidecar.alerts import decode
 from sidecar.cli.main import main
@@ -26,7 +26,7 @@ def test_each_file_that_configures_falco_holds_one_list(path: Path) -> None:
 
 def test_the_output_of_every_rule_is_made() -> None:
     found = [match["rule"] for match in falco_fields.OUTPUT.finditer(falco_fields.RULES.read_text())]
-    assert found == list(Ruleset().rules)
+    assert found == list(shipped().rules)
 
 
 def test_a_field_that_is_read_is_asked_for_unless_it_is_a_fallback() -> None:

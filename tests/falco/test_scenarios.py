@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from e2e import judge, recording, tree
 from falco.event import OWN_ADDRESS
-from falco.ruleset import Ruleset
+from falco.ruleset import Ruleset, shipped
 
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents import falco_event
@@ -31,7 +31,7 @@ MARKERS = {"interactive", "lineage"}
 
 @cache
 def alerts(path: Path) -> list[dict[str, Any]]:
-    return list(recording.alerts(recording.events(path), Ruleset()))
+    return list(recording.alerts(recording.events(path), shipped()))
 
 
 def groups_of(raised: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:

@@ -59,6 +59,7 @@ def test_a_secret_path_or_the_will_to_be_insecure_is_enough(tmp_path: Path, way:
     assert problems(tmp_path, f"{{host: 0.0.0.0, {way}}}") == []
 
 
+@pytest.mark.slow
 def test_mutual_tls_is_enough_and_tls_alone_is_not(tmp_path: Path, ca: Authority) -> None:
     pair = ca.issue("localhost")
     alone = f"host: 0.0.0.0, tls: {{cert: {pair.cert}, key: {pair.key}"

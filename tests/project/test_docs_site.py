@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
@@ -13,8 +14,8 @@ import click
 import msgspec
 import pytest
 import reference
-import yaml
 from conftest import DATA
+from support import fast_yaml
 from support.certificates import make_ca
 
 from sidecar.cli.main import main
@@ -100,7 +101,10 @@ def settings_files() -> Iterator[tuple[str, str]]:
                 yield page.name, block.text
 
 
-@pytest.mark.parametrize(("page", "text"), list(settings_files()))
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [pytest.param(*each, marks=[pytest.mark.slow] if "/tls/tls.crt" in each[1] else []) for each in settings_files()],
+)
 def test_each_settings_file_on_a_page_would_start_the_service(page: str, text: str, tmp_path: Path) -> None:
     if "/tls/tls.crt" in text:
         ca = make_ca(tmp_path)
@@ -116,7 +120,7 @@ def test_each_settings_file_on_a_page_would_start_the_service(page: str, text: s
 def test_each_yaml_on_a_page_is_yaml(page: Path) -> None:
     for block in blocks(page):
         if block.language == "yaml":
-            assert yaml.safe_load(block.text)
+            assert fast_yaml.load(block.text)
 
 
 def chart_values(values: Any, path: str = "") -> Iterator[str]:
@@ -127,18 +131,26 @@ def chart_values(values: Any, path: str = "") -> Iterator[str]:
             yield from chart_values(below, f"{path}.{key}".lstrip("."))
 
 
+@cache
+def known_metrics() -> set[str]:
+    return set(re.findall(r"`(falco_correlator_\w+)`", reference.metrics_page()))
+
+
+@cache
+def known_settings() -> set[str]:
+    values = fast_yaml.load((ROOT / "charts/falco-correlator/values.yaml").read_text())
+    return {*loading.variables().values(), "sinks.grpc.tls", "http.tls", "sinks.grpc", *chart_values(values)}
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "upgrading.md"], ids=lambda page: page.name)
 def test_a_page_names_only_metrics_settings_and_commands_that_exist(page: Path) -> None:
     text = page.read_text()
-    metrics = set(re.findall(r"`(falco_correlator_\w+)`", reference.metrics_page()))
-    known = set(loading.variables().values()) | {"sinks.grpc.tls", "http.tls", "sinks.grpc"}
-    known |= set(chart_values(yaml.safe_load((ROOT / "charts/falco-correlator/values.yaml").read_text())))
     sections = "|".join(each.name for each in msgspec.structs.fields(Settings))
     named = set(re.findall(rf"`((?:{sections})\.[a-z_.]+)[`:]", text))
     told = set(re.findall(r"falco-correlator (run|demo|replay|check|test|doctor|schema|version|[a-z]+-rule)\b", text))
 
-    assert set(re.findall(r"falco_correlator_\w+", text)) - metrics == set()
-    assert named - known - {"state.db", "canary_rules.yaml"} == set()
+    assert set(re.findall(r"falco_correlator_\w+", text)) - known_metrics() == set()
+    assert named - known_settings() - {"state.db", "canary_rules.yaml"} == set()
     assert told <= set(main.list_commands(click.Context(main)))
 
 

@@ -6,8 +6,6 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(p for p in (ROOT / "sidecar").rglob("*.py") if "_proto" not in p.parts)
 LONGEST_MODULE = 400
@@ -32,25 +30,25 @@ def functions(path: Path) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_says_why_it_exists_and_stays_readable(path: Path) -> None:
-    text = path.read_text()
+def test_a_module_says_why_it_exists() -> None:
+    assert [path for path in MODULES if path.read_text() and not ast.get_docstring(parsed(path))] == []
 
-    assert ast.get_docstring(parsed(path)) or not text
-    assert text.count("\n") <= LONGEST_MODULE
-    assert [(name, lines) for name, lines in functions(path) if lines > LONGEST_FUNCTION] == []
+
+def test_modules_and_functions_stay_readable() -> None:
+    assert [path for path in MODULES if path.read_text().count("\n") > LONGEST_MODULE] == []
+    lengths = [(path.name, name, lines) for path in MODULES for name, lines in functions(path)]
+    assert [each for each in lengths if each[2] > LONGEST_FUNCTION] == []
 
 
 def folders() -> list[Path]:
     return sorted({path.parent for path in MODULES if path.parent != ROOT / "sidecar"})
 
 
-@pytest.mark.parametrize("folder", folders(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_room_says_what_belongs_into_it_and_holds_at_most_ten_modules(folder: Path) -> None:
-    text = ast.get_docstring(parsed(folder / "__init__.py")) or ""
+def test_a_room_says_what_belongs_there_and_holds_at_most_ten_modules() -> None:
+    documents = {folder: ast.get_docstring(parsed(folder / "__init__.py")) or "" for folder in folders()}
 
-    assert "Belongs here:" in text
-    assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= MOST_MODULES
+    assert [folder for folder, text in documents.items() if "Belongs here:" not in text] == []
+    assert [folder for folder in documents if len(list(folder.glob("[!_]*.py"))) > MOST_MODULES] == []
 
 
 def test_the_tests_of_a_room_stand_in_a_folder_of_its_name() -> None:

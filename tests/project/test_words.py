@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path
@@ -41,6 +39,8 @@ def phrases() -> list[Phrase]:
 
 
 PHRASES = phrases()
+ANY_PHRASE = re.compile("|".join(phrase.pattern.pattern for phrase in PHRASES), re.IGNORECASE)
+"""All at once: looking for each in each line takes five times as long."""
 
 
 def without_code(markdown: str) -> str:
@@ -51,19 +51,19 @@ def without_code(markdown: str) -> str:
 
 def found(text: str) -> Iterator[str]:
     for number, line in enumerate(text.splitlines(), 1):
-        for phrase in PHRASES:
+        for phrase in PHRASES if ANY_PHRASE.search(line) else ():
             if hit := phrase.pattern.search(line):
                 yield f"line {number}: {hit[0]!r} (better: {phrase.better}): {line.strip()[:120]}"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_document_uses_plain_english(path: Path) -> None:
-    assert list(found(without_code(path.read_text()))) == []
+def test_documents_use_plain_english() -> None:
+    assert {path: hits for path in DOCUMENTS if (hits := list(found(without_code(path.read_text()))))} == {}
 
 
-@pytest.mark.parametrize("path", [path for path in CHART_TEXTS if path.is_file()], ids=lambda path: path.name)
-def test_a_text_of_the_chart_uses_plain_english(path: Path) -> None:
-    assert list(found(path.read_text())) == []
+def test_texts_of_the_chart_use_plain_english() -> None:
+    texts = {path: path.read_text() for path in CHART_TEXTS if path.is_file()}
+
+    assert {path: hits for path, text in texts.items() if (hits := list(found(text)))} == {}
 
 
 def prose(path: Path) -> Iterator[str]:
@@ -74,9 +74,8 @@ def prose(path: Path) -> Iterator[str]:
                 yield f"{path.relative_to(ROOT)}:{node.lineno}: {hit}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_uses_plain_english(path: Path) -> None:
-    assert list(prose(path)) == []
+def test_modules_use_plain_english() -> None:
+    assert [hit for path in MODULES for hit in prose(path)] == []
 
 
 def test_a_phrase_is_found_as_a_whole_word_and_with_its_line() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conftest import DATA
+from support import fast_yaml
 
 from sidecar.cli import json_schema, rule_tests
 from sidecar.errors import ConfigError
@@ -24,7 +24,7 @@ MINING = DATA / "crypto_mining.yaml"
 
 def changed(path: str, value: object) -> dict[str, Any]:
     """The shipped rule with one value replaced; the path is dotted, numbers are list indices."""
-    data: Any = yaml.safe_load(WEB_RCE.read_text())
+    data: Any = fast_yaml.load(WEB_RCE.read_text())
     inside = data
     *parents, last = path.split(".")
     for parent in parents:
