@@ -135,6 +135,10 @@ class Fields(
         "inode": "fd.ino",
         "is_file_upper": "fd.is_upper_layer",
         "packed": "lineage.packed",
+        "pcmdline": "proc.pcmdline",
+        "acmdline2": "proc.acmdline[2]",
+        "acmdline3": "proc.acmdline[3]",
+        "acmdline4": "proc.acmdline[4]",
     },
 ):
     """The output fields of Falco that correlation and notifications use; Falco's names are in `rename`.
@@ -150,8 +154,8 @@ class Fields(
     `fallback_NAME` is read where NAME has no value, and decoding moves it there: a field that held NAME in alerts of
     older rules, so that rules and service can be upgraded in any order, or one that holds it for some events (the
     target of a link). `packed` is the packed field of our Falco plugin (`sidecar.alerts.ancestry`); decoding fills
-    other fields from it where those are absent. New fields go to the end: a state file keeps waiting alerts by
-    position.
+    other fields from it where those are absent. Of the command lines of ancestors only script and subcommand are kept
+    (`meaning.command`). New fields go to the end: a state file keeps waiting alerts by position.
     """
 
     container_id: str | None = None
@@ -208,6 +212,10 @@ class Fields(
     inode: int | None = None
     is_file_upper: bool | None = None
     packed: str | None = None
+    pcmdline: str | None = None
+    acmdline2: str | None = None
+    acmdline3: str | None = None
+    acmdline4: str | None = None
 
     def __eq__(self, other: object) -> bool:
         """Decoding gives a subclass with bounded lengths: the same fields all the same."""

@@ -122,15 +122,25 @@ _NAMES = {field.name: field.encode_name for field in msgspec.structs.fields(Fiel
 TEXTS = tuple(field.name for field in msgspec.structs.fields(Fields) if str in get_args(field.type))
 """Attributes of `Fields` that hold text."""
 
+ANCESTOR_COMMANDS = ("pcmdline", "acmdline2", "acmdline3", "acmdline4")
+"""Attributes of `Fields` with the command lines of ancestors."""
+
 KEYS = frozenset(_NAMES.values())
 """Falco's names of the output fields that are used."""
 
 _RawFields = msgspec.defstruct("_RawFields", [(name, Raw, Raw(b"null")) for name in _NAMES], rename=_NAMES, gc=False)
 _Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
 _Packed = Annotated[str, Meta(min_length=1, max_length=MAX_PACKED_CHARS)]
+_Command = Annotated[str, Meta(min_length=1)]
+"""Of an ancestor's command line a short summary is kept."""
 _Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _FLAGS = tuple(field.name for field in msgspec.structs.fields(Fields) if bool in get_args(field.type))
-_BOUNDS: dict[str, Any] = {**dict.fromkeys(TEXTS, _Name), **dict.fromkeys(_FLAGS, bool), "packed": _Packed}
+_BOUNDS: dict[str, Any] = {
+    **dict.fromkeys(TEXTS, _Name),
+    **dict.fromkeys(_FLAGS, bool),
+    **dict.fromkeys(ANCESTOR_COMMANDS, _Command),
+    "packed": _Packed,
+}
 _BoundedFields: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
     "_BoundedFields",
     [(name, _BOUNDS.get(name, _Number) | None, None) for name in _NAMES],

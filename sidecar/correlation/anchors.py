@@ -6,6 +6,8 @@ So commands of one web shell that hit different workers share a context, and wha
 from sidecar.correlation.memory.container import COARSE_ANCHOR, Container
 from sidecar.correlation.memory.context import Context
 from sidecar.correlation.memory.lineage import INITS, Process, is_runtime
+from sidecar.correlation.serving import within_boundary
+from sidecar.meaning.service import Nature, nature
 from sidecar.model import Alert
 from sidecar.rules.rule import CorrelationRule
 
@@ -22,6 +24,8 @@ SUPERVISORS = frozenset(
     ),
 )
 """Processes whose children are services of their own, not part of theirs."""
+
+SYSTEM_MANAGERS = frozenset(("systemd", "systemd-executo", "(sd-executor)"))
 
 STARTERS = frozenset(("systemd", "cron", "crond", "supercronic", "anacron", "atd", "fcron"))
 """First processes that keep starting work by themselves, each job in a session of its own."""
@@ -43,9 +47,11 @@ def _new(container: Container, anchor: int, name: str, alert: Alert, *, is_servi
 
 
 def anchored(
-    container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert
+    container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert, service: int = 0
 ) -> tuple[Context, int]:
     """The context of an anchoring detection: that of the outermost known anchor above it, else a new one.
+
+    `service` is the index in `path` of the service above it, 0 if none is known. Anchors beyond a boundary are not its.
 
     Returns:
         The context, and the index of its anchor in `path`.
@@ -54,8 +60,9 @@ def anchored(
         return coarse(container, index, alert), 0
     container.infer_init(path)
     contexts = container.contexts
-    anchors = [at for at, process in enumerate(path) if process.is_anchor and (index, process.key) in contexts]
-    outermost = max(_service_root(container, rule, path), *anchors, 0)
+    reach = within_boundary(path) if rule.below_service else len(path)
+    anchors = [at for at, process in enumerate(path[:reach]) if process.is_anchor and (index, process.key) in contexts]
+    outermost = max(_service_root(container, rule, path, service), *anchors, 0)
     root = path[outermost]
     context = container.context(index, root) if root.is_anchor else None
     if context is None:
@@ -77,14 +84,29 @@ def anchored(
     return context, outermost
 
 
-def _service_root(container: Container, rule: CorrelationRule, path: list[Process]) -> int:
+def is_service(rule: CorrelationRule, process: Process) -> bool:
+    """Whether a process belongs to a service that contexts of a rule hang on, as far as its file says."""
+    if not rule.below_service:
+        return rule.is_service(process.name)
+    return nature(process.file or process.name, process.name, process.command) >= Nature.RUNTIME
+
+
+def is_started_by_system_manager(container: Container, path: list[Process]) -> bool:
+    """Whether the system manager of a host started the process of a path."""
+    return container.is_host and len(path) > 1 and path[1].name in SYSTEM_MANAGERS
+
+
+def _service_root(container: Container, rule: CorrelationRule, path: list[Process], service: int) -> int:
     """Index in `path` of the service root: the outermost service process above the detection's own.
 
-    Without a service it is the outermost of the parent and the processes of the same name directly above it; if the
-    parent starts anything (an init, a container runtime), it is the process itself.
+    `service` is its index where that was decided before. Without a service it is the outermost of the parent and the
+    processes of the same name directly above it; if the parent starts anything (an init, a container runtime), it is
+    the process itself.
     """
+    if service:
+        return service
     for index in range(len(path) - 1, 0, -1):
-        if rule.is_service(path[index].name):
+        if not rule.below_service and rule.is_service(path[index].name):
             return index
     if len(path) < 2 or _starts_anything(container, path[1]):
         return 0

@@ -1,10 +1,12 @@
 """Which context a detection joins: by ancestry, by session, or as an orphan. `placement` explains the rules."""
 
-from sidecar.correlation.anchors import STARTERS
+from sidecar.correlation.anchors import STARTERS, is_service
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.context import Context
 from sidecar.correlation.memory.lineage import MAX_DEPTH, MAX_VISIBLE, Process, is_runtime
 from sidecar.correlation.memory.pending import fingerprint
+from sidecar.correlation.serving import within_boundary
+from sidecar.meaning.service import Nature, nature
 from sidecar.model import Alert, Join
 from sidecar.rules.rule import CorrelationRule
 
@@ -20,7 +22,8 @@ Joined = tuple[Context, Join, int]
 def join(container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert) -> Joined | None:
     """The context that a detection which anchors none belongs to, or None."""
     if path and (container.contexts or container.coarse):
-        for at in range(len(path) - 1, -1, -1):
+        reach = within_boundary(path) if rule.below_service else len(path)
+        for at in range(reach - 1, -1, -1):
             if not path[at].is_anchor:
                 continue
             context = container.context(index, path[at])
@@ -55,12 +58,23 @@ def _is_service_itself(rule: CorrelationRule, path: list[Process], at: int, cont
     for process in path[:at]:
         if process.is_shell:
             return False
-    return path[0].has_shell_below or all(rule.is_service(process.name) for process in path[: at + 1])
+    return path[0].has_shell_below or all(_is_part_of(rule, process, path[at]) for process in path[: at + 1])
 
 
 def _is_from_entry_script(rule: CorrelationRule, child: Process, anchor: Process) -> bool:
     """Whether the anchor was still a script, not the service, when it started the child: `wait; exec php-fpm`."""
-    return bool(child.parent_name) and rule.is_service(anchor.name) and not rule.is_service(child.parent_name)
+    if not child.parent_name or not is_service(rule, anchor):
+        return False
+    if not rule.below_service:
+        return not rule.is_service(child.parent_name)
+    return nature(child.parent_name, child.parent_name, "") < Nature.RUNTIME
+
+
+def _is_part_of(rule: CorrelationRule, process: Process, anchor: Process) -> bool:
+    """Whether a process that no detection was about is part of the service: a worker, an interpreter that it runs."""
+    return is_service(rule, process) or (
+        rule.below_service and bool(anchor.file) and (process.file, process.name) == (anchor.file, anchor.name)
+    )
 
 
 def _join_as_orphan(container: Container, index: int, path: list[Process], alert: Alert) -> Joined | None:

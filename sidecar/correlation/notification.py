@@ -7,6 +7,7 @@ from typing import NamedTuple, get_args
 from sidecar.correlation.memory.context import Context, OpenIncident
 from sidecar.correlation.narrative import summary
 from sidecar.correlation.placement import PlacedDetection
+from sidecar.meaning.service import Nature, nature
 from sidecar.model import CONFIDENCE, Confidence, Detection, Fields, Notification, Where
 from sidecar.rules.rule import CorrelationRule
 from sidecar.text.placeholders import filled
@@ -76,7 +77,7 @@ def _triage(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> I
 def _values(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> dict[str, str]:
     """Values of the placeholders. The shell is the parent of the deciding process, or itself below the service."""
     where, path = placed.container.where, placed.detection.path
-    has_shell_parent = len(path) > 2 and not rule.is_service(path[1][1])
+    has_shell_parent = len(path) > 2 and not _is_service(rule, path[1][1])
     return {
         "namespace": where.namespace or "default",
         "pod": where.pod,
@@ -90,6 +91,10 @@ def _values(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> d
         "shell_vpid": str((fields.pvpid if has_shell_parent else fields.vpid) or ""),
         "first_seconds": str(_first(placed.context) // SECOND_NS),
     }
+
+
+def _is_service(rule: CorrelationRule, name: str) -> bool:
+    return nature(name, name, "") >= Nature.RUNTIME if rule.below_service else rule.is_service(name)
 
 
 def _first(context: Context) -> int:

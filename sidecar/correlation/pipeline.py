@@ -18,6 +18,7 @@ from sidecar.correlation.correlator import Correlator
 from sidecar.correlation.memory.containers import Containers
 from sidecar.correlation.placement import Placement
 from sidecar.errors import AlertError
+from sidecar.meaning.command import summarise_commands
 from sidecar.model import MAX_NAME_CHARS, Alert, Message
 from sidecar.rules.rule import CorrelationRule
 from sidecar.text.redaction.redactor import Redactor
@@ -175,6 +176,7 @@ class Pipeline:
         self.falco_events["drops"] += 1
         host = envelope.host[:MAX_NAME_CHARS]
         self.correlator.record_drop(host)
+        self._placement.servers.doubt(host, envelope.time)
         if len(self.hosts_with_drops) < MAX_HOSTS_WITH_DROPS:
             self.hosts_with_drops.add(host)
 
@@ -204,6 +206,8 @@ class Pipeline:
             event_id = _digest(alert)
         if not self._ids.add(event_id, True):
             raise AlertError("duplicate")
+        if fields.pcmdline or fields.acmdline2:
+            summarise_commands(fields)
         mask_and_truncate(fields, self._redact)
         if self._wall is not None and alert.time > self._wall() + MAX_FUTURE:
             self.reasons["future_time"] += 1

@@ -24,13 +24,15 @@ from msgspec import Struct
 
 from sidecar.alerts.traits import TRAITS
 from sidecar.correlation import judgement
-from sidecar.correlation.anchors import anchored, coarse
+from sidecar.correlation.anchors import anchored, coarse, is_started_by_system_manager
 from sidecar.correlation.judgement import Judgement
 from sidecar.correlation.membership import Joined, descent, join
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.containers import Containers
 from sidecar.correlation.memory.context import MAX_SESSIONS, Context
 from sidecar.correlation.memory.lineage import MAX_DEPTH, Process
+from sidecar.correlation.memory.servers import SERVING_TAG, Servers
+from sidecar.correlation.serving import service_above
 from sidecar.model import MAX_COMMAND_CHARS, Alert, Detection, Join, Report
 from sidecar.rules.rule import CorrelationRule
 
@@ -61,6 +63,7 @@ class Placement:
         self.declined: Counter[str] = Counter()
         """Alerts of which a group fell away, by the reason: a key of `sidecar.meaning.declined.REASONS`."""
         self._containers = containers
+        self.servers = Servers()
 
     def place(
         self, alert: Alert, groups: Sequence[tuple[int, int]]
@@ -76,6 +79,8 @@ class Placement:
         container = self._containers.get_or_create(alert)
         learned = container.learn(alert.fields, alert.time)
         path = learned.path
+        if alert.fields.evt_type == "listen" and SERVING_TAG in alert.tags:
+            self.servers.record(alert)
         placed: list[PlacedDetection] = []
         explains = learned.is_updated
         judged = Judgement(alert, container, path)
@@ -84,7 +89,7 @@ class Placement:
             mask = self._meant(index, self._with_traits(index, shown_groups, alert, container), judged)
             if mask & self._rules[index].anchoring and not (learned.is_new or path[0].is_shell):
                 explains = True
-            detection = self._place_one(container, index, mask, alert, path)
+            detection = self._place_new(container, index, mask, alert, path)
             if detection is not None:
                 placed.append(detection)
         contexts = container.contexts
@@ -111,12 +116,34 @@ class Placement:
                 mask |= bits
         return mask
 
-    def _place_one(
+    def _place_new(
         self, container: Container, index: int, mask: int, alert: Alert, path: list[Process]
+    ) -> PlacedDetection | None:
+        """Place an alert that was not placed before, without the groups that mean nothing here."""
+        service = 0
+        if mask & self._rules[index].anchoring:
+            mask, service = self._below_service(container, self._rules[index], mask, alert, path)
+        return self._place_one(container, index, mask, alert, path, service)
+
+    def _below_service(
+        self, container: Container, rule: CorrelationRule, mask: int, alert: Alert, path: list[Process]
+    ) -> tuple[int, int]:
+        """The groups of an anchoring detection that count, and the index in its path of the service above it."""
+        if not rule.below_service or rule.wide or len(path) < 2:
+            return mask, 0  # without ancestors the Falco rule alone decides
+        service, reason = service_above(container, path, self.servers, alert.time)
+        stands_alone = alert.rule in rule.standalone or is_started_by_system_manager(container, path)
+        if not service and not stands_alone:
+            self.declined[reason] += 1
+            mask &= ~rule.anchoring
+        return mask, service
+
+    def _place_one(
+        self, container: Container, index: int, mask: int, alert: Alert, path: list[Process], service: int = 0
     ) -> PlacedDetection | None:
         """Place one alert for one rule; None if it stays pending, or only teaches lineage."""
         rule = self._rules[index]
-        joined = self._joined(container, index, mask, alert, path)
+        joined = self._joined(container, index, mask, alert, path, service)
         if joined is None:
             if mask:
                 container.pending.add(index, mask, alert, alert.time - rule.window)
@@ -131,12 +158,14 @@ class Placement:
         shown_path = tuple([(process.pid, process.name) for process in path[: at + 1]])
         return PlacedDetection(index, container, context, _detection(alert, mask, how, shown_path), alert)
 
-    def _joined(self, container: Container, index: int, mask: int, alert: Alert, path: list[Process]) -> Joined | None:
+    def _joined(
+        self, container: Container, index: int, mask: int, alert: Alert, path: list[Process], service: int
+    ) -> Joined | None:
         rule = self._rules[index]
         if rule.wide and not container.is_host:
             return coarse(container, index, alert), "container", MAX_DEPTH
         if mask & rule.anchoring:
-            context, at = anchored(container, index, rule, path, alert)
+            context, at = anchored(container, index, rule, path, alert, service)
             return context, descent(path, at), at
         return join(container, index, rule, path, alert)
 

@@ -17,30 +17,45 @@ PROGRAMS = SHIPPED / "programs.yaml"
 
 
 class Programs(Struct, forbid_unknown_fields=True, dict=True):
-    """Programs of one kind. `*` stands for any characters, in a path for part of a folder's name; `**` for folders."""
+    """Programs of one kind. `*` stands for any characters but `/`, `**` for folders, `{a,b}` for either."""
 
     files: list[str] = []
     """Base names of resolved files."""
     scripts: list[str] = []
-    """Base names of what an interpreter runs, or names of modules."""
+    """Base names of what an interpreter runs, or names of modules and main classes."""
     paths: list[str] = []
     """Whole paths of a resolved file or script."""
+    commands: list[str] = []
+    """Subcommands for which alone an entry holds."""
 
     def has_file(self, path: str) -> bool:
-        """Whether a program's resolved file is of this kind."""
-        return bool(path) and (bool(self._files.fullmatch(base_name(path))) or self.has_path(path))
+        """Whether a program's resolved file is of this kind; of a path without folders only the name is known."""
+        if "/" not in path:
+            return bool(path) and bool(self._names.fullmatch(path))
+        return bool(self._files.fullmatch(base_name(path))) or self.has_path(path)
 
     def has_script(self, path: str) -> bool:
-        """Whether a script, a module or a console command is of this kind."""
+        """Whether a script, a module or a main class is of this kind."""
         return bool(path) and (bool(self._scripts.fullmatch(base_name(path))) or self.has_path(path))
 
     def has_path(self, path: str) -> bool:
         """Whether one of `paths` describes this one."""
         return bool(self.paths) and bool(self._paths.fullmatch(path))
 
+    def has_command(self, command: str) -> bool:
+        """Whether an entry holds for a subcommand."""
+        return not self.commands or command in self.commands
+
     @cached_property
     def _files(self) -> re.Pattern[str]:
         return _pattern(self.files)
+
+    @cached_property
+    def _names(self) -> re.Pattern[str]:
+        last = [path.rpartition("/")[2] for path in self.paths]
+        return _pattern(
+            [*self.files, *(name for name in last if name.strip("*") and name.count("{") == name.count("}"))]
+        )
 
     @cached_property
     def _scripts(self) -> re.Pattern[str]:
@@ -56,8 +71,11 @@ class Tables(Struct, forbid_unknown_fields=True):
 
     services: dict[str, Programs]
     runtimes: Programs
-    not_serving: Programs
+    compiled_servers: Programs
+    job_tools: Programs
+    job_commands: Programs
     boundaries: dict[str, Programs]
+    supervisors: Programs
     shells: Programs
     file_readers: Programs
     shell_utilities: Programs
@@ -97,6 +115,11 @@ def _pattern(names: Iterable[str]) -> re.Pattern[str]:
 
 
 def _as_regex(name: str) -> str:
-    parts = re.split(r"(\*\*/?|\*)", name)
-    wild = {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*"}
-    return "".join(wild.get(part) or re.escape(part) for part in parts)
+    parts = re.split(r"(\*\*/?|\*|\{[^}]*\})", name)
+    return "".join(_part_as_regex(part) for part in parts)
+
+
+def _part_as_regex(part: str) -> str:
+    if part[:1] == "{":
+        return "(?:" + "|".join(map(_as_regex, part[1:-1].split(","))) + ")"
+    return {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*"}.get(part) or re.escape(part)

@@ -43,6 +43,8 @@ class CorrelationRule:
         self.wide = written.scope == "container"
         self.sticky = self.mask(name for name, group in written.groups.items() if group.sticky)
         self.credentials = self.mask(name for name, group in written.groups.items() if group.kind == "credentials")
+        self.below_service = written.anchor is not None and written.anchor.kind == "service"
+        self.standalone = frozenset(written.anchor.standalone) if written.anchor else frozenset()
         self.anchoring = self.mask(written.anchor.groups if written.anchor else self.groups)
 
     def mask(self, names: Iterable[str]) -> int:

@@ -40,6 +40,10 @@ class AnchorSpec(Struct, forbid_unknown_fields=True):
     """What an execution context is anchored at: the service whose child caused a detection of `groups`."""
 
     groups: list[str]
+    kind: Literal["service"] | None = None
+    """`service`: a detection of `groups` means nothing unless a service (`falco_rules/programs.yaml`) is above it."""
+    standalone: list[str] = []
+    """Falco rules whose detections mean something wherever they come from, all the same."""
     services: list[str] = []
     """Process names, which may end in `*`: the outermost of an unbroken chain of them is the anchor."""
 

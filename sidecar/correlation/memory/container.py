@@ -10,7 +10,16 @@ from itertools import islice, pairwise
 from sidecar.alerts.ancestry import is_same_start
 from sidecar.correlation.memory.context import MAX_SESSIONS, SHORTENED_BYTES, Context
 from sidecar.correlation.memory.files import Files
-from sidecar.correlation.memory.lineage import HOST_INITS, INITS, Learned, Lineage, Process, ancestry, is_runtime
+from sidecar.correlation.memory.lineage import (
+    HOST_INITS,
+    INITS,
+    Learned,
+    Lineage,
+    Process,
+    ancestry,
+    is_runtime,
+    learn_commands,
+)
 from sidecar.correlation.memory.pending import PendingDetections
 from sidecar.model import Fields, Where
 
@@ -182,6 +191,8 @@ class Container:
         learned = self.lineage.learn(fields, time, self.is_init)
         if learned.replaced or learned.added:
             self._update_anchors(learned)
+        if not learned.is_familiar:
+            learn_commands(learned.path, fields)
         if not learned.is_familiar or fields.vpid == 1 or not self.init_epoch:
             chain = [(process.pid, process.name) for process in learned.path] if fields.packed else ancestry(fields)
             self._learn_init(fields, chain)

@@ -87,6 +87,8 @@ class Process(Struct, gc=False):
     """TCP ports at which it holds, or held, a server socket; empty if it holds none, None if that is not known."""
     former: tuple["Process", ...] = ()
     """Those that had the pid before, the latest first."""
+    command: str = ""
+    """The script that it runs, and the subcommand, as `meaning.command` gives them; "" while unknown."""
 
     def update(self, start: int | None, parent: int | None, parent_name: str | None, time: int) -> bool:
         """Merge another observation of the same process. Returns whether more is known of its origin."""
@@ -391,3 +393,15 @@ def _is_reused(
         return False
     is_reparented = bool(parent) and bool(known.parent) and parent != known.parent and not is_init(parent or 0)
     return is_reparented or (bool(name) and name != known.name)
+
+
+def learn_commands(path: Sequence[Process], fields: Fields) -> None:
+    """Remember what the ancestors in a path run, as far as an alert shows it."""
+    shown = zip(
+        (fields.ppid, fields.apid2, fields.apid3, fields.apid4),
+        (fields.pcmdline, fields.acmdline2, fields.acmdline3, fields.acmdline4),
+        strict=True,
+    )
+    for process, (pid, command) in zip(path[1:], shown, strict=False):
+        if command and process.pid == pid and command != process.command:
+            process.command = intern(command)

@@ -1,0 +1,101 @@
+"""Whether a service is above a process, and which (questions 1 and 3): what it is by its file, and what was seen of it.
+
+The ancestors are walked from the nearest one outwards, at any depth, until a boundary. A program that may serve is a
+service if it, or an ancestor of the same file, listened; and in doubt, if it started before we watched.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+from sidecar.correlation.memory.container import Container
+from sidecar.correlation.memory.lineage import Process
+from sidecar.correlation.memory.servers import Servers
+from sidecar.meaning.boundary import OF_JOBS, UNPROTECTED, boundary
+from sidecar.meaning.service import Nature, nature
+
+
+class Serves(IntEnum):
+    """Whether a process serves."""
+
+    NO = 0
+    JOB = 1
+    """It does not: it is a tool for jobs, or was watched from its start."""
+    PERHAPS = 2
+    """Nobody can know."""
+    YES = 3
+
+
+def service_above(container: Container, path: Sequence[Process], servers: Servers, time: int) -> tuple[int, str]:
+    """The service that started the process of a path, directly or not; `time` is that of its alert (ns).
+
+    Returns:
+        The index in `path` of the outermost service that no boundary separates from it, 0 if there is none, and then
+        the reason, one of `meaning.declined.REASONS`.
+    """
+    boundaries = [_boundary(process) for process in path]
+    end = within_boundary(path)
+    serving = [Serves.NO, *(_serves(container, path, at, servers, time) for at in range(1, end))]
+    for at in range(end - 1, 0, -1):
+        if serving[at] is Serves.YES and not boundaries[at]:
+            return at, ""
+    return _perhaps_above(path, serving, boundaries[: end + 1])
+
+
+def _perhaps_above(path: Sequence[Process], serving: Sequence[Serves], boundaries: Sequence[str]) -> tuple[int, str]:
+    """The same where no process is known to serve: one that may, unless it is part of a job."""
+    perhaps = 0
+    reason = "no_service"
+    for at in range(1, len(boundaries)):
+        if boundaries[at]:
+            return (perhaps, "") if perhaps and boundaries[at] not in OF_JOBS else (0, "boundary")
+        if serving[at] is Serves.JOB:
+            if _nature(path[at]) is Nature.JOB_TOOL:
+                return 0, "job_tool"
+            reason = "not_serving"
+        elif serving[at] is Serves.PERHAPS:
+            perhaps = at
+    return (perhaps, "") if perhaps else (0, reason)
+
+
+def within_boundary(path: Sequence[Process]) -> int:
+    """How many processes of a path, from the first, are on this side of a boundary; the first is never one."""
+    for at in range(1, len(path)):
+        kind = _boundary(path[at])
+        if kind and kind not in UNPROTECTED:
+            return at
+    return len(path)
+
+
+def _boundary(process: Process) -> str:
+    return boundary(process.file or process.name, process.command)
+
+
+def _nature(process: Process) -> Nature:
+    """What a process is. An unknown program is what it calls itself: that can only make it more suspicious."""
+    what = nature(process.file or process.name, process.name, process.command)
+    return what if what is not Nature.PROGRAM else max(what, nature(process.name, process.name, process.command))
+
+
+def _serves(container: Container, path: Sequence[Process], at: int, servers: Servers, time: int) -> Serves:
+    process = path[at]
+    what = _nature(process)
+    if what is Nature.SERVICE:
+        return Serves.YES
+    if what is Nature.NONE or (what is Nature.PROGRAM and container.is_host):
+        return Serves.NO
+    if process.ports is not None:  # the plugin knows
+        return Serves.YES if process.ports else Serves.NO if what is Nature.PROGRAM else Serves.JOB
+    host, cid = container.where.host, container.where.container
+    family = [process, *(above for above in path[at + 1 :] if process.file and above.file == process.file)]
+    if any(servers.listens(host, cid, each, time) for each in family):
+        return Serves.YES
+    if what is Nature.PROGRAM:
+        return Serves.NO
+    if what is Nature.JOB_TOOL or servers.was_watched(host, _earliest_start(path, at)):
+        return Serves.JOB
+    return Serves.PERHAPS
+
+
+def _earliest_start(path: Sequence[Process], at: int) -> int:
+    """When a process started (ns), or, where that is unknown, the nearest ancestor of which it is known."""
+    return next((process.start for process in path[at:] if process.start), 0)

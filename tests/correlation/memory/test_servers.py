@@ -1,0 +1,73 @@
+"""Who was seen to listen, and since when that would have been seen."""
+
+from sidecar.correlation.memory import servers as memory
+from sidecar.correlation.memory.lineage import Process
+from sidecar.correlation.memory.servers import Servers
+from sidecar.model import Alert, Fields
+
+SECOND = 1_000_000_000
+
+
+def listening(pid: int = 7, start: int = 90 * SECOND, at: int = 100 * SECOND, host: str = "node-1") -> Alert:
+    fields = Fields(container_id="c1", pid=pid, start=start, evt_type="listen")
+    return Alert(at, host, "Program listens on a port", (memory.SERVING_TAG,), fields)
+
+
+def process(pid: int = 7, start: int = 90 * SECOND) -> Process:
+    return Process(pid, "node", start, 1, 0, 0)
+
+
+def test_a_process_listens_from_then_on() -> None:
+    servers = Servers()
+    servers.record(listening())
+
+    assert servers.listens("node-1", "c1", process(), 100 * SECOND)
+    assert not servers.listens("node-1", "c1", process(), 99 * SECOND)
+
+
+def test_another_process_with_the_same_pid_does_not_listen() -> None:
+    servers = Servers()
+    servers.record(listening())
+
+    assert not servers.listens("node-1", "c1", process(start=200 * SECOND), 300 * SECOND)
+    assert not servers.listens("node-1", "c2", process(), 300 * SECOND)
+
+
+def test_a_process_that_started_before_the_first_sign_of_watching_is_in_doubt() -> None:
+    servers = Servers()
+    assert not servers.was_watched("node-1", 150 * SECOND)
+    servers.record(listening())
+
+    assert servers.was_watched("node-1", 150 * SECOND)
+    assert not servers.was_watched("node-1", 50 * SECOND)
+    assert not servers.was_watched("node-1", 0)
+    assert not servers.was_watched("node-2", 150 * SECOND)
+
+
+def test_dropped_events_and_restarts_bring_doubt_back() -> None:
+    servers = Servers()
+    servers.record(listening())
+    servers.doubt("node-1", 200 * SECOND)
+    assert not servers.was_watched("node-1", 150 * SECOND)
+    assert servers.was_watched("node-1", 250 * SECOND)
+
+    servers.doubt_all()
+    assert not servers.was_watched("node-1", 250 * SECOND)
+
+
+def test_a_server_that_has_to_make_room_brings_doubt_to_its_host() -> None:
+    servers = Servers()
+    for pid in range(memory.MAX_SERVERS + 1):
+        servers.record(listening(pid, at=(100 + pid) * SECOND))
+
+    assert len(servers) == memory.MAX_SERVERS
+    assert not servers.was_watched("node-1", 150 * SECOND)
+
+
+def test_hosts_are_bounded() -> None:
+    servers = Servers()
+    for number in range(memory.MAX_HOSTS + 1):
+        servers.watch(f"node-{number}", 1)
+
+    assert not servers.was_watched("node-0", 2)
+    assert servers.was_watched(f"node-{memory.MAX_HOSTS}", 2)

@@ -1,0 +1,28 @@
+"""What lets people or jobs in: recognised by where it lies, never by a name."""
+
+import pytest
+
+from sidecar.meaning.boundary import boundary
+
+
+@pytest.mark.parametrize(
+    ("image", "command", "expected"),
+    [
+        ("/usr/sbin/sshd", "", "entries"),
+        ("/usr/sbin/cron", "", "job_runners"),
+        ("/usr/local/bin/node", "/usr/local/bin/npm ci", "installers"),
+        ("/usr/local/bin/node", "/usr/local/bin/npm run", ""),
+        ("/usr/local/bin/node", "/tmp/npm ci", ""),
+        ("/usr/local/bin/node", "npm ci", ""),
+        ("/__e/node20/bin/node", "/__w/_actions/x/index.js", "ci_agents"),
+        ("/tmp/cron", "", ""),
+        ("/tmp/sshd", "", ""),
+        ("/usr/bin/containerd-shim-runc-v2", "", "container_runtimes"),
+        ("/tmp/runc", "", ""),
+        ("/usr/local/bin/node", "/usr/local/bin/claude", "coding_agents"),
+        ("/usr/sbin/nginx", "", ""),
+        ("cron", "", "job_runners"),
+    ],
+)
+def test_a_boundary_is_recognised_by_its_place(image: str, command: str, expected: str) -> None:
+    assert boundary(image, command) == expected
