@@ -1,6 +1,6 @@
-"""Whether a process lets people or jobs in, so that what it starts is no doing of the service above it (question 3).
+"""Whether a process lets people or jobs in, so that the service above it did not start what is below (question 3).
 
-Recognised by the resolved file, or by a script at a place where packages install it: never by a name, which anybody can
+Recognised by the resolved file, or by a script at a place where packages install it: never by a name, which anyone can
 type or set.
 """
 

@@ -48,6 +48,7 @@ def incident(rule: CorrelationRule, text: str) -> list[Notification]:
         ),
         text or "x",
     )
+    fields["proc.pexepath"] = "/usr/sbin/nginx"
     story = [
         spec("nginx > sh", "web_shell", fields=fields),
         spec("nginx > sh > curl", "network", at="1s", fields=fields),

@@ -1,7 +1,7 @@
 """Who was seen to listen, and since when that would have been seen: the difference between a server and a job.
 
-A server listens once and then serves for weeks, so this is kept apart from the processes of `lineage`, which are
-forgotten after an hour or two. Where an entry had to make room, and where Falco dropped events, the host counts as
+A server listens once and then serves for weeks, so this is kept apart from the processes of `lineage`, which
+expire after an hour or two. Where an entry had to make room, and where Falco dropped events, the host counts as
 watched only from then on: what started before is in doubt again.
 """
 
@@ -68,7 +68,7 @@ class Servers:
         self._watched_since.clear()
 
     def listens(self, host: str, container: str, process: Process, time: int) -> bool:
-        """Whether a process had begun to listen at `time` (ns)."""
+        """Whether a process was listening at `time` (ns)."""
         known = self._listening.get((host, container, process.pid))
         return known is not None and known[1] <= time and _is_same(known[0], process.start)
 
