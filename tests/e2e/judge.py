@@ -1,5 +1,6 @@
 """Compares what the sidecar told with what must come of each scenario, and Falco with the test bench."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,8 +73,9 @@ def notes_by_scenario(
         fields = event["output_fields"]
         if "incident.id" not in fields:  # a report of the service about itself
             continue
-        container, pid = fields.get("container.id", ""), str(fields.get("proc.pid"))
-        name = by_container.get(container) or seen.scenario_of.get(pid, "?")
+        pids = re.findall(r"(?:kill -9|grep) (\d+)", fields.get("incident.next", ""))
+        played = (seen.scenario_of[pid] for pid in pids if pid in seen.scenario_of)
+        name = by_container.get(fields.get("container.id", "")) or next(played, "?")
         told[name].append(Note(fields["incident.severity"].lower(), event["rule"], fields["incident.id"]))
     return told
 
