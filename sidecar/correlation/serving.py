@@ -77,23 +77,29 @@ def _nature(process: Process) -> Nature:
 
 
 def _serves(container: Container, path: Sequence[Process], at: int, servers: Servers, time: int) -> Serves:
-    process = path[at]
-    what = _nature(process)
+    what = _nature(path[at])
     if what is Nature.SERVICE:
         return Serves.YES
     if what is Nature.NONE or (what is Nature.PROGRAM and container.is_host):
         return Serves.NO
-    if process.ports is not None:  # the plugin knows
-        return Serves.YES if process.ports else Serves.NO if what is Nature.PROGRAM else Serves.JOB
-    host, cid = container.where.host, container.where.container
-    family = [process, *(above for above in path[at + 1 :] if process.file and above.file == process.file)]
-    if any(servers.listens(host, cid, each, time) for each in family):
+    listened = _listened(container, path, at, servers, time)
+    if listened:
         return Serves.YES
     if what is Nature.PROGRAM:
         return Serves.NO
-    if what is Nature.JOB_TOOL or servers.was_watched(host, _earliest_start(path, at)):
-        return Serves.JOB
-    return Serves.PERHAPS
+    return Serves.JOB if what is Nature.JOB_TOOL or listened is False else Serves.PERHAPS
+
+
+def _listened(container: Container, path: Sequence[Process], at: int, servers: Servers, time: int) -> bool | None:
+    """Whether a process, or an ancestor with the same file, was listening at `time` (ns). None if nobody can know."""
+    process = path[at]
+    host, cid = container.where.host, container.where.container
+    family = [process, *(above for above in path[at + 1 :] if process.file and above.file == process.file)]
+    if any(each.ports or servers.listens(host, cid, each, time) for each in family):
+        return True
+    if process.ports is not None or servers.was_watched(host, _earliest_start(path, at)):
+        return False
+    return None
 
 
 def _earliest_start(path: Sequence[Process], at: int) -> int:

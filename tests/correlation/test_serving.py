@@ -95,3 +95,13 @@ def test_a_program_that_calls_itself_a_service_is_one_and_a_shell_that_does_is_n
 
     disguised[1].file = SH
     assert service_above(container, disguised, Servers(), NOW) == (0, "no_service")
+
+
+def test_the_ports_that_the_plugin_saw_decide() -> None:
+    container = Container("node-1", "c1", 1.0, lambda: 0.0)
+    processes = path(SH, NODE)
+    processes[1].ports = (8080,)
+    assert service_above(container, processes, Servers(), NOW) == (1, "")
+
+    processes[1].ports = ()
+    assert service_above(container, processes, Servers(), NOW) == (0, "not_serving")

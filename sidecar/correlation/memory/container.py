@@ -6,6 +6,7 @@ quota evicts are folded into the container's coarse context instead of being los
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
+from sys import intern
 
 from sidecar.alerts.ancestry import is_same_start
 from sidecar.correlation.memory.context import MAX_SESSIONS, SHORTENED_BYTES, Context
@@ -18,7 +19,6 @@ from sidecar.correlation.memory.lineage import (
     Process,
     ancestry,
     is_runtime,
-    learn_commands,
 )
 from sidecar.correlation.memory.pending import PendingDetections
 from sidecar.model import Fields, Where
@@ -192,7 +192,7 @@ class Container:
         if learned.replaced or learned.added:
             self._update_anchors(learned)
         if not learned.is_familiar:
-            learn_commands(learned.path, fields)
+            _learn_commands(learned.path, fields)
         if not learned.is_familiar or fields.vpid == 1 or not self.init_epoch:
             chain = [(process.pid, process.name) for process in learned.path] if fields.packed else ancestry(fields)
             self._learn_init(fields, chain)
@@ -292,3 +292,15 @@ def _init_below_runtime(chain: list[tuple[int, str]]) -> int | None:
 
 def _image(fields: Fields) -> str:
     return f"{fields.image}:{fields.image_tag}" if fields.image and fields.image_tag else fields.image or ""
+
+
+def _learn_commands(path: Sequence[Process], fields: Fields) -> None:
+    """Remember what the ancestors in a path run, as far as an alert shows it."""
+    shown = zip(
+        (fields.ppid, fields.apid2, fields.apid3, fields.apid4),
+        (fields.pcmdline, fields.acmdline2, fields.acmdline3, fields.acmdline4),
+        strict=True,
+    )
+    for process, (pid, command) in zip(path[1:], shown, strict=False):
+        if command and process.pid == pid and command != process.command:
+            process.command = intern(command)

@@ -393,15 +393,3 @@ def _is_reused(
         return False
     is_reparented = bool(parent) and bool(known.parent) and parent != known.parent and not is_init(parent or 0)
     return is_reparented or (bool(name) and name != known.name)
-
-
-def learn_commands(path: Sequence[Process], fields: Fields) -> None:
-    """Remember what the ancestors in a path run, as far as an alert shows it."""
-    shown = zip(
-        (fields.ppid, fields.apid2, fields.apid3, fields.apid4),
-        (fields.pcmdline, fields.acmdline2, fields.acmdline3, fields.acmdline4),
-        strict=True,
-    )
-    for process, (pid, command) in zip(path[1:], shown, strict=False):
-        if command and process.pid == pid and command != process.command:
-            process.command = intern(command)
