@@ -7,6 +7,9 @@
 # (Debian bookworm of 2026-08-24, Python 3.11.16). The release workflow looks the tag up again, says when it has moved,
 # and refuses to go on when the digest is not to be had.
 #
+# The Falco plugin is copied to /plugin from dist/plugin/MACHINE, where `make plugin-dist` builds it for both machines and
+# for a glibc of 2017, so Falco can load it wherever it runs. Without it the image lacks only the plugin.
+#
 # Reproducible: given the same base, the same wheels in dist/wheels and the same SOURCE_DATE_EPOCH, the same layers.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:0bee7276f83efd4a1ee05bbbf4281d95ed28e079220a9457f25a93e3f1e3c31b
 

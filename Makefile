@@ -6,7 +6,7 @@ DEV := .venv/.dev
 PEERS := .venv/peers/.bench
 PIN := $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-header --no-emit-options
 
-.PHONY: plugin plugin-test plugin-bench run test quick check fix coverage fuzz mutants proto e2e docs screenshots soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
+.PHONY: plugin plugin-dist plugin-test plugin-bench run test quick check fix coverage fuzz mutants proto e2e docs screenshots soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -56,6 +56,13 @@ e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcon
 
 plugin: ## The Falco plugin, plugin/target/release/liblineage.so (needs cargo)
 	cargo build --manifest-path plugin/Cargo.toml --release --locked
+
+plugin-dist: $(RUN) ## The Falco plugin as it is shipped, in dist/plugin, for MACHINES (this one; or x86_64 aarch64) and glibc 2.17 (needs cargo)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group plugin
+	for machine in $(or $(MACHINES),$$(uname -m)); do target=$$machine-unknown-linux-gnu; \
+	  { ! command -v rustup >/dev/null || rustup target add $$target; } && \
+	  PATH=$(CURDIR)/$(BIN):$$PATH cargo zigbuild --manifest-path plugin/Cargo.toml --release --locked --target $$target.2.17 && \
+	  install -D -m 755 plugin/target/$$target/release/liblineage.so dist/plugin/$$machine/liblineage.so || exit 1; done
 
 plugin-test: ## Format, lints and tests of the Falco plugin (needs cargo)
 	cargo fmt --manifest-path plugin/Cargo.toml --check
@@ -107,7 +114,7 @@ image-requirements: $(DEV) ## Pin anew what the image installs and what builds o
 	$(PIN) --all-extras --output-file docker/requirements.txt pyproject.toml
 	$(PIN) --only-build-deps --build-deps-for wheel --output-file docker/build-requirements.txt pyproject.toml
 
-image: wheels ## The container image, with ENGINE (docker; podman and buildah do it too), on another BASE
+image: wheels $(if $(shell command -v cargo),plugin-dist) ## The container image, with ENGINE (docker; podman and buildah do it too), on another BASE
 	$(or $(ENGINE),docker) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg PIP_NO_INDEX=1 --build-arg REVISION=$$(git rev-parse HEAD) \
 	  --build-arg VERSION=$$($(BIN)/falco-correlator version | cut -d ' ' -f 2) \
 	  --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) --tag falco-correlator .

@@ -7,6 +7,7 @@ that an attacker could use or a scanner would have to report. What is kept of De
 
 import compileall
 import os
+import platform
 import py_compile
 import re
 import shutil
@@ -51,6 +52,7 @@ def main(root: Path) -> None:
         _copy(library, root)
     for name in FILES:
         _copy(Path(name), root)
+    _plugin(root)
     _tell_scanners(root, libraries)
     _same_age(root, int(os.environ.get("SOURCE_DATE_EPOCH", "0")))
 
@@ -97,6 +99,16 @@ def _libraries(root: Path) -> list[Path]:
         sys.exit(f"the base lacks {', '.join(sorted(set(missing)))}, which a wheel or a module of Python loads")
     paths = {Path(path) for path in re.findall(r"^\s+(?:\S+ => )?(/\S+) \(", done.stdout, re.MULTILINE)}
     return sorted(path for path in paths if not path.is_relative_to(PREFIX) and not path.is_relative_to(root))
+
+
+def _plugin(root: Path) -> None:
+    """The Falco plugin for this machine, if `make plugin-dist` has built it: it is not loaded here, only copied on."""
+    library = Path("dist/plugin") / platform.machine() / "liblineage.so"
+    if library.exists():
+        (root / "plugin").mkdir()
+        shutil.copy2(library, root / "plugin")
+    else:
+        print(f"{library} is missing: the image will not have the Falco plugin", file=sys.stderr)
 
 
 def _copy(path: Path, root: Path) -> None:

@@ -240,6 +240,17 @@ ASKED = tuple(
 """Falco's names of the fields that we ask it to put into every alert; the plugin's comes on top. Rules,
 configurations, the overlays of the chart, README and `doctor` are made of this list by `make docs`."""
 
+ASKED_BESIDE_PACKED = (
+    PACKED,
+    *(
+        name
+        for name in ASKED
+        if name not in ("proc.name", "proc.pname", "proc.sid", "proc.tty", "proc.exepath", "proc.pexepath", "proc.vpid")
+        and not name.startswith(("proc.pid", "proc.ppid", "proc.apid", "proc.aname", "proc.aexepath", "user.loginuid"))
+    ),
+)
+"""What we ask of a Falco with our plugin: the packed field, and what it does not hold."""
+
 
 class Alert(Struct, frozen=True, gc=False):
     """One Falco rule that fired, in normal form. `time` is the kernel event's, in nanoseconds."""

@@ -7,19 +7,24 @@ doctor` reads the same list.
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
-from sidecar.model import ASKED
+from sidecar.model import ASKED, ASKED_BESIDE_PACKED
 
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "falco_rules" / "web_rce_rules.yaml"
 LISTS = (
     ROOT / "README.md",
+    ROOT / "docs" / "plugin.md",
     *sorted((ROOT / "falco_rules" / "config.d").glob("*.yaml")),
     *sorted((ROOT / "charts" / "falco-correlator" / "overlays").glob("*.yaml")),
+)
+WITH_PLUGIN = (
+    ROOT / "charts" / "falco-correlator" / "overlays" / "falco-plugin.yaml",
+    ROOT / "docs" / "plugin.md",
 )
 WIDTH = 124
 
@@ -82,12 +87,12 @@ def rules(text: str) -> str:
     return OUTPUT.sub(made, text)
 
 
-def lists(text: str) -> str:
+def lists(text: str, asked: Sequence[str] = ASKED) -> str:
     """A text with every list `extra_fields` in it as it should be."""
 
     def made(found: re.Match[str]) -> str:
         indent = found["indent"]
-        names = ", ".join(f'"{name}"' if "[" in name else name for name in ASKED)
+        names = ", ".join(f'"{name}"' if "[" in name else name for name in asked)
         inner = f"{indent}  "
         return f"{indent}extra_fields: # made by `make docs`\n{inner}[\n{_wrapped(names + ',', inner)}\n{inner}]\n"
 
@@ -104,7 +109,7 @@ def files() -> Iterator[tuple[Path, str]]:
     """Every file that holds the fields, with the text that it should have."""
     yield RULES, rules(RULES.read_text())
     for path in LISTS:
-        yield path, lists(path.read_text())
+        yield path, lists(path.read_text(), ASKED_BESIDE_PACKED if path in WITH_PLUGIN else ASKED)
 
 
 if __name__ == "__main__":

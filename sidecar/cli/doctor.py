@@ -1,14 +1,28 @@
 """Reads a falco.yaml and says what is missing or wrong for correlation, with the lines to add."""
 
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from sidecar.errors import ConfigError
-from sidecar.model import ASKED
+from sidecar.model import ASKED, ASKED_BESIDE_PACKED, PACKED
 from sidecar.yamlfile.typed import parse_yaml, read_yaml
 
 Mode = Literal["http", "grpc"]
+
+PLUGIN = "lineage"
+
+PLUGIN_FOLDER = Path("/usr/share/falco/plugins")
+"""Where Falco looks for a library whose path is relative."""
+
+MACHINES = {"x86_64": 62, "aarch64": 183}
+"""How the header of an ELF file names its machine."""
+
+GAINED = (
+    "the Falco plugin lineage is not loaded; with it, detections are placed by the true ancestry of their process"
+    " instead of sessions and orphans, and services older than Falco are recognised (docs/plugin.md)"
+)
 
 
 class Finding(NamedTuple):
@@ -27,8 +41,14 @@ def examine(path: Path, mode: Mode | None) -> tuple[Mode, list[Finding]]:
     """
     falco = _falco_settings(path)
     guessed: Mode = mode or ("grpc" if _on(falco, "grpc_output") and not _on(falco, "http_output") else "http")
-    findings = [*_common(falco), *(_http(falco) if guessed == "http" else _grpc(falco))]
+    findings = [*_common(falco), *_plugin(falco), *(_http(falco) if guessed == "http" else _grpc(falco))]
     return guessed, findings
+
+
+def plugin_state(path: Path) -> str:
+    """Whether our Falco plugin is loaded, and what it would give if it is not."""
+    falco = _falco_settings(path)
+    return "the Falco plugin lineage is loaded" if _is_loaded(falco) else GAINED
 
 
 def _falco_settings(path: Path) -> dict[str, Any]:
@@ -53,7 +73,7 @@ def _common(falco: dict[str, Any]) -> Iterator[Finding]:
         if falco.get(key, True) is not True:
             yield Finding(True, f"{key} is off: {why}", f"{key}: true")
     appended = _extra_fields(falco)
-    missing = [name for name in ASKED if name not in appended]
+    missing = [name for name in (ASKED_BESIDE_PACKED if PACKED in appended else ASKED) if name not in appended]
     if missing:
         listed = ", ".join(f'"{name}"' for name in missing)
         lines = f"append_output:\n  - match:\n      source: syscall\n    extra_fields: [{listed}]"
@@ -65,6 +85,44 @@ def _common(falco: dict[str, Any]) -> Iterator[Finding]:
             "outputs_queue is unbounded: a receiver that hangs costs Falco's memory",
             "outputs_queue:\n  capacity: 100000",
         )
+
+
+def _plugin(falco: dict[str, Any]) -> Iterator[Finding]:
+    entry = _entry(falco)
+    if not _is_loaded(falco):
+        if entry:
+            yield Finding(False, "the plugin lineage is configured, but not loaded", f"load_plugins: [{PLUGIN}]")
+        return
+    if not entry:
+        lines = "plugins:\n  - name: lineage\n    library_path: liblineage.so\n    init_config: {}"
+        yield Finding(True, "load_plugins names lineage, which plugins lacks: Falco will not start", lines)
+    elif not _fits_machine(PLUGIN_FOLDER / str(entry.get("library_path", ""))):
+        lines = "plugins:\n  - name: lineage\n    library_path: # the library of this machine\n    init_config: {}"
+        yield Finding(True, "the library of the plugin lineage is for another machine", lines)
+    if PACKED not in _extra_fields(falco):
+        lines = f"append_output:\n  - match:\n      source: syscall\n    extra_fields: [{PACKED}]"
+        yield Finding(False, "the plugin lineage is loaded, but alerts do not carry its ancestry", lines)
+
+
+def _entry(falco: dict[str, Any]) -> dict[str, Any]:
+    entries = [each for each in falco.get("plugins") or [] if isinstance(each, dict)]
+    return next((each for each in entries if each.get("name") == PLUGIN), {})
+
+
+def _is_loaded(falco: dict[str, Any]) -> bool:
+    """Falco loads what `load_plugins` names; without that, all that `plugins` has."""
+    names = falco.get("load_plugins")
+    return PLUGIN in names if isinstance(names, list) else bool(_entry(falco))
+
+
+def _fits_machine(library: Path) -> bool:
+    """False if the file is there, and not a library for this machine; Falco may run elsewhere."""
+    try:
+        with library.open("rb") as file:
+            header = file.read(20)
+    except OSError:
+        return True
+    return header[:4] == b"\x7fELF" and int.from_bytes(header[18:20], "little") == MACHINES.get(platform.machine())
 
 
 def _http(falco: dict[str, Any]) -> Iterator[Finding]:
@@ -102,5 +160,5 @@ def _extra_fields(falco: dict[str, Any]) -> set[str]:
         if isinstance(entry, dict):
             fields = entry.get("extra_fields") or []
             found |= {field for field in fields if isinstance(field, str)}
-            found |= {value for field in fields if isinstance(field, dict) for value in field.values()}
+            found |= {value for field in fields if isinstance(field, dict) for value in (*field, *field.values())}
     return found

@@ -262,13 +262,14 @@ def new_rule(
 @_clean
 def doctor(file: Path, mode: Any) -> None:
     """Say what a falco.yaml (or a ConfigMap that holds one) lacks for correlation, with the lines to add."""
-    from sidecar.cli.doctor import examine  # noqa: PLC0415
+    from sidecar.cli.doctor import examine, plugin_state  # noqa: PLC0415
 
     chosen, findings = examine(file, mode)
     for finding in sorted(findings, reverse=True):
         click.echo(f"{'WRONG ' if finding.grave else 'advice'} {finding.what}; add to falco.yaml:")
         click.echo("\n".join(f"         {line}" for line in finding.lines.splitlines()))
     grave = sum(finding.grave for finding in findings)
+    click.echo(f"note   {plugin_state(file)}")
     click.echo(f"{file}, mode {chosen}: {grave} wrong, {len(findings) - grave} to consider")
     sys.exit(EXIT_PROBLEM if grave else 0)
 

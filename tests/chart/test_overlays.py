@@ -3,6 +3,7 @@
 With the official chart they are rendered by hand (it is not ours to keep here): see the closing note of the issue.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 import yaml
 from chart.rendering import objects, one, pod
 from chart_docs import CHART, ROOT
+from falco.ruleset import Ruleset
 
 from sidecar.cli.doctor import examine
+from sidecar.model import ASKED_BESIDE_PACKED
 
 OVERLAYS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CHART / "overlays").glob("*.yaml"))}
-MODES = {"falco-0.44": "http", "falco-0.43": "grpc", "falco-sidecar": "http"}
+MODES = {"falco-0.44": "http", "falco-0.43": "grpc", "falco-sidecar": "http", "falco-plugin": "http"}
 WITH_TAP = pytest.mark.parametrize("name", [*MODES, "falco-tap"])
 
 
@@ -36,7 +39,9 @@ def test_an_overlay_asks_for_the_same_as_our_files_for_falco(name: str) -> None:
     ours = of_falco("0.43" if name == "falco-0.43" else "0.44")
     falco = OVERLAYS[name]["falco"]
 
-    assert falco["append_output"] == [{"suggested_output": True}, *ours["append_output"]]
+    asked = [{**each, "extra_fields": [*ASKED_BESIDE_PACKED]} for each in ours["append_output"]]
+    wanted = asked if name == "falco-plugin" else ours["append_output"]
+    assert falco["append_output"] == [{"suggested_output": True}, *wanted]
     assert (falco["outputs_queue"], falco["rule_matching"]) == (ours["outputs_queue"], "all")
     assert falco["json_output"] is True, "Falcosidekick cannot read text"
     for key in ("grpc", "grpc_output"):
@@ -56,13 +61,29 @@ def test_falco_loads_our_rules_beside_its_own_from_what_our_chart_makes(name: st
         "/etc/falco-correlator/rules",
     ]
     assert volumes[mounts["/etc/falco-correlator/rules"]]["configMap"]["name"] == "falco-correlator-rules"
-    if name in ("falco-0.44", "falco-sidecar"):
+    if name in ("falco-0.44", "falco-sidecar", "falco-plugin"):
         assert overlay["falco"]["config_files"] == ["/etc/falco/config.d", "/etc/falco-correlator/config.d"]
         assert volumes[mounts["/etc/falco-correlator/config.d"]]["configMap"]["name"] == "falco-correlator-falco-config"
 
 
 def test_falco_043_does_not_load_anew_what_would_abort_it() -> None:
     assert OVERLAYS["falco-0.43"]["falco"]["watch_config_files"] is False
+
+
+def test_the_overlay_with_the_plugin_adds_that_and_changes_nothing_else() -> None:
+    plain, plugin = OVERLAYS["falco-0.44"], copy.deepcopy(OVERLAYS["falco-plugin"])
+    (copies,) = plugin["extra"].pop("initContainers")
+    loaded, (entry,) = plugin["falco"].pop("load_plugins"), plugin["falco"].pop("plugins")
+    (disabled,) = plugin["falco"].pop("rules")
+    volume, mount = plugin["mounts"]["volumes"].pop(0), plugin["mounts"]["volumeMounts"].pop(0)
+    plugin["falco"]["append_output"] = plain["falco"]["append_output"]
+
+    assert plugin == plain
+    assert (loaded, entry["name"]) == (["lineage"], "lineage")
+    assert Path(entry["library_path"]).parent == Path(mount["mountPath"])
+    assert volume["name"] == mount.pop("name") == copies["volumeMounts"][0]["name"]
+    assert copies["volumeMounts"][0]["mountPath"] == mount["mountPath"]
+    assert disabled["disable"]["rule"] in Ruleset().rules
 
 
 @pytest.mark.slow
@@ -73,6 +94,7 @@ def test_the_objects_that_the_overlays_mount_are_those_that_the_chart_makes() ->
     made = {
         "falco-0.44": names("default", "ConfigMap"),
         "falco-0.43": names("grpc", "ConfigMap"),
+        "falco-plugin": names("default", "ConfigMap"),
         "falco-sidecar": names("sidecar", "ConfigMap"),
         "falco-tap": names("tap", "ConfigMap"),
     }
@@ -89,7 +111,9 @@ def test_the_objects_that_the_overlays_mount_are_those_that_the_chart_makes() ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("values", "overlay"), [("default", "falco-0.44"), ("sidecar", "falco-sidecar")])
+@pytest.mark.parametrize(
+    ("values", "overlay"), [("default", "falco-0.44"), ("default", "falco-plugin"), ("sidecar", "falco-sidecar")]
+)
 def test_the_address_in_the_overlay_is_that_of_the_chart(values: str, overlay: str) -> None:
     (made,) = (each for each in objects(values) if each["metadata"]["name"] == "falco-correlator-falco-config")
 
@@ -125,6 +149,7 @@ def test_with_mutual_tls_falco_gets_https_and_the_certificates_that_it_mounts() 
 @pytest.mark.slow
 def test_the_sidecar_is_hardened_as_the_pod_of_the_chart_is() -> None:
     (container,) = OVERLAYS["falco-sidecar"]["extra"]["initContainers"]
+    (copies,) = OVERLAYS["falco-plugin"]["extra"]["initContainers"]
     whole = pod("default")["spec"]
     own = whole["containers"][0]
     rights = {
@@ -135,5 +160,6 @@ def test_the_sidecar_is_hardened_as_the_pod_of_the_chart_is() -> None:
     assert container["securityContext"] == {**own["securityContext"], **rights}
     for key in ("image", "command", "args", "resources"):
         assert container[key] == own[key]
+    assert (copies["securityContext"], copies["image"]) == (container["securityContext"], own["image"])
     for probe in ("startupProbe", "livenessProbe"):
         assert container[probe].items() <= {**own[probe], "httpGet": {"path": "/healthz", "port": "fc-metrics"}}.items()

@@ -1,5 +1,6 @@
 """`falco-correlator doctor` reads a falco.yaml and says what correlation lacks."""
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,11 @@ import yaml
 from click.testing import CliRunner
 from project.test_readme import blocks
 
+from sidecar.cli.doctor import MACHINES
 from sidecar.cli.main import main
+from sidecar.model import ASKED, ASKED_BESIDE_PACKED
+
+HERE = MACHINES[platform.machine()]
 
 GOOD = next(block for block in blocks("yaml") if block.startswith("# falco.yaml, or"))
 GRPC = {
@@ -58,6 +63,45 @@ def test_each_thing_that_is_wrong_is_told_with_the_lines_to_add(
 
     assert what in told
     assert line in told
+
+
+LOADED = {
+    "load_plugins": ["container", "lineage"],
+    "plugins": [{"name": "lineage", "library_path": "/nowhere/liblineage.so"}],
+    "append_output": [{"match": {"source": "syscall"}, "extra_fields": [*ASKED_BESIDE_PACKED]}],
+}
+
+
+def test_a_loaded_plugin_needs_fewer_fields(tmp_path: Path) -> None:
+    code, told = examined(tmp_path, yaml.safe_dump({**yaml.safe_load(GOOD), **LOADED}))
+
+    assert (code, "plugin lineage is loaded\n" in told, "0 wrong, 0 to consider" in told) == (0, True, True)
+
+
+def test_without_the_plugin_it_says_what_would_be_gained(tmp_path: Path) -> None:
+    assert "not loaded; with it, detections are placed by the true ancestry" in examined(tmp_path, GOOD)[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"load_plugins": ["container"]}, "configured, but not loaded"),
+        ({"plugins": []}, "Falco will not start"),
+        ({"append_output": [{"extra_fields": [*ASKED]}]}, "do not carry its ancestry"),
+    ],
+)
+def test_what_is_wrong_with_the_plugin_is_reported(tmp_path: Path, change: dict[str, object], what: str) -> None:
+    assert what in examined(tmp_path, yaml.safe_dump({**yaml.safe_load(GOOD), **LOADED, **change}))[1]
+
+
+@pytest.mark.parametrize(("machine", "fits"), [(HERE, True), (40, False)])
+def test_a_library_for_another_machine_is_wrong(tmp_path: Path, machine: int, fits: bool) -> None:
+    library = tmp_path / "liblineage.so"
+    library.write_bytes(b"\x7fELF".ljust(18, b"\0") + machine.to_bytes(2, "little"))
+    plugins = {"plugins": [{"name": "lineage", "library_path": str(library)}]}
+    code, told = examined(tmp_path, yaml.safe_dump({**yaml.safe_load(GOOD), **LOADED, **plugins}))
+
+    assert (code == 0, "for another machine" not in told) == (fits, fits)
 
 
 def test_an_empty_default_file_is_wrong_in_three_ways_and_exits_1(tmp_path: Path) -> None:

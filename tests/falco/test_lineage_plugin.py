@@ -72,3 +72,46 @@ def test_it_is_called_only_for_events_that_make_and_change_processes(library: ct
     types = function(ctypes.byref(count), None)
     assert set(types[: count.value]) == CLONES | EXECS | {PROCEXIT}
     assert json.loads(_text(library, "plugin_get_parse_event_sources")) == ["syscall"]
+
+
+ALLOWED = {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT", "Unicode-3.0", "Unlicense", "Zlib"}
+"""Licences that may stand in a plugin under Apache-2.0."""
+
+
+def test_every_crate_in_it_may_be_shipped_under_apache_2() -> None:
+    if not shutil.which("cargo"):
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("cargo is missing")
+    command = [
+        "cargo",
+        "metadata",
+        "--format-version",
+        "1",
+        "--locked",
+        "--manifest-path",
+        ROOT / "plugin" / "Cargo.toml",
+    ]
+    packages = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["packages"]
+    refused = {
+        each["name"]: each["license"]
+        for each in packages
+        if not any(set(choice.split(" AND ")) <= ALLOWED for choice in _choices(each["license"] or ""))
+    }
+
+    assert len(packages) > 10
+    assert refused == {}
+
+
+def _choices(expression: str) -> list[str]:
+    """The alternatives of a licence expression, of which one must be allowed."""
+    plain = expression.replace("/", " OR ").replace(" WITH LLVM-exception", "")
+    if " AND " in plain and "(" in plain:  # `(MIT OR Apache-2.0) AND Unicode-3.0`: each part must be allowed
+        parts = [part.strip("() ") for part in plain.split(" AND ")]
+        return [" AND ".join(next((one for one in part.split(" OR ") if one in ALLOWED), part) for part in parts)]
+    return plain.split(" OR ")
+
+
+def test_the_artifact_of_falcoctl_has_the_version_of_the_crate() -> None:
+    config = json.loads((ROOT / "plugin" / "artifact" / "config.json").read_text())
+
+    assert f'version = "{config["version"]}"' in (ROOT / "plugin" / "Cargo.toml").read_text()
+    assert config["requirements"] == [{"name": "plugin_api_version", "version": "3.10.0"}]
