@@ -112,7 +112,7 @@ def _player(folder: Path, actor: Path, namespace: int, share: int, names: Sequen
     return [*enter, *where, *names, *SCENARIOS]
 
 
-def report(folder: Path, engine: Engine, only: Sequence[str]) -> int:
+def report(folder: Path, engine: Engine, only: Sequence[str], *, with_plugin: bool) -> int:
     """Print the table and the totals; returns the number of mistakes."""
     ruleset = Ruleset()
     ours = {*ruleset.rules, "PROBE"}
@@ -127,6 +127,10 @@ def report(folder: Path, engine: Engine, only: Sequence[str]) -> int:
     played = [case for case in cases() if not case.extra and (not only or case.name in only)]
     rows = [*judge.verdicts(scenarios, told), *judge.detection_verdicts(played, seen)]
     rows += judge.group_mistakes(scenarios, seen, ruleset)
+    guessed = set() if with_plugin else {scenario.name for scenario in scenarios if scenario.plugin}
+    for row in [row for row in rows if row.name in guessed]:
+        echo(f"{'ok   ' if row.right else 'GUESS'} {row.kind:9} {row.name:44} {row.expected:45} {row.got}")
+    rows = [row for row in rows if row.name not in guessed]
     for row in rows:
         if row.kind != "detection" or not row.right:
             echo(f"{'ok   ' if row.right else 'WRONG'} {row.kind:9} {row.name:44} {row.expected:45} {row.got}")
@@ -174,7 +178,7 @@ def run(asked: argparse.Namespace, falco: Path) -> int:
         if asked.record:
             recording.save(asked.record, engine.raised())
         unknown = report_lineage(engine) if asked.lineage else 0
-        return report(folder, engine, only) + len(problems) + unknown
+        return report(folder, engine, only, with_plugin=bool(asked.lineage)) + len(problems) + unknown
 
 
 def report_lineage(engine: Engine) -> int:

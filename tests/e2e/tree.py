@@ -103,6 +103,8 @@ class Scenario:
     chains: list[list[str]]
     kind: str = ""
     watched: bool = False
+    plugin: bool = False
+    """Its outcome is certain only with our Falco plugin."""
 
 
 def load(path: Path) -> list[Scenario]:
@@ -114,9 +116,9 @@ def scenario(kind: str, item: dict[str, Any]) -> Scenario:
     """One scenario of a file."""
     case = item.get("case")
     groups = frozenset(item.get("groups", ()))
-    watched = item.get("watched", False)
+    watched, plugin = item.get("watched", False), item.get("plugin", False)
     in_container = item["in"] == "container"
-    return Scenario(item["name"], in_container, case, item.get("severity"), groups, item["play"], kind, watched)
+    return Scenario(item["name"], in_container, case, item.get("severity"), groups, item["play"], kind, watched, plugin)
 
 
 def grow(scenario: Scenario) -> tuple[list[Process], int]:
