@@ -88,7 +88,7 @@ def test_every_crate_in_it_may_be_shipped_under_apache_2() -> None:
         "1",
         "--locked",
         "--manifest-path",
-        ROOT / "plugin" / "Cargo.toml",
+        str(ROOT / "plugin" / "Cargo.toml"),
     ]
     packages = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["packages"]
     refused = {
