@@ -1,7 +1,8 @@
 """Writes the macros of the Falco rules that recognise a program by its resolved file: `python -m falco_programs`.
 
 `proc.name` is what a link, `/proc/self/fd` or `prctl` make of it; `proc.exepath` is the file that runs. A macro `LIST_by_file`
-holds for the programs of a list, `LIST_by_parent_file` for those whose parent is one of them, and so on. `make docs` writes
+holds for the programs of a list, `LIST_by_parent_file` for those whose parent is one of them, and so on; `LIST_by_argv0` and
+`LIST_by_argument` for those that a file which is many programs, or a dynamic loader, was asked to run. `make docs` writes
 their conditions: regular expressions, each short enough for the engine.
 """
 
@@ -15,15 +16,22 @@ import yaml
 RULES = Path(__file__).parents[1] / "falco_rules" / "web_rce_rules.yaml"
 FIELDS = {
     "file": "proc.exepath",
+    "argv0": "proc.exe",
+    "argument": "proc.args",
     "parent_file": "proc.pexepath",
     "grandparent_file": "proc.aexepath[2]",
     "great_grandparent_file": "proc.aexepath[3]",
 }
 """The field that each ending of a macro's name stands for."""
 
-TOOL_FOLDERS = "(/usr(/local)?)?/s?bin/"
-ANY_FOLDER = ".*/"
-"""Where tools lie, and services, which images put anywhere."""
+BEFORE = {
+    "proc.exe": "-?([^ ]*/)?",
+    "proc.args": "(--[^ ]+ ([^ -][^ ]* )?)*(([^ ]*/)?(busybox|toybox)[^ /]* )?(--coreutils-prog=)?([^ ]*/)?",
+}
+"""What stands before a program's name in a field: the options of a dynamic loader, and a file that is many programs. In
+the others it is a folder: images put programs anywhere."""
+
+AFTER = {"proc.args": r"( (.|\n)*)?"}
 
 LONGEST_VALUE = 255
 """Characters of a value in a condition that libsinsp accepts."""
@@ -35,18 +43,17 @@ MACRO = re.compile(
 
 def conditions(names: list[str], field: str) -> Iterator[str]:
     """Checks of a field with a path that together hold for every name, and for nothing else."""
-    folders = TOOL_FOLDERS if field == "proc.exepath" else ANY_FOLDER
     escaped = [re.sub(r"[.+]", r"[\g<0>]", name) for name in names]
     while escaped:
         taken = 1
-        while taken < len(escaped) and len(_pattern(folders, escaped[: taken + 1])) <= LONGEST_VALUE:
+        while taken < len(escaped) and len(_pattern(field, escaped[: taken + 1])) <= LONGEST_VALUE:
             taken += 1
-        yield f'{field} regex "{_pattern(folders, escaped[:taken])}"'
+        yield f'{field} regex "{_pattern(field, escaped[:taken])}"'
         escaped = escaped[taken:]
 
 
-def _pattern(folders: str, names: list[str]) -> str:
-    return f"{folders}({'|'.join(names)})"
+def _pattern(field: str, names: list[str]) -> str:
+    return f"{BEFORE.get(field, '.*/')}({'|'.join(names)}){AFTER.get(field, '')}"
 
 
 def programs(text: str) -> str:
