@@ -23,7 +23,11 @@ OPENED_CODE = "webrce_code"
 
 
 class Judgement:
-    """An alert with what is known of its process, its program and its files."""
+    """An alert with what is known of its process, its program and its files.
+
+    What its program is costs more than all else of an alert, so it is asked only where a quick look at the fields
+    (`may_...`) leaves the answer open.
+    """
 
     def __init__(self, alert: Alert, container: Container, path: Sequence[Process]) -> None:
         self.alert = alert
@@ -67,9 +71,9 @@ class Judgement:
         """Why the alert shows no theft of credentials; "" if it may. A key of `sidecar.meaning.declined.REASONS`."""
         if identity.asks_for_identity(self.fields) and identity.is_own_identity(self.program, self.dropped):
             return "own_identity"
-        if identity.is_login_plugin(self.fields, self.program):
+        if identity.may_be_login_plugin(self.fields) and identity.is_login_plugin(self.fields, self.program):
             return "own_identity"
-        if identity.moves_data(self.fields, self.program):
+        if self.moves_data():
             return "moves_data"
         return ""
 
@@ -84,11 +88,11 @@ class Judgement:
 
     def contacts_as_dropped(self) -> bool:
         """A dropped program, script or library connects to another machine."""
-        return identity.contacts(self.fields, self.program, self.dropped)
+        return identity.may_contact(self.fields) and identity.contacts(self.fields, self.program, self.dropped)
 
     def names_secret(self) -> bool:
         """A shell or a tool was started with a secret's name, or makes a link to it."""
-        return secrets.names_secret(self.fields, self.program)
+        return secrets.may_name_secret(self.fields) and secrets.names_secret(self.fields, self.program)
 
     def reads_known_secret(self) -> bool:
         """A tool or a dropped program opens a secret by another name."""
@@ -99,7 +103,7 @@ class Judgement:
 
     def moves_data(self) -> bool:
         """A cloud's command line copies objects to or from a store."""
-        return identity.moves_data(self.fields, self.program)
+        return identity.may_move_data(self.fields) and identity.moves_data(self.fields, self.program)
 
 
 TRAITS: dict[str, Callable[[Judgement], bool]] = {

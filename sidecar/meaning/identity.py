@@ -90,16 +90,27 @@ def is_dropped_code(fields: Fields, tables: Tables | None = None) -> bool:
     return bool(fields.is_file_upper) or (tables or shipped()).world_writable.has_path(name)
 
 
+def may_move_data(fields: Fields) -> bool:
+    """Whether the command line has what every transfer has: a quick look before `moves_data`."""
+    if fields.evt_type not in EXECS:
+        return False
+    command = fields.cmdline or ""
+    return "sync" in command or "cp" in command or "mv" in command or "storage" in command
+
+
 def moves_data(fields: Fields, run: Program) -> bool:
     """Whether a cloud's command line copies objects to or from a store: that is traffic, not a look at identities."""
     return fields.evt_type in EXECS and bool(_TRANSFER.fullmatch(_command(run)))
 
 
+def may_be_login_plugin(fields: Fields) -> bool:
+    """Whether a Kubernetes client started the program: a quick look before `is_login_plugin`."""
+    return fields.evt_type in EXECS and base_name(fields.pexepath or "") in _KUBERNETES_CLIENTS
+
+
 def is_login_plugin(fields: Fields, run: Program) -> bool:
     """Whether a Kubernetes client had a cloud's command line log it in, as its configuration says."""
-    if fields.evt_type not in EXECS or base_name(fields.pexepath or "") not in _KUBERNETES_CLIENTS:
-        return False
-    return bool(_LOGIN.fullmatch(_command(run)))
+    return may_be_login_plugin(fields) and bool(_LOGIN.fullmatch(_command(run)))
 
 
 def _command(run: Program) -> str:
@@ -107,6 +118,11 @@ def _command(run: Program) -> str:
     script = base_name(run.script)
     words = run.words[1:] if script and run.words[:1] and base_name(run.words[0]) == script else run.words
     return " ".join((script or run.name, *words))
+
+
+def may_contact(fields: Fields) -> bool:
+    """Whether the event is a connection, or starts a program with a URL: a quick look before `contacts`."""
+    return fields.evt_type == "connect" or (fields.evt_type in EXECS and "://" in (fields.cmdline or ""))
 
 
 def contacts(fields: Fields, run: Program, why: Why) -> bool:

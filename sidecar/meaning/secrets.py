@@ -14,11 +14,11 @@ _OWN_TOKEN = re.compile(
     r"|/var/run/secrets/.*token.*"
 )
 _SECRET = re.compile(
-    r"/run/secrets/(kubernetes[.]io|eks[.]amazonaws[.]com|pods[.]eks[.]amazonaws[.]com|azure|tokens|workload)[^\s;|&<>\"'`]*token"
-    r"|/etc/g?shadow-?(?![\w.])|/[.]aws/(credentials|sso|cli)\b|/[.]azure/|/[.]config/gcloud/|/[.]kube/config\b"
-    r"|/[.]ssh/id_[a-z0-9]+\b(?![.]pub)|/[.](git-credentials|netrc|pgpass|npmrc|pypirc|dockercfg)\b|/[.]docker/config[.]json\b"
+    r"/(?:run/secrets/(kubernetes[.]io|eks[.]amazonaws[.]com|pods[.]eks[.]amazonaws[.]com|azure|tokens|workload)[^\s;|&<>\"'`]*token"
+    r"|etc/g?shadow-?(?![\w.])|proc/(\d+|[*])/environ\b"
+    r"|[.](?:aws/(credentials|sso|cli)\b|azure/|config/gcloud/|kube/config\b"
+    r"|ssh/id_[a-z0-9]+\b(?![.]pub)|(git-credentials|netrc|pgpass|npmrc|pypirc|dockercfg)\b|docker/config[.]json\b))"
     r"|(?<![\w*?-])[.]env([.](local|prod|production|staging|dev|development))?(?=[\s;|&<>\"'`)]|$)"
-    r"|/proc/(\d+|[*])/environ\b"
 )
 
 _SEPARATOR = re.compile(r"[;|&`\n()]+")
@@ -43,12 +43,18 @@ def is_secret(name: str) -> bool:
     return is_own_token(name) or bool(_SECRET.search(name))
 
 
+def may_name_secret(fields: Fields) -> bool:
+    """Whether the command line or the link has a secret's name: a quick look before `names_secret`."""
+    kind = fields.evt_type
+    return kind in LINKS or (kind in EXECS and bool(_SECRET.search(fields.cmdline or "")))
+
+
 def names_secret(fields: Fields, run: Program) -> bool:
     """Whether a shell or a tool is started with a secret's file for a reader in its command, or makes a link to one."""
     kind = fields.evt_type or ""
     if kind in LINKS:
         return bool(_SECRET.search(fields.file or ""))
-    if kind not in EXECS or not _SECRET.search(fields.cmdline or ""):
+    if not may_name_secret(fields):
         return False
     if "shell" in run.kinds:
         text = " ".join(run.words)

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from itertools import groupby
 from operator import attrgetter
@@ -18,6 +18,9 @@ FILE = Path(__file__).with_name("secrets.toml")
 
 MAX_CHARS_TO_PROGRAM = 512
 """Characters between a program and an option that it declares harmless; more is not looked through for each option."""
+
+_COMMON_CHARS = "-./_tesaoinrclphdmugfbykvwxqzj0123456789:=@ "
+"""From the commonest in command lines on; all others (capital letters, `~`) count as rarer."""
 
 _STARTS = r"(?:(?<![A-Za-z0-9_-])|(?<=%[0-9A-Fa-f]{2}))"
 _VALUE = r"""(?:"(?P<dq>[^"]{1,4096})"?|'(?P<sq>[^']{1,4096})'?|(?P<s>[^\s"'][^\s;|<>]{0,4095}))"""
@@ -80,6 +83,35 @@ class Rule(NamedTuple):
     needs: str = ""
 
 
+class AnyHint:
+    """Whether any of some hints is in a text, at half of what it costs to look for each.
+
+    A hint is looked for only if the text has its rarest character, and not if it contains another hint, which is then
+    found before it.
+    """
+
+    def __init__(self, hints: Iterable[str]) -> None:
+        words = list(dict.fromkeys(hints))
+        needed = [word for word in words if not any(other != word and other in word for other in words)]
+        by_mark: dict[str, list[str]] = {}
+        for word in needed:
+            by_mark.setdefault(max(word, key=_rarity), []).append(word)
+        self._marked = [(mark, tuple(group)) for mark, group in by_mark.items() if len(group) > 1]
+        self._others = tuple([group[0] for group in by_mark.values() if len(group) == 1])
+
+    def is_in(self, text: str) -> bool:
+        """Whether one of the hints is in a text."""
+        for hint in self._others:
+            if hint in text:
+                return True
+        for mark, hints in self._marked:
+            if mark in text:
+                for hint in hints:
+                    if hint in text:
+                        return True
+        return False
+
+
 class Patterns:
     """Compiled patterns. `added` are the user's tokens, beside those of the file."""
 
@@ -88,6 +120,8 @@ class Patterns:
         rules = [_rule(each.hints, each.pattern, each.needs) for each in secrets.patterns]
         rules += _rules_of_names(secrets.names)
         self.token_hints = tuple(dict.fromkeys(hint for token in tokens for hint in token.hints))
+        self.any_token_hint = AnyHint(self.token_hints)
+        self.any_rule_hint = AnyHint(hint for rule in rules for hint in rule.hints)
         self.tokens = re.compile(f"{_STARTS}(?P<s>{'|'.join(token.pattern for token in tokens)})", re.ASCII)
         self.rules = [(hints, [*group]) for hints, group in groupby(rules, attrgetter("hints"))]
         self.programs = Programs(secrets.programs)
@@ -122,6 +156,11 @@ def read() -> Secrets:
 def shipped() -> Patterns:
     """The patterns of `secrets.toml`, compiled."""
     return Patterns(read())
+
+
+def _rarity(char: str) -> int:
+    at = _COMMON_CHARS.find(char)
+    return at if at >= 0 else len(_COMMON_CHARS)
 
 
 def _rule(hints: Sequence[str], pattern: str, needs: str = "") -> Rule:

@@ -49,10 +49,10 @@ class Redactor:
 
     def _masked(self, text: str) -> str:
         patterns = self._patterns
-        if _holds(text, patterns.token_hints):
+        if patterns.any_token_hint.is_in(text):
             text = patterns.tokens.sub(self._replace, text)
         low = text.lower()
-        for hints, rules in patterns.rules:
+        for hints, rules in patterns.rules if patterns.any_rule_hint.is_in(low) else ():
             if _holds(low, hints):
                 for rule in rules:
                     if not rule.needs or _holds(text, rule.needs):
