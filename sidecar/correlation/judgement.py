@@ -69,7 +69,10 @@ class Judgement:
 
     def declined(self) -> str:
         """Why the alert shows no theft of credentials; "" if it may. A key of `sidecar.meaning.declined.REASONS`."""
-        if identity.asks_for_identity(self.fields) and identity.is_own_identity(self.program, self.dropped):
+        if identity.asks_for_identity(self.fields) and (
+            identity.is_own_identity(self.program, self.dropped)
+            or identity.only_sets_metadata(self.fields, self.program)
+        ):
             return "own_identity"
         if identity.may_be_login_plugin(self.fields) and identity.is_login_plugin(self.fields, self.program):
             return "own_identity"

@@ -45,6 +45,7 @@ _LOGIN = re.compile(
     r"aws( --?[\w-]+( [\w.-]+)?)* eks get-token( .*)?"
     r"|gke-gcloud-auth-plugin.*|kubelogin.*|gcloud config config-helper.*"
 )
+_ASSIGNMENT = re.compile(r"\w+=.*")
 _KUBERNETES_CLIENTS = frozenset(
     ("kubectl", "helm", "k9s", "argocd", "flux", "kustomize", "terraform", "stern", "velero")
 )
@@ -61,6 +62,12 @@ def asks_for_identity(fields: Fields) -> bool:
     if kind == "connect":
         return (fields.remote_ip or "") in METADATA
     return kind in EXECS and bool(_METADATA_IN_ARGUMENTS.search(fields.cmdline or ""))
+
+
+def only_sets_metadata(fields: Fields, run: Program) -> bool:
+    """Whether a metadata service is named in what `env` is to set for another program, and nowhere else."""
+    others = " ".join([word for word in run.words if not _ASSIGNMENT.fullmatch(word)])
+    return fields.evt_type in EXECS and run.name == "env" and not _METADATA_IN_ARGUMENTS.search(others)
 
 
 def is_own_identity(run: Program, dropped: Why) -> bool:

@@ -63,15 +63,16 @@ class Program(Struct, frozen=True):
     reads_code: bool = False
     """It runs code from its standard input, or from a descriptor."""
     is_loaded: bool = False
-    """The dynamic loader was asked for it by name."""
+    """The dynamic loader was asked for it by name, as no packaged program is started."""
     kinds: frozenset[Kind] = frozenset()
 
     @property
     def is_general_tool(self) -> bool:
         """Whether it does what its user says: a shell, a file reader, a network client, code from a command line."""
         if "interpreter" in self.kinds and "shell" not in self.kinds:
-            return self.has_inline_code or self.reads_code or (self.is_module and self.script in _tool_modules())
-        return bool(self.kinds & {"shell", "file_reader", "http_client", "network_utility"})
+            is_tool_module = self.is_module and self.script in _tool_modules()
+            return self.is_loaded or self.has_inline_code or self.reads_code or is_tool_module
+        return self.is_loaded or bool(self.kinds & {"shell", "file_reader", "http_client", "network_utility"})
 
 
 def program(fields: Fields, tables: Tables | None = None) -> Program:
@@ -100,7 +101,8 @@ def _program(file: str, called: str, argv0: str, arguments: str, cwd: str, table
     name = base_name(file) or called
     for _ in range(MAX_LOADERS):
         if tables.loaders.has_file(file or name):
-            words, argv0, is_loaded = (*_after_loader(words), True)
+            is_loaded = "--library-path" not in words  # as packaged programs bring their own libraries
+            words, argv0 = _after_loader(words)
             file = _absolute(argv0, cwd)
             name = called = base_name(file)
         elif tables.multi_call.has_file(file or name):
@@ -150,16 +152,17 @@ def _matching(name: str, called: str, tables: Tables) -> Iterator[Kind]:
         ("shell_utility", tables.shell_utilities.has_file),
         ("http_client", tables.http_clients.has_file),
         ("network_utility", tables.network_utilities.has_file),
-        ("interpreter", tables.interpreters.has_file),
     )
     for kind, has in kinds:
         if has(name) or has(called):
             yield kind
+    if tables.interpreters.has_file(name):  # a tool that calls itself php-fpm stays one
+        yield "interpreter"
 
 
 def _with_code(found: Program, argv0: str, cwd: str, tables: Tables) -> Program:
     """The program of an interpreter or a shell with the code that it runs."""
-    if _NO_COMMAND_LINE.fullmatch(found.called) or _NO_COMMAND_LINE.fullmatch(found.name):
+    if _NO_COMMAND_LINE.fullmatch(found.name):
         return found
     names = ("sh",) if "shell" in found.kinds else (found.name, found.called)
     code = command_line.code(found.words, names)

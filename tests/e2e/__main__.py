@@ -124,7 +124,7 @@ def report(folder: Path, engine: Engine, only: Sequence[str], *, with_plugin: bo
         if "correlator.report" in fields:
             echo(f"report: {fields['correlator.report']}")
     told = judge.notes_by_scenario(sent, scenarios, seen)
-    played = [case for case in cases() if not case.extra and (not only or case.name in only)]
+    played = [case for case in cases() if case.is_playable and (not only or case.name in only)]
     rows = [*judge.verdicts(scenarios, told), *judge.detection_verdicts(played, seen)]
     rows += judge.group_mistakes(scenarios, seen, ruleset)
     guessed = set() if with_plugin else {scenario.name for scenario in scenarios if scenario.plugin}

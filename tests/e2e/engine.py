@@ -35,7 +35,8 @@ PROBED = [
         "container.id",
     ),
     *("proc.name", "proc.exe", "proc.exepath", "proc.args", "proc.cmdline", "proc.cwd", "proc.tty", "proc.vpid"),
-    *("proc.is_exe_from_memfd", "proc.is_exe_upper_layer", "proc.stdin.type", "proc.stdout.type"),
+    *("proc.is_exe_from_memfd", "proc.is_exe_upper_layer", "proc.stdin.type", "proc.stdout.type", "proc.duration"),
+    *("fd.dev", "fd.ino", "fd.is_upper_layer"),
     *("proc.pname", "proc.pexepath", "proc.pcmdline"),
 ]
 

@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="*")
     asked = parser.parse_args()
     scenarios = [scenario for path in asked.files for scenario in tree.load(path)]
-    scenarios += [case.scenario() for case in cases() if asked.tables and not case.extra]
+    scenarios += [case.scenario() for case in cases() if asked.tables and case.is_playable]
     first, step = map(int, asked.share.split("/"))
     chosen = [scenario for scenario in scenarios if not asked.only or scenario.name in asked.only]
     perform(Stage(asked.root.resolve(), asked.actor.resolve()), chosen[first::step])

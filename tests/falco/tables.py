@@ -1,5 +1,6 @@
 """The detection tables: what each rule must fire on and what it must leave alone."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,8 @@ from support import fast_yaml
 
 TABLES = Path(__file__).with_name("detections.yaml")
 
+MADE_UP = re.compile(r"\[[^\]]*(upper|lower|neither|dev=|exe=memfd:)[^\]]*\]")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -23,6 +26,11 @@ class Case:
     container: bool
     chain: tuple[str, ...]
     extra: tuple[tuple[str, Any], ...]
+
+    @property
+    def is_playable(self) -> bool:
+        """Whether a live engine can show the same: it has no fields of its own, and no layers and inodes of files."""
+        return not self.extra and not MADE_UP.search(" ".join(self.chain))
 
     def event(self) -> Event:
         """The event that the chain ends in."""
