@@ -139,6 +139,7 @@ class Fields(
         "acmdline2": "proc.acmdline[2]",
         "acmdline3": "proc.acmdline[3]",
         "acmdline4": "proc.acmdline[4]",
+        "pgid": "proc.pgid",
     },
 ):
     """The output fields of Falco that correlation and notifications use; Falco's names are in `rename`.
@@ -216,6 +217,7 @@ class Fields(
     acmdline2: str | None = None
     acmdline3: str | None = None
     acmdline4: str | None = None
+    pgid: int | None = None
 
     def __eq__(self, other: object) -> bool:
         """Decoding gives a subclass with bounded lengths: the same fields all the same."""

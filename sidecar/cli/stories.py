@@ -12,7 +12,7 @@ from zlib import crc32
 
 import msgspec
 
-from sidecar.correlation.memory.lineage import is_runtime
+from sidecar.correlation.memory.inits import is_runtime
 from sidecar.incidents.falco_event import rfc3339
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import AlertSpec
@@ -31,11 +31,15 @@ def alerts(
     `whole` is the story that they are part of, if they are only a part: it says when each process started.
     """
     started: dict[int, int] = {}
-    for spec in sorted(whole or specs, key=lambda spec: spec.at):
-        started.setdefault(_tree(spec)[-1][1], BEGIN + spec.at)
+    born: dict[str, int] = {}
+    in_order = sorted(whole or specs, key=lambda spec: spec.at)
+    for spec in in_order:
+        born.setdefault(_identities(spec)[-1], len(born))
+    for spec in in_order:
+        started.setdefault(_tree(spec, born)[-1][1], BEGIN + spec.at)
     for spec in specs:
         for name, tags in _falco_rules(rule, spec):
-            yield msgspec.json.encode(_alert(spec, name, tags, started))
+            yield msgspec.json.encode(_alert(spec, name, tags, started, born))
 
 
 def _falco_rules(rule: CorrelationRule, spec: AlertSpec) -> Iterator[tuple[str, list[str]]]:
@@ -48,8 +52,10 @@ def _falco_rules(rule: CorrelationRule, spec: AlertSpec) -> Iterator[tuple[str, 
         yield "lineage by tag", rule.written.lineage.tags
 
 
-def _alert(spec: AlertSpec, name: str, tags: list[str], started: dict[int, int]) -> dict[str, Any]:
-    fields = _process_fields(spec, started)
+def _alert(
+    spec: AlertSpec, name: str, tags: list[str], started: dict[int, int], born: dict[str, int]
+) -> dict[str, Any]:
+    fields = _process_fields(spec, started, born)
     return {
         "hostname": "node-1",
         "output": f"{name} | {fields['proc.cmdline']}",
@@ -74,25 +80,36 @@ def _place(spec: AlertSpec) -> dict[str, Any]:
     }
 
 
-def _tree(spec: AlertSpec) -> list[tuple[str, int, int]]:
-    """Name, host pid and pid inside the container of each process, from the outside in."""
+def _words(spec: AlertSpec) -> list[str]:
+    """The processes of a path, from the outside in."""
     words = [word.strip() for word in spec.process.split(">")]
-    inside = 0
     if spec.host:
-        words.insert(0, "systemd")
-    elif not is_runtime(words[0]):
-        words.insert(0, "containerd-shim")
-        inside = 1
+        return ["systemd", *words]
+    return words if is_runtime(words[0]) else ["containerd-shim", *words]
+
+
+def _identities(spec: AlertSpec) -> list[str]:
+    """What distinguishes each process of a path from all others."""
+    words = _words(spec)
+    place = "host" if spec.host else spec.container
+    labels = [word.partition("=")[2] for word in words]
+    return [f"{place}|{label or '>'.join(words[: depth + 1])}" for depth, label in enumerate(labels)]
+
+
+def _tree(spec: AlertSpec, born: dict[str, int]) -> list[tuple[str, int, int]]:
+    """Name, host pid and pid inside the container of each process, from the outside in."""
+    words = _words(spec)
+    inside = 1 if not spec.host and not is_runtime(spec.process.split(">")[0].strip()) else 0
     tree = []
-    for depth, word in enumerate(words):
-        pid = _pid(spec, words[: depth + 1])
+    for depth, (word, identity) in enumerate(zip(words, _identities(spec), strict=True)):
+        pid = 1 if word == "systemd" and not depth else _pid(identity, born)
         vpid = pid if spec.host else 1 if depth == inside and inside else pid % 1000 + 2
         tree.append((word.partition("=")[0].partition("#")[0], pid, vpid))
     return tree
 
 
-def _process_fields(spec: AlertSpec, started: dict[int, int]) -> dict[str, Any]:
-    *above, (name, pid, vpid) = _tree(spec)
+def _process_fields(spec: AlertSpec, started: dict[int, int], born: dict[str, int]) -> dict[str, Any]:
+    *above, (name, pid, vpid) = _tree(spec, born)
     parent = above[-1] if above else ("", 0, 0)
     fields: dict[str, Any] = {
         "evt.type": "execve",
@@ -115,10 +132,7 @@ def _process_fields(spec: AlertSpec, started: dict[int, int]) -> dict[str, Any]:
     return fields
 
 
-def _pid(spec: AlertSpec, words: Sequence[str]) -> int:
-    if words == ["systemd"]:
-        return 1
-    place = "host" if spec.host else spec.container
-    label = words[-1].partition("=")[2]
-    name = label or ">".join(words)
-    return 1000 + crc32(f"{place}|{name}".encode()) % 4_000_000
+def _pid(identity: str, born: dict[str, int]) -> int:
+    """A number that does not change when a story gets more alerts; those that start during the story come last."""
+    number = crc32(identity.encode())
+    return 2_000_000 + born[identity] * 1000 + number % 1000 if identity in born else 1000 + number % 1_000_000

@@ -5,7 +5,8 @@ So commands of one web shell that hit different workers share a context, and wha
 
 from sidecar.correlation.memory.container import COARSE_ANCHOR, Container
 from sidecar.correlation.memory.context import Context
-from sidecar.correlation.memory.lineage import INITS, Process, is_runtime
+from sidecar.correlation.memory.inits import INITS, is_runtime
+from sidecar.correlation.memory.lineage import Process
 from sidecar.correlation.serving import within_boundary
 from sidecar.meaning.service import Nature, nature
 from sidecar.model import Alert
@@ -43,7 +44,9 @@ def coarse(container: Container, index: int, alert: Alert) -> Context:
 
 def _new(container: Container, anchor: int, name: str, alert: Alert, *, is_service: bool) -> Context:
     started = alert.fields.start or alert.time
-    return Context(anchor, name, is_service, started, container.init_epoch, {}, [], set(), anchor_renewed=alert.time)
+    context = Context(anchor, name, is_service, started, container.init_epoch, {}, [], set(), anchor_renewed=alert.time)
+    context.shell_pid = alert.fields.pid or 0
+    return context
 
 
 def anchored(
@@ -70,12 +73,12 @@ def anchored(
         context.anchor_start = root.start
         contexts.add((index, root.key), context)
         root.is_anchor = True
-    elif (started := alert.fields.start or alert.time) < context.started:
-        context.started = started
+    elif context.starts_earlier(alert):
         contexts.revision += 1
     for at in anchors:
         if at != outermost:
             contexts.merge(context, (index, path[at].key))
+    context.add_user(alert.fields.uid)
     path[0].is_shell = True
     for process in path[1:outermost]:
         if not process.has_shell_below:

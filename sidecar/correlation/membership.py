@@ -1,22 +1,17 @@
 """Which context a detection joins: by ancestry, by session, or as an orphan. `placement` explains the rules."""
 
-from sidecar.correlation.anchors import STARTERS, is_service
+from sidecar.correlation.anchors import is_service
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.context import Context
-from sidecar.correlation.memory.lineage import MAX_DEPTH, MAX_VISIBLE, Process, is_runtime
-from sidecar.correlation.memory.pending import fingerprint
+from sidecar.correlation.memory.lineage import MAX_DEPTH, Process, has_entered
+from sidecar.correlation.orphans import Joined, join_as_orphan
 from sidecar.correlation.serving import within_boundary
+from sidecar.meaning import tables
 from sidecar.meaning.service import Nature, nature
 from sidecar.model import Alert, Join
 from sidecar.rules.rule import CorrelationRule
 
-RESTART_SHIFT = 20_000_000
-"""Nanoseconds by which start times may move when Falco restarts: older processes have theirs in steps of 10 ms."""
-
 _EXECS = frozenset(("execve", "execveat"))
-
-Joined = tuple[Context, Join, int]
-"""The context, how the detection joined it, and the index in its path up to which it is shown: the anchor's, or all."""
 
 
 def join(container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert) -> Joined | None:
@@ -28,8 +23,8 @@ def join(container: Container, index: int, rule: CorrelationRule, path: list[Pro
                 continue
             context = container.context(index, path[at])
             if context is not None:
-                return None if _is_service_itself(rule, path, at, context, alert) else (context, descent(path, at), at)
-        joined = _join_as_orphan(container, index, path, alert)
+                return None if _is_excluded(rule, path, at, context, alert) else (context, descent(path, at), at)
+        joined = join_as_orphan(container, index, path, alert)
         if joined is not None:
             return joined
     coarse = container.coarse.get(index)
@@ -46,6 +41,26 @@ def descent(path: list[Process], at: int) -> Join:
     return "ancestry" if path else "lineage"
 
 
+def is_foreign_job(container: Container, path: list[Process], alert: Alert) -> bool:
+    """Whether a child of the container's first process was only adopted by it, and comes from a group of others.
+
+    What the first process starts is in its process group, or leads one of its own. An administrator's background job
+    that it adopted is still in the group of the administrator's shell.
+    """
+    group = alert.fields.pgid
+    if not group or len(path) < 2 or path[1].pid != container.init_pid or group in (container.init_pid, path[0].pid):
+        return False
+    session = alert.fields.sid or 0
+    if session > 1 and any(session in context.sessions for context in container.contexts.values()):
+        return False
+    return all(process.pid != container.init_pid for process in container.lineage.path(group))
+
+
+def _is_excluded(rule: CorrelationRule, path: list[Process], at: int, context: Context, alert: Alert) -> bool:
+    """Whether a detection below an anchor is not the intruder's: the service's own doing, or that of an adopted job."""
+    return any(process.is_foreign for process in path[:at]) or _is_service_itself(rule, path, at, context, alert)
+
+
 def _is_service_itself(rule: CorrelationRule, path: list[Process], at: int, context: Context, alert: Alert) -> bool:
     """Whether the detection is the service's own doing; `at` is the index of the anchor in its path."""
     if not at:
@@ -58,7 +73,16 @@ def _is_service_itself(rule: CorrelationRule, path: list[Process], at: int, cont
     for process in path[:at]:
         if process.is_shell:
             return False
-    return path[0].has_shell_below or all(_is_part_of(rule, process, path[at]) for process in path[: at + 1])
+    if path[0].has_shell_below and not _runs_code_itself(path[at]):
+        return True
+    return all(_is_part_of(rule, process, path[at]) for process in path[: at + 1])
+
+
+def _runs_code_itself(anchor: Process) -> bool:
+    """Whether a service's code runs inside it, as in a web server, so that its children are programs of their own."""
+    services = tables.shipped().services
+    image = anchor.file or anchor.name
+    return services["web_servers"].has_file(image) or services["databases"].has_file(image)
 
 
 def _is_from_entry_script(rule: CorrelationRule, child: Process, anchor: Process) -> bool:
@@ -72,69 +96,14 @@ def _is_from_entry_script(rule: CorrelationRule, child: Process, anchor: Process
 
 def _is_part_of(rule: CorrelationRule, process: Process, anchor: Process) -> bool:
     """Whether a process that no detection was about is part of the service: a worker, an interpreter that it runs."""
-    return is_service(rule, process) or (
-        rule.below_service and bool(anchor.file) and (process.file, process.name) == (anchor.file, anchor.name)
-    )
-
-
-def _join_as_orphan(container: Container, index: int, path: list[Process], alert: Alert) -> Joined | None:
-    """The context of an orphan, or of a process below one."""
-    session = max(alert.fields.sid or 0, 0)
-    at = _orphan_index(container, path, alert)
-    if path[at or 0].has_exact_parent:
-        return None
-    if at is None or _is_habitual(container, alert, path[at]):
-        container.mark_foreign(session)
-        return None
-    candidates = [context for context in container.contexts_of(index) if _is_younger(container, path, at, context)]
-    candidates.sort(key=lambda context: context.started, reverse=True)
-    for context in candidates:
-        if session and session in context.sessions and not _is_above(container, path[at], context):
-            return context, "session", MAX_DEPTH
-    if container.is_host or container.init_name in STARTERS or session in container.foreign_sessions:
-        return None
-    for context in candidates:
-        if not _is_above(container, path[at], context):
-            return context, "orphan", MAX_DEPTH
-    return None
-
-
-def _orphan_index(container: Container, path: list[Process], alert: Alert) -> int | None:
-    """Index in `path` of the process that was orphaned: the one below init. None if there is none.
-
-    Children of its own do not matter: `_is_younger` compares when it started.
-    """
-    for at, process in enumerate(path):
-        if process.pid == container.init_pid or (container.is_host and container.is_init(process.pid)):
-            return at - 1 if at else None
-    entered = any(is_runtime(process.name) for process in path[1:])
-    parent_elsewhere = len(path) == 1 and not container.is_host and alert.fields.pvpid not in (None, 0, 1)
-    return None if entered or parent_elsewhere or len(path) >= MAX_VISIBLE else len(path) - 1
-
-
-def _is_younger(container: Container, path: list[Process], at: int, context: Context) -> bool:
-    """Whether an orphan started after a context's first shell, as all its descendants did."""
-    if context.init_epoch and container.init_epoch and context.init_epoch != container.init_epoch:
-        return False
-    start = path[at].start
-    return start >= context.started - RESTART_SHIFT if start else at == 0
-
-
-def _is_above(container: Container, orphan: Process, context: Context) -> bool:
-    """Whether the process is an ancestor of the context's anchor, and so not an orphan of the context."""
-    return any(process.pid == orphan.pid for process in container.lineage.path(context.anchor, context.anchor_start))
-
-
-def _is_habitual(container: Container, alert: Alert, orphan: Process) -> bool:
-    """Whether the same happened before the orphan started: a health check of the entry script, not an orphan."""
-    own_fingerprint = fingerprint(alert)
-    started = orphan.start or alert.time
-    return any(
-        pending.fingerprint == own_fingerprint and pending.time < started and pending.pid != alert.fields.pid
-        for pending in container.pending
-    )
+    if rule.below_service:
+        if anchor.file and (process.file, process.name) == (anchor.file, anchor.name):
+            return True
+        if _runs_code_itself(anchor):
+            return nature(process.file or process.name, process.name, process.command) is Nature.SERVICE
+    return is_service(rule, process)
 
 
 def _is_outside(container: Container, path: list[Process]) -> bool:
     inside = any(process.pid == container.init_pid for process in path)
-    return not inside and any(is_runtime(process.name) for process in path[1:])
+    return not inside and has_entered(path)

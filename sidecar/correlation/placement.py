@@ -26,12 +26,13 @@ from sidecar.alerts.traits import TRAITS
 from sidecar.correlation import judgement
 from sidecar.correlation.anchors import anchored, coarse, is_started_by_system_manager
 from sidecar.correlation.judgement import Judgement
-from sidecar.correlation.membership import Joined, descent, join
+from sidecar.correlation.membership import descent, is_foreign_job, join
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.containers import Containers
-from sidecar.correlation.memory.context import MAX_SESSIONS, Context
+from sidecar.correlation.memory.context import JOB_SUBMITTERS, MAX_SESSIONS, Context
 from sidecar.correlation.memory.lineage import MAX_DEPTH, Process
 from sidecar.correlation.memory.servers import SERVING_TAG, Servers
+from sidecar.correlation.orphans import Joined
 from sidecar.correlation.serving import service_above
 from sidecar.model import MAX_COMMAND_CHARS, Alert, Detection, Join, Report
 from sidecar.rules.rule import CorrelationRule
@@ -132,6 +133,9 @@ class Placement:
         if not rule.below_service or rule.wide or len(path) < 2:
             return mask, 0  # without ancestors the Falco rule alone decides
         service, reason = service_above(container, path, self.servers, alert.time)
+        if path[0].is_foreign or is_foreign_job(container, path, alert):
+            path[0].is_foreign = True
+            service, reason = 0, "adopted"
         stands_alone = alert.rule in rule.standalone or is_started_by_system_manager(container, path)
         if not service and not stands_alone:
             self.declined[reason] += 1
@@ -149,6 +153,8 @@ class Placement:
                 container.pending.add(index, mask, alert, alert.time - rule.window)
             return None
         context, how, at = joined
+        if path and path[0].program in JOB_SUBMITTERS and context.submit_job(alert.time):
+            container.contexts.revision += 1
         session = alert.fields.sid or 0
         if session > 0 and session not in context.sessions and len(context.sessions) < MAX_SESSIONS:
             context.sessions.add(session)

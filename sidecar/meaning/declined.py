@@ -5,6 +5,7 @@ REASONS: dict[str, str] = {
     "not_serving": "The program above it started while we watched, and listened on no port: a job, a build, a tool.",
     "job_tool": "A package manager, a build, a test runner or a queue worker is above it, which serves nothing.",
     "boundary": "It was let in from outside, or started by a job runner, a package manager or a CI agent.",
+    "adopted": "The first process of its container only adopted it: it was started from outside.",
     "own_identity": "A program of the image used the identity of its own workload.",
     "moves_data": "A cloud's command line copied data: traffic, not a look at credentials.",
 }

@@ -11,15 +11,8 @@ from sys import intern
 from sidecar.alerts.ancestry import is_same_start
 from sidecar.correlation.memory.context import MAX_SESSIONS, SHORTENED_BYTES, Context
 from sidecar.correlation.memory.files import Files
-from sidecar.correlation.memory.lineage import (
-    HOST_INITS,
-    INITS,
-    Learned,
-    Lineage,
-    Process,
-    ancestry,
-    is_runtime,
-)
+from sidecar.correlation.memory.inits import HOST_INITS, INITS, is_runtime
+from sidecar.correlation.memory.lineage import MAX_VISIBLE, Learned, Lineage, Process, ancestry
 from sidecar.correlation.memory.pending import PendingDetections
 from sidecar.model import Fields, Where
 
@@ -224,7 +217,8 @@ class Container:
     def _learn_init(self, fields: Fields, chain: list[tuple[int, str]]) -> None:
         """Learn which process is the container's first: the one whose pid is 1 inside.
 
-        A nested PID namespace (`unshare --pid`) has a pid 1 as well, but below processes of the container.
+        A nested PID namespace (`unshare --pid`) has a pid 1 as well, but below processes of the container, whatever
+        these are named. So a known first process is replaced only where all ancestors of another are shown.
         """
         if self.is_host:
             return
@@ -233,8 +227,8 @@ class Container:
             return
         pid, name = chain[at]
         above = chain[at + 1 :]
-        is_below_runtime = above and is_runtime(above[0][1])
-        if not self.init_pid or (is_below_runtime and all(ancestor != self.init_pid for ancestor, _ in above)):
+        is_new_life = above and is_runtime(above[0][1]) and len(chain) < MAX_VISIBLE
+        if not self.init_pid or (is_new_life and all(ancestor != self.init_pid for ancestor, _ in above)):
             self._set_init(pid, name)
         if at == 0 and self.init_pid == pid:
             self.init_tty = fields.tty or 0

@@ -1,9 +1,9 @@
 """An execution context: the place within which detections are related, its evidence, and its open incident."""
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
-from sidecar.model import Detection, Span
+from sidecar.model import Alert, Detection, Span
 from sidecar.rules.rule import CorrelationRule
 
 DETECTIONS_PER_GROUP = 64
@@ -14,6 +14,12 @@ MAX_TIMELINE = 4 * DETECTIONS_PER_GROUP
 
 MAX_SESSIONS = 256
 """Session ids remembered for each context, and foreign ones for each container."""
+
+JOB_SUBMITTERS = frozenset(("at", "batch"))
+"""Programs that hand work over to a daemon, which starts it as its own child."""
+
+MAX_UIDS = 16
+"""Users that are remembered for each context."""
 
 SHORTENED_CHARS = 80
 """Characters left of a text when memory is short."""
@@ -78,6 +84,12 @@ class Context(Struct):
     spans: dict[int, Span]
     timeline: list[Detection]
     sessions: set[int]
+    shell_pid: int = 0
+    """Pid of the earliest anchoring process."""
+    uids: set[int] = field(default_factory=set)
+    """Users that its first processes ran as."""
+    jobs_since: int = 0
+    """When a member first handed work over to a job daemon (ns); 0 if none did."""
     newest: int = 0
     """Event time (ns) of the newest evidence."""
     anchor_start: int = 0
@@ -109,6 +121,27 @@ class Context(Struct):
         grown = size(detection)
         self.timeline_bytes += grown
         return grown
+
+    def starts_earlier(self, alert: Alert) -> bool:
+        """Note an anchoring alert. Returns whether its process started before the others."""
+        started = alert.fields.start or alert.time
+        if started >= self.started:
+            return False
+        self.started = started
+        self.shell_pid = alert.fields.pid or 0
+        return True
+
+    def add_user(self, uid: int | None) -> None:
+        """Remember a user that an anchoring process ran as."""
+        if uid is not None and len(self.uids) < MAX_UIDS:
+            self.uids.add(uid)
+
+    def submit_job(self, time: int) -> bool:
+        """Note that a member handed over a job at `time` (ns). Returns whether that is news."""
+        if 0 < self.jobs_since <= time:
+            return False
+        self.jobs_since = time
+        return True
 
     def _count(self, detection: Detection) -> bool:
         """Count a detection for each of its groups. Returns whether the timeline has room for it."""
@@ -175,6 +208,9 @@ class Context(Struct):
         self._extend_timeline(other)
         if other.started < self.started:
             self.started = other.started
+            self.shell_pid = other.shell_pid
+        self.uids |= other.uids
+        self.jobs_since = min(self.jobs_since or other.jobs_since, other.jobs_since or self.jobs_since)
         if other.anchor_renewed > self.anchor_renewed:
             self.anchor_renewed = other.anchor_renewed
         if other.newest > self.newest:

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from sidecar.aging_dict import AgingDict
 from sidecar.alerts.ancestry import TOLERANCE, Ancestor, Ancestry, decode, is_same_start
+from sidecar.correlation.memory.inits import is_outside, is_runtime
 from sidecar.model import Fields
 
 MAX_VISIBLE = 7
@@ -25,29 +26,6 @@ MAX_DEPTH = 64
 
 MAX_FORMER = 4
 """Former holders of a pid that are remembered with the present one."""
-
-RUNTIMES = frozenset(
-    (
-        "containerd-shim",
-        "containerd-shim-runc-v2",
-        "runc",
-        "crun",
-        "conmon",
-        "conmonrs",
-        "dockerd",
-        "youki",
-        "kata-agent",
-        "docker-containerd-shim",
-    ),
-)
-"""Processes outside a container that start its first process, or enter it. Names are cut at 15 characters."""
-
-_RUNTIME_NAMES = frozenset(name[:15] for name in RUNTIMES) | RUNTIMES
-
-HOST_INITS = frozenset(("systemd", "init"))
-
-INITS = frozenset(("tini", "dumb-init", "docker-init", "catatonit", "pause", "init"))
-"""First processes that start one child at the beginning and afterwards only inherit orphans."""
 
 
 class Process(Struct, gc=False):
@@ -79,6 +57,8 @@ class Process(Struct, gc=False):
     """Such a process was started below it."""
     runs_dropped: bool = False
     """It opened code that was dropped since it became this program."""
+    is_foreign: bool = False
+    """The first process of its container adopted it: it was started from outside."""
     ancestors_hash: int = 0
     """Hash of its ancestors as an alert of a child last showed them."""
     has_exact_parent: bool = False
@@ -89,6 +69,11 @@ class Process(Struct, gc=False):
     """Those that had the pid before, the latest first."""
     command: str = ""
     """The script that it runs, and the subcommand, as `meaning.command` gives them; "" while unknown."""
+
+    @property
+    def program(self) -> str:
+        """The name of its executable, or its own while that is unknown."""
+        return self.file.rpartition("/")[2] or self.name
 
     def update(self, start: int | None, parent: int | None, parent_name: str | None, time: int) -> bool:
         """Merge another observation of the same process. Returns whether more is known of its origin."""
@@ -204,9 +189,15 @@ def shown_ancestors(fields: Fields) -> tuple[Any, ...]:
 _UNKNOWN = (None,) * 5
 
 
-def is_runtime(name: str) -> bool:
-    """Whether a process of this name runs outside containers and starts processes in them."""
-    return name in _RUNTIME_NAMES or name.startswith("runc:")
+def has_entered(path: Sequence[Process]) -> bool:
+    """Whether a path that does not lead to the container's first process leads to a runtime outside.
+
+    A process inside may be named like a runtime: one that has others above it, further than an alert shows.
+    """
+    for at in range(1, len(path)):
+        if is_runtime(path[at].name):
+            return len(path) < MAX_VISIBLE or is_outside(process.name for process in path[at + 1 :])
+    return False
 
 
 class Lineage(AgingDict[int, Process]):
