@@ -19,6 +19,7 @@ from support import falcosidekick
 from support.crash import Victim, curl_sends, killing, raw_alerts_over_kills
 from support.damage import damages
 from support.outage import disk_full_and_sink_down, second_steps_after_an_outage
+from support.slow_disk import answers_on_a_slow_disk
 
 from sidecar.cli.stories import alerts
 from sidecar.model import REPORTS
@@ -169,6 +170,13 @@ def full_disk(folder: Path, *, short: bool) -> tuple[bool, str]:
     return (lost, again) == (0, 0), f"{incidents} incidents: {lost} lost, {again} sent again, {dropped} dropped"
 
 
+def slow_disk(folder: Path, *, short: bool) -> tuple[bool, str]:
+    """F16: each sync of the disk takes two seconds while incidents are decided."""
+    count = 100 if short else 1000
+    worst, lost = answers_on_a_slow_disk(folder, RULES[0], count=count, rate=100)
+    return lost == 0 and worst < 0.05, f"{3 * count} alerts, worst answer {worst * 1000:.1f} ms, {lost} incidents lost"
+
+
 def overtaking(folder: Path, *, short: bool) -> tuple[bool, str]:
     """F9: second steps that are decided while the first ones wait in the file."""
     pending, steps = (500, 100) if short else (4000, 500)
@@ -189,6 +197,7 @@ CHECKS: dict[str, Callable[..., tuple[bool, str]]] = {
     "a service that is killed loses no escalation": random_kills,
     "an outage of the sink is made up for": outage,
     "a full disk and a sink that is down lose and repeat nothing": full_disk,
+    "no answer waits for a slow disk": slow_disk,
     "no second step overtakes its first": overtaking,
     "a damaged state file never prevents a start without a reason": damaged,
     "answers are quick while the sink hangs": load_test,

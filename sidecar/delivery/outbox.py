@@ -1,28 +1,33 @@
 """Decided means delivered: every message is committed before it is sent, and tried until its sink has accepted it.
 
+The event loop never waits for the state file. A relevant alert goes into a ring (`storage.ring`), which survives the
+process, before Falco gets its answer; what has come together since the last write is written in one transaction by
+another thread, and messages are sent once they are in it.
+
 Without a state file the same holds for as long as the process lives. While the disk fails, the service runs on in
 memory and reports it: what the file could not take waits here and is written, in order, when the file can be used
 again. What is pending is known in memory, so a file that cannot be written never makes a message go out again.
 """
 
-import contextlib
 import logging
 import math
 import sqlite3
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
+from sidecar.delivery.disk import AtOnce, Disk
 from sidecar.delivery.quota import Quota
 from sidecar.delivery.schedule import Pending
 from sidecar.delivery.sink_queue import Delivery, MissingError
+from sidecar.delivery.unwritten import MAX_UNWRITTEN_BYTES, UnwrittenAlerts
+from sidecar.delivery.write import Decision, Todo, Write
 from sidecar.incidents.falco_event import Origin, to_json
 from sidecar.model import Alert, Message, Notification, Outgoing, delivery_key
 from sidecar.storage.archive import Archive, in_memory
-from sidecar.storage.state import MAX_DELIVERED, MAX_OUTBOX_BYTES, Position, State
+from sidecar.storage.state import MAX_DELIVERED, MAX_OUTBOX_BYTES, KeptAlert, Position, State, Written
 
 T = TypeVar("T")
 
@@ -33,33 +38,22 @@ REPORTED_AGAIN_SECONDS = 600.0
 
 RETRY_SECONDS = 0.25
 MAX_RETRY_SECONDS = 5.0
-"""How long a file that failed is left alone: trying it may block the event loop for a moment each time."""
+"""How long a file that failed is left alone."""
 
 PRESSURE = 0.8
 """Share of a budget from which on it is reported."""
-
-MAX_LATE_BYTES = 4 * 1024 * 1024
-"""Of alerts that wait for a file that cannot be written."""
-
-
-class _Late(NamedTuple):
-    """An alert that the file could not take."""
-
-    name: bytes
-    place: str
-    body: bytes
-    anchors: bool
 
 
 class Outbox:
     """Stands between the pipeline and the deliveries.
 
-    `trouble` says why the disk is not used, "" while it is; `lost` counts what could not be kept (`alerts` that would
-    not survive a crash). `anchors` says whether an alert is evidence that contexts hang on: that is kept longest.
-    `origin` is named in every incident.
+    `trouble` says why the disk is not used, "" while it is. `anchors` says whether an alert is evidence that contexts
+    hang on: that is kept longest. `origin` is named in every incident.
     """
 
     origin = Origin()
+    _writing = False
+    _write_is_due = False
 
     def __init__(
         self,
@@ -69,11 +63,11 @@ class Outbox:
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.trouble = ""
-        self.lost: Counter[str] = Counter()
         self.on_trouble: Callable[[str], None] | None = None
         """Called with a sentence when the disk begins to fail, at most once in REPORTED_AGAIN_SECONDS."""
         self._reported: dict[str, float] = {}
         self._state = state
+        self._disk: Disk = AtOnce()
         self._anchors = anchors
         self._timer = timer
         self._retry_at = 0.0
@@ -86,41 +80,56 @@ class Outbox:
         self._unstored: dict[str, tuple[Pending, Delivery]] = {}
         self._unmarked: dict[str, Outgoing] = {}
         self._known: set[str] = set()
-        self._late: deque[_Late] = deque()
-        self._late_bytes = 0
-        self._block: list[_Late] | None = None
+        self._unwritten = UnwrittenAlerts(state.path.with_name(state.path.name + ".alerts")) if state else None
+        self._todo = Todo()
         self._stored_bytes = 0
         for delivery in deliveries:
             delivery.on_done = self._done
             delivery.load = self._load if state is not None else None
 
+    def close(self) -> None:
+        """Write what waits, at once, and close the ring."""
+        self._disk = AtOnce()
+        self.write()
+        if self._unwritten is not None:
+            self._unwritten.close()
+
+    def use_disk(self, disk: Disk) -> None:
+        """Where the file is written from now on; until then, at once."""
+        self._disk = disk
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that the file can take is in it."""
+        waits = self._unwritten or self._unmarked or self._todo.refreshed
+        return not (self._writing or self._todo.decisions or (waits and not self.trouble and self._state is not None))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a source that can wait should."""
+        return not self.trouble and self._unwritten is not None and self._unwritten.bytes > MAX_UNWRITTEN_BYTES // 4
+
+    @property
+    def lost_alerts(self) -> int:
+        """Alerts that the file could not take, and that waited for it until the memory for them was full."""
+        return self._unwritten.lost if self._unwritten is not None else 0
+
     def remember(self, name: bytes, alert: Alert) -> None:
         """Keep a relevant alert before its answer is sent."""
-        place = f"{alert.host}/{alert.container}"
-        late = _Late(name, place, msgspec.json.encode(alert), self._anchors(alert))
-        if self._block is not None:
-            self._block.append(late)
-        if self._use(lambda state: state.remember(name, place, late.body, anchors=late.anchors)) is None:
-            self._keep_for_later(late)
+        if self._unwritten is not None:
+            body = msgspec.json.encode(alert)
+            self._unwritten.add(KeptAlert(name, f"{alert.host}/{alert.container}", body, self._anchors(alert)))
+            self._write_soon()
 
-    @contextlib.contextmanager
-    def reading(self, path: str, position: Position) -> Iterator[None]:
-        """Keep what is remembered within, and how far the journal was read, in one transaction."""
-        if self._state is None or not self._is_due():
-            yield
-            return
-        self._block = []
-        try:
-            with self._state.reading(path, lambda: position):
-                yield
-        except sqlite3.Error as error:
-            waiting = {late.name for late in self._late}
-            for late in self._block:
-                if late.name not in waiting:
-                    self._keep_for_later(late)
-            self._failed(error)
-        finally:
-            self._block = None
+    def unwritten(self) -> Iterator[tuple[bytes, bytes]]:
+        """Id and body of the alerts that are not in the file yet, in the order in which they came."""
+        return ((alert.name, alert.body) for alert in self._unwritten or ())
+
+    def note_position(self, path: str, position: Position) -> None:
+        """Keep how far a journal was read, once the alerts before it are in the file."""
+        if self._state is not None:
+            self._todo.positions[path] = position
+            self._write_soon()
 
     def decide(self, messages: Sequence[Message]) -> None:
         """Commit messages and hand them to the deliveries; those that were decided before are left alone."""
@@ -129,13 +138,8 @@ class Outbox:
             return
         outgoing = [out for message in messages for out in self._for_sinks(message)]
         incidents = [message for message in messages if isinstance(message, Notification)]
-        new = self._commit([out for _, out in outgoing], incidents)
-        if new is None:
-            for note in incidents:
-                self._in_memory.put(note, step=True)
-        for delivery, out in outgoing:
-            if new is None or out.key in new:
-                self._send(delivery, out, is_stored=new is not None)
+        self._todo.decisions.append(Decision(outgoing, incidents))
+        self.write()
 
     def _for_sinks(self, message: Message) -> list[tuple[Delivery, Outgoing]]:
         """The message for each sink; [] for one that is only counted in a digest."""
@@ -163,11 +167,10 @@ class Outbox:
 
     def refresh(self, incidents: Sequence[Notification], lost: Sequence[str], now: int) -> None:
         """Keep what became of incidents without a notification, and which hosts' Falco dropped events."""
-        if not self._use(lambda state: state.refresh(incidents, lost, now)):
-            for note in incidents:
-                self._in_memory.put(note, step=False)
-            for host in lost:
-                self._in_memory.lost_events(host, now)
+        self._todo.refreshed |= {note.incident: note for note in incidents}
+        self._todo.lost_events |= dict.fromkeys(lost)
+        self._todo.now = now
+        self.write()
 
     @property
     def archive(self) -> Archive:
@@ -193,51 +196,104 @@ class Outbox:
         Is the file still there, can what waits for it be written, and are its budgets nearly used up?
         """
         self.decide(self.quota.digests())
-        if self._state is None:
+        if self._unwritten is not None and self._unwritten.lost + self._unwritten.unprotected:
+            self._report("alerts", "alerts cannot be kept: they would not survive a crash")
+        self._todo.look_after = self._state is not None
+        self.write()
+
+    def write(self) -> None:
+        """Write all that waits for the file, unless a write is on its way: that is followed by another."""
+        self._write_is_due = False
+        if self._writing:
             return
-        if self._use(lambda state: state.restore_if_deleted()):
+        if self._state is None or not self._is_due():
+            self._do_without_the_file(self._todo)
+            return
+        write, state = self._collected(), self._state
+        batch = write.batch()
+        self._writing = True
+        self._disk.run(lambda: state.write(batch), lambda outcome: self._written(write, outcome))
+
+    def _write_soon(self) -> None:
+        if not self._writing and not self._write_is_due:
+            self._write_is_due = True
+            self._disk.soon(self.write)
+
+    def _collected(self) -> Write:
+        """Take what waits for the file."""
+        todo, self._todo = self._todo, Todo()
+        return Write(
+            alerts=self._unwritten.take() if self._unwritten is not None else [],
+            todo=todo,
+            unstored=dict(self._unstored),
+            unmarked=dict(self._unmarked),
+            archived=self._in_memory.rows() if self.trouble else [],
+        )
+
+    def _written(self, write: Write, outcome: Written | Exception) -> None:
+        self._writing = False
+        if isinstance(outcome, Written):
+            self._note_written(write, outcome)
+        else:
+            self._failed(outcome)
+            self._take_over(write)
+        if self._todo.decisions:
+            self.write()
+        elif not self.is_settled or self._todo.positions:
+            self._write_soon()
+
+    def _note_written(self, write: Write, written: Written) -> None:
+        if self.trouble:
+            log.warning("the state file can be used again")
+            self.trouble = ""
+            self._pause = RETRY_SECONDS
+            self._in_memory.clear()
+        if self._unwritten is not None:
+            self._unwritten.release(write.alerts)
+        self._note_stored(write)
+        for delivery, out in (each for decision in write.todo.decisions for each in decision.outgoing):
+            if out.key in written.new:
+                self._send(delivery, out, is_stored=True)
+        self._note_state(written)
+
+    def _note_stored(self, write: Write) -> None:
+        for key, (item, delivery) in write.unstored.items():
+            if self._unstored.pop(key, None) is not None:  # otherwise the sink has it by now
+                self._stored_bytes += item.size
+                delivery.note_stored(item)
+        for key, out in write.unmarked.items():
+            if self._unmarked.get(key) is out:
+                del self._unmarked[key]
+
+    def _note_state(self, written: Written) -> None:
+        if written.restored:
             self._report("deleted", "the state file was deleted or replaced while in use; it was written again")
-        if self._unstored or self._unmarked or self._late or self.trouble:
-            self._commit([], [])
-        self.usage = self._use(lambda state: state.usage()) or self.usage
+        self.usage = written.usage or self.usage
         for kind, share in self.usage.items():
             if share >= PRESSURE:
                 self._report(
                     kind, f"{kind} use {share:.0%} of their budget in the state file; the oldest are dropped at 100 %"
                 )
 
-    def _commit(self, rows: Sequence[Outgoing], incidents: Sequence[Notification]) -> set[str] | None:
-        """Write these behind all that waits for the file; the keys that are new, None if that failed."""
-        unstored = [item.out or Outgoing(item.key, b"", None, item.place) for item, _ in self._unstored.values()]
-        unmarked = list(self._unmarked.values())
-        new = self._use(lambda state: state.decide([*unstored, *rows], incidents, unmarked))
-        if new is None:
-            return None
-        for item, delivery in self._unstored.values():
-            self._stored_bytes += item.size
-            delivery.note_stored(item)
-        self._unstored.clear()
-        self._unmarked.clear()
-        self._write_late()
-        return new
+    def _take_over(self, write: Write) -> None:
+        """The file could not take a batch: what must be kept waits for it again, what must be sent is sent."""
+        if self._unwritten is not None:
+            self._unwritten.put_back(write.alerts)
+        self._todo.positions = write.todo.positions | self._todo.positions
+        self._do_without_the_file(write.todo)
 
-    def _write_late(self) -> None:
-        while self._late:
-            late = self._late[0]
-            if self._use(lambda state, each=late: state.remember(*each[:3], anchors=each.anchors)) is None:  # type: ignore[misc]
-                return
-            self._late_bytes -= len(late.body)
-            self._late.popleft()
-
-    def _keep_for_later(self, late: _Late) -> None:
-        if self._state is None:
-            return
-        self._late.append(late)
-        self._late_bytes += len(late.body)
-        while self._late_bytes > MAX_LATE_BYTES:
-            self._late_bytes -= len(self._late.popleft().body)
-            self.lost["alerts"] += 1
-            self._report("alerts", "alerts cannot be kept: they would not survive a crash")
+    def _do_without_the_file(self, todo: Todo) -> None:
+        """Send what was decided and show what is known, from memory; positions can wait."""
+        for decision in todo.decisions:
+            for note in decision.incidents:
+                self._in_memory.put(note, step=True)
+            for delivery, out in decision.outgoing:
+                self._send(delivery, out, is_stored=False)
+        for note in todo.refreshed.values():
+            self._in_memory.put(note, step=False)
+        for host in todo.lost_events:
+            self._in_memory.lost_events(host, todo.now)
+        todo.decisions, todo.refreshed, todo.lost_events = [], {}, {}
 
     def _send(self, delivery: Delivery, out: Outgoing, *, is_stored: bool) -> None:
         if is_stored:
@@ -258,8 +314,8 @@ class Outbox:
             )
         if outcome == "dropped" and not item.is_stored:
             return  # it is decided again when the alerts are replayed after a restart
-        if not item.is_stored or not self._use(lambda state: state.delivered(item.key)):
-            self._mark_later(Outgoing(item.key, b"", None, item.place))
+        self._mark_later(Outgoing(item.key, b"", None, item.place))
+        self.write()  # at once: a crash before it is in the file sends the message again
 
     def _mark_later(self, out: Outgoing) -> None:
         """Note in the file, when it can be written, that this message is done with."""
@@ -270,12 +326,15 @@ class Outbox:
             del self._unmarked[next(iter(self._unmarked))]
 
     def _load(self, key: str) -> Outgoing:
-        body = self._use(lambda state: (state.body(key),))
-        if body is None:
-            raise OSError(self.trouble)
-        if body[0] is None:
+        if self._state is None:
             raise MissingError
-        return Outgoing(key, body[0], None)
+        try:
+            body = self._state.body(key)
+        except sqlite3.Error as error:
+            raise OSError(str(error)) from None
+        if body is None:
+            raise MissingError
+        return Outgoing(key, body, None)
 
     def _is_due(self) -> bool:
         return not self.trouble or self._timer() >= self._retry_at
@@ -284,17 +343,10 @@ class Outbox:
         if self._state is None or not self._is_due():
             return None
         try:
-            result = use(self._state)
+            return use(self._state)
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             self._failed(error)
             return None
-        if self.trouble:
-            log.warning("the state file can be used again")
-            self.trouble = ""
-            self._pause = RETRY_SECONDS
-            with contextlib.suppress(sqlite3.Error):  # those that it does not take stay in memory
-                self._in_memory.move_to(self._state.archive)
-        return result
 
     def _failed(self, error: Exception) -> None:
         if not self.trouble:

@@ -55,12 +55,12 @@ class Intake:
             self.notify(due)
 
     def take_journal(self, lines: Sequence[bytes], position: Position) -> None:
-        """Take lines of the journal; they and the position behind them are stored together or not at all."""
+        """Take lines of the journal; the position after them is stored with or after them."""
         self.received["journal"] += len(lines)
         due: list[Message] = []
-        with self._outbox.reading(self._journal_path, position):
-            for line in lines:
-                due += self._feed(line)[1]
+        for line in lines:
+            due += self._feed(line)[1]
+        self._outbox.note_position(self._journal_path, position)
         self.notify(due)
 
     def take_grpc(self, messages: Sequence[bytes]) -> None:

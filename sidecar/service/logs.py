@@ -38,37 +38,48 @@ class JsonFormatter(logging.Formatter):
 
 
 class RateLimit(logging.Filter):
-    """Lets each message through once in `seconds`; the next one says how many were `suppressed`.
+    """Lets each warning and error through `burst` times in `seconds`; then one says how many were `suppressed`.
 
     asyncio repeats "out of system resource" as fast as it can while no file descriptor is free.
     """
 
-    def __init__(self, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic, burst: int = 1) -> None:
         super().__init__()
         self._seconds = seconds
         self._clock = clock
-        self._last: dict[str, float] = {}
+        self._burst = burst
+        self._since: dict[str, float] = {}
+        self._passed: Counter[str] = Counter()
         self._suppressed: Counter[str] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged."""
+        if record.levelno < logging.WARNING:
+            return True
         kind = record.getMessage().partition("\n")[0][:40]
         now = self._clock()
-        if now - self._last.get(kind, -self._seconds) < self._seconds:
+        if now - self._since.get(kind, -self._seconds) >= self._seconds:
+            self._begin(kind, now)
+        elif self._passed[kind] >= self._burst:
             self._suppressed[kind] += 1
             return False
-        if len(self._last) >= MAX_KINDS:
-            self._last.clear()
-            self._suppressed.clear()
-        self._last[kind] = now
+        self._passed[kind] += 1
         if suppressed := self._suppressed.pop(kind, 0):
             record.suppressed = suppressed
         return True
+
+    def _begin(self, kind: str, now: float) -> None:
+        if len(self._since) >= MAX_KINDS:
+            for each in (self._since, self._passed, self._suppressed):
+                each.clear()
+        self._since[kind] = now
+        self._passed[kind] = 0
 
 
 def setup(level: str) -> None:
     """Send all logs of `level` and above to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(RateLimit(burst=20))
     logging.getLogger("asyncio").addFilter(RateLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

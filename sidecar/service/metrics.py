@@ -241,7 +241,7 @@ def _health(service: "Measured") -> Iterator[Metric]:
     )
     usage = {kind: service.outbox.usage.get(kind, 0.0) for kind in STATE_KINDS}
     yield _gauge("state_used_ratio", "Used share of each budget of the state file.", usage, "kind")
-    lost = service.outbox.lost["alerts"]
+    lost = service.outbox.lost_alerts
     yield _counter("state_alerts_lost", "Alerts that could not be written to the state file in time.", lost)
     yield _gauge("state_file_unavailable", "1 while the state file cannot be used.", bool(service.outbox.trouble))
     yield _gauge("build_info", "Always 1.", {__version__: 1}, "version")

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,9 @@ from sidecar.sinks.grpc.subscribers import Subscribers
 from sidecar.storage.state import DiskError, State
 
 log = logging.getLogger(__name__)
+
+DECIDED_TOGETHER = 1000
+"""Messages in one transaction, so that a start costs few syncs of the disk."""
 
 
 def make_state(settings: Settings) -> State | None:
@@ -63,12 +67,17 @@ class Restore:
         began = time.monotonic()
         count = damaged = 0
         sent = self._outbox.decided(self._subscribers.name) if self._subscribers is not None else {}
+        self._outbox.write()
         self._outbox.resume()
+        decided: list[Message] = []
         for due in self._replayed():
             count += 1
             damaged += due is None
-            self._decide_again(due or [], sent)
-        self._decide_again(self._pipeline.flush(), sent)
+            decided += due or []
+            if len(decided) >= DECIDED_TOGETHER:
+                self._decide_again(decided, sent)
+                decided = []
+        self._decide_again([*decided, *self._pipeline.flush()], sent)
         self._outbox.resumed()
         if damaged:
             self.problems.append(f"{damaged} alerts in the state file could not be replayed; they were set aside")
@@ -77,7 +86,7 @@ class Restore:
     def _replayed(self) -> Iterator[list[Message] | None]:
         """What each remembered alert leads to; None for one that was set aside."""
         try:
-            for name, body in self._state.recall():
+            for name, body in chain(self._state.recall(), self._outbox.unwritten()):
                 due = self._replay(name, body)
                 if due is None:
                     self._state.set_alert_aside(name)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sidecar.admin.listener import AdminListener
 from sidecar.alerts.canary import Canary, Traffic
 from sidecar.correlation.pipeline import Pipeline
+from sidecar.delivery.disk import DiskThread
 from sidecar.delivery.outbox import Outbox
 from sidecar.delivery.pass_through import pass_through
 from sidecar.delivery.sink_queue import Delivery
@@ -126,6 +127,8 @@ class Service:
         await self._start_server()
         self._start_readers()
         self.incidents.start()
+        self._disk = DiskThread(self._loop)
+        self.outbox.use_disk(self._disk)
         self._check_state()
         self._report_state()
         log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
@@ -167,7 +170,9 @@ class Service:
             self.grpc.start()
         if self.settings.journal.path:
             position = self._state.position(self.settings.journal.path) if self._state is not None else None
-            self.journal = JournalTail(self.settings.journal, position, self.intake.take_journal)
+            self.journal = JournalTail(
+                self.settings.journal, position, self.intake.take_journal, lambda: self.outbox.is_behind
+            )
             self.journal.start()
         if self.health is not None:
             self.health.start()
@@ -186,21 +191,36 @@ class Service:
         self.incidents.stop()
         if self._checking is not None:
             self._checking.cancel()
+        await self._settled(1.0)
         stops = [delivery.stop(GRACE) for delivery in self.deliveries]
         stops += [self.pass_through.stop(GRACE)] if self.pass_through is not None else []
         await asyncio.gather(*stops)
         if self.server is not None:
             await self.server.stop()
         await self._admin.stop()
-        if self._state is not None:
-            self._state.close()
+        await self._close_state()
         log.info("stopped")
 
+    async def _close_state(self) -> None:
+        await self._disk.stop()
+        await asyncio.sleep(0)  # what its last job came to
+        self.outbox.close()
+        if self._state is not None:
+            self._state.close()
+
     async def drained(self) -> None:
-        """Wait until everything that was decided is delivered."""
+        """Wait until everything that was decided is delivered, and the state file says so."""
         self.intake.flush()
+        await self._settled(GRACE)
         for delivery in self.deliveries:
             await delivery.drained()
+        await self._settled(GRACE)
+
+    async def _settled(self, seconds: float) -> None:
+        """Wait up to `seconds` until what is decided is in the state file, and so on its way to the sinks."""
+        until = self._loop.time() + seconds
+        while not self.outbox.is_settled and self._loop.time() < until:  # noqa: ASYNC110 - only ever asked at an end
+            await asyncio.sleep(0.005)
 
     def _traffic(self) -> Traffic:
         refused = sum(self.http.connections.refused.values()) if self.http is not None else 0

@@ -3,6 +3,7 @@
 A line that a crash or a full disk cut short is ended first, so that it spoils no other.
 """
 
+import asyncio
 import os
 from contextlib import suppress
 
@@ -21,17 +22,22 @@ class FileSink:
 
     async def send(self, out: Outgoing) -> None:
         """Raises SinkError if the line could not be written."""
-        line = (b"\n" if _is_torn(self._path) else b"") + out.body + b"\n"
         try:
-            with open(self._path, "ab") as file:  # noqa: ASYNC230, PTH123 - a line now and then
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+            await asyncio.to_thread(_append, self._path, out.body)
         except OSError as error:
             raise SinkError(f"file: {self._path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _append(path: str, body: bytes) -> None:
+    """Add a line, which can take as long as the disk or the reader of a pipe does."""
+    line = (b"\n" if _is_torn(path) else b"") + body + b"\n"
+    with open(path, "ab") as file:  # noqa: PTH123 - a line now and then
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _is_torn(path: str) -> bool:

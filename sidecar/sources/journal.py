@@ -157,12 +157,22 @@ class Journal:
 
 
 class JournalTail:
-    """Follows the journal on the event loop and passes lines, with the position after them, to `take`."""
+    """Follows the journal on the event loop and passes lines, with the position after them, to `take`.
 
-    def __init__(self, settings: JournalSource, start: Position | None, take: Take) -> None:
+    It reads no further while `is_behind` says that too much of what was taken is not written yet.
+    """
+
+    def __init__(
+        self,
+        settings: JournalSource,
+        start: Position | None,
+        take: Take,
+        is_behind: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.journal = Journal(Path(settings.path), start)
         self._poll = settings.poll_interval.seconds
         self._take = take
+        self._is_behind = is_behind
         self._unwrap = Unwrapper()
         self._task: asyncio.Task[None] | None = None
 
@@ -180,7 +190,7 @@ class JournalTail:
     async def _run(self) -> None:
         while True:
             try:
-                lines = self.journal.read()
+                lines = [] if self._is_behind() else self.journal.read()
             except OSError as error:
                 log.warning("the journal cannot be read, trying again", extra={"error": str(error)})
                 lines = []

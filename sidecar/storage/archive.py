@@ -150,10 +150,16 @@ class Archive:
             return None
         return msgspec.structs.replace(note, incomplete=bool(row[2])), _steps(row[1])
 
-    def move_to(self, other: "Archive") -> None:
-        """Put everything into another archive, and remove it here."""
-        rows = self._db.execute("SELECT * FROM incidents").fetchall()
-        other._db.executemany(_PUT, rows)  # noqa: SLF001 - of its own kind
+    def rows(self) -> list[tuple[object, ...]]:
+        """Everything, as `add_rows` takes it."""
+        return self._db.execute("SELECT * FROM incidents").fetchall()
+
+    def add_rows(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Put the rows of another archive into this one."""
+        self._db.executemany(_PUT, rows)
+
+    def clear(self) -> None:
+        """Remove everything."""
         self._db.execute("DELETE FROM incidents")
 
     def use(self, db: sqlite3.Connection) -> None:

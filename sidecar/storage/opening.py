@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 30.0
 """How long a start waits for the service before it to end."""
 
 WAIT_FOR_LOCK_SECONDS = 0.02
-"""How long a statement waits for another program's lock on the file: the event loop waits with it."""
+"""How long a statement waits for another program's lock on the file."""
 
 DISK_FAILURES = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE))
 
@@ -107,14 +107,16 @@ def refuse_unusable(path: Path, steps: Sequence[str], ours: frozenset[str], pati
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """All that is written within is kept, or nothing of it."""
+    if db.in_transaction:  # a part of a larger one
+        yield
+        return
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
         db.execute("COMMIT")
     except BaseException:
-        if db.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
-                db.execute("ROLLBACK")
+        with contextlib.suppress(sqlite3.Error):  # a disk that is full has done it already
+            db.execute("ROLLBACK")
         raise
 
 
@@ -148,15 +150,29 @@ def _connected(path: Path, steps: Sequence[str], ours: frozenset[str]) -> sqlite
     if path.exists() and not path.is_file():
         raise StateError(f"{path}: is not a regular file")
     path.touch(0o600)
-    db = sqlite3.connect(path, isolation_level=None, timeout=5)
+    db = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
     try:
-        db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        db.text_factory = _text
         _prepare(db, path, steps, ours)
         db.execute(f"PRAGMA busy_timeout = {int(WAIT_FOR_LOCK_SECONDS * 1000)}")
     except BaseException:
         db.close()
         raise
     return db
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A second connection, for the event loop: a read waits neither for a write nor for a sync.
+
+    Raises sqlite3.Error.
+    """
+    db = sqlite3.connect(path, isolation_level=None, timeout=WAIT_FOR_LOCK_SECONDS, check_same_thread=False)
+    db.text_factory = _text
+    return db
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
 
 
 def _version(db: sqlite3.Connection, path: Path, steps: Sequence[str], ours: frozenset[str]) -> int:

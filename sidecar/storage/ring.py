@@ -1,4 +1,4 @@
-"""Raw alerts that wait for Falcosidekick, kept in a file that outlives a crash of the worker.
+"""What waits (raw alerts for Falcosidekick, relevant ones for the state file), kept so that it survives a crash.
 
 The file is a ring of records. A position counts all bytes that were ever written and is stored with each record, so a
 record that an earlier turn left behind is never taken for a new one. Nothing here waits for the disk: what is written
@@ -14,7 +14,10 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 MAX_RING_BYTES = 16 * 1024 * 1024
-"""Of the whole file."""
+"""Of the file with raw alerts that wait for Falcosidekick."""
+
+MAX_ALERT_RING_BYTES = 7 * 1024 * 1024
+"""Of the file with relevant alerts that are not in the state file yet."""
 
 HEAD = struct.Struct("<QI")
 """At the beginning of the file: the position of the oldest record, and its checksum."""
@@ -107,17 +110,19 @@ def _checksum(position: int, body: bytes) -> int:
     return zlib.crc32(body, position & 0xFFFFFFFF)
 
 
-def open_ring(path: Path | None, shared: int | None) -> tuple[Ring | None, list[tuple[int, bytes]]]:
+def open_ring(
+    path: Path | None, shared: int | None, capacity: int = MAX_RING_BYTES - RECORDS_AT
+) -> tuple[Ring | None, list[tuple[int, bytes]]]:
     """The ring to use, and the records in it: at `path`, otherwise in the shared memory of a descriptor, if any.
 
     What is left in the memory from a time when the file could not be used is moved into the file.
     """
-    memory = Ring(shared) if shared is not None else None
+    memory = Ring(shared, capacity) if shared is not None else None
     waiting = memory.recover() if memory is not None else []
     if path is None:
         return memory, waiting
     try:
-        ring = Ring(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        ring = Ring(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), capacity)
         found = ring.recover()
         for _, body in waiting:
             if ring.has_room(len(body)):
@@ -125,6 +130,6 @@ def open_ring(path: Path | None, shared: int | None) -> tuple[Ring | None, list[
         if memory is not None:
             memory.remove(memory.end)
     except OSError as error:
-        log.error("the file for waiting raw alerts cannot be used", extra={"error": str(error), "file": str(path)})  # noqa: TRY400
+        log.error("a file for what waits cannot be used", extra={"error": str(error), "file": str(path)})  # noqa: TRY400
         return memory, waiting
     return ring, found

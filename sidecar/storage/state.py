@@ -9,14 +9,25 @@ before it is sent (it survives the machine), under a key that is unique, so play
 import contextlib
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from sidecar.model import Notification, Outgoing
 from sidecar.storage.archive import TABLES, Archive
-from sidecar.storage.opening import DiskError, StateError, lock, open_database, refuse_unusable, transaction
+from sidecar.storage.opening import (
+    DiskError,
+    StateError,
+    lock,
+    open_database,
+    open_reader,
+    refuse_unusable,
+    transaction,
+)
 from sidecar.storage.shares import shrink
 
 __all__ = ["DiskError", "Position", "State", "StateError"]
@@ -79,8 +90,48 @@ class Position(NamedTuple):
     offset: int
 
 
+class KeptAlert(NamedTuple):
+    """A relevant alert: its event id, its container, its JSON, and whether it is evidence that contexts hang on."""
+
+    name: bytes
+    place: str
+    body: bytes
+    anchors: bool
+
+
+class Batch(Struct):
+    """What one transaction writes. `now` is in nanoseconds.
+
+    `delivered` are messages that a sink accepted, `refreshed` incidents that changed without a notification,
+    `lost_events` hosts whose Falco dropped events, and `archived` rows of an archive in memory. `look_after` asks for
+    a look at the file too: is it still there, and how much of its budgets is used?
+    """
+
+    alerts: list[KeptAlert] = []
+    decided: list[Outgoing] = []
+    incidents: list[Notification] = []
+    delivered: list[Outgoing] = []
+    refreshed: list[Notification] = []
+    lost_events: list[str] = []
+    now: int = 0
+    positions: dict[str, Position] = {}
+    archived: list[tuple[object, ...]] = []
+    look_after: bool = False
+
+
+class Written(NamedTuple):
+    """What came of a batch: keys that are new, whether a deleted file was written again, and shares of budgets."""
+
+    new: set[str]
+    restored: bool
+    usage: dict[str, float] | None
+
+
 class State:
-    """The open state file. Methods raise sqlite3.Error when the disk fails; `delivery.outbox` deals with that."""
+    """The open state file. Methods raise sqlite3.Error when the disk fails; `delivery.outbox` deals with that.
+
+    `write` may be called in another thread; `archive` and `body` read on a connection of their own.
+    """
 
     def __init__(self, path: Path, *, keep: float, wall: Callable[[], float] = time.time) -> None:
         self._path = path
@@ -95,16 +146,50 @@ class State:
             os.close(self._lock)
             raise
         self._inode = path.stat().st_ino
-        self.archive = Archive(self._db)
+        self._reader = open_reader(path)
+        self._retired: list[sqlite3.Connection] = []
+        self._in_use = threading.Lock()
+        self.archive = Archive(self._reader)
+        self._archive = Archive(self._db)
         self.alert_bytes = 0
         self.alerts = 0
         self._count_alerts()
 
     def close(self) -> None:
         """Close the file and release its lock."""
-        with contextlib.suppress(sqlite3.Error):
-            self._db.close()
-        os.close(self._lock)
+        with self._in_use:
+            for db in (*self._retired, self._reader, self._db):
+                with contextlib.suppress(sqlite3.Error):
+                    db.close()
+            os.close(self._lock)
+
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+        return self._path
+
+    def write(self, batch: Batch) -> Written:
+        """Commit a batch; durably, if something was decided. Raises OSError too."""
+        with self._in_use:
+            return self._write(batch)
+
+    def _write(self, batch: Batch) -> Written:
+        restored = self.restore_if_deleted() if batch.look_after else False
+        try:
+            with self._durably(if_needed=bool(batch.decided or batch.incidents)), transaction(self._db):
+                self._archive.add_rows(batch.archived)
+                for alert in batch.alerts:
+                    self.remember(alert.name, alert.place, alert.body, anchors=alert.anchors)
+                new = self.decide(batch.decided, batch.incidents, batch.delivered)
+                if batch.refreshed or batch.lost_events:
+                    self.refresh(batch.refreshed, batch.lost_events, batch.now)
+                for path, position in batch.positions.items():
+                    self._db.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?)", (path, *position))
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._count_alerts()
+            raise
+        return Written(new, restored, self.usage() if batch.look_after else None)
 
     def restore_if_deleted(self) -> bool:
         """Write the file again if it was deleted or replaced; what was in it is still open, and is kept.
@@ -125,7 +210,10 @@ class State:
         db.close()
         self._db, _ = open_database(self._path, SCHEMAS, OUR_TABLES)
         self._inode = self._path.stat().st_ino
-        self.archive.use(self._db)
+        self._archive.use(self._db)
+        self._retired.append(self._reader)  # the event loop may be reading
+        self._reader = open_reader(self._path)
+        self.archive.use(self._reader)
         return True
 
     def remember(self, name: bytes, place: str, body: bytes, *, anchors: bool = False) -> bool:
@@ -164,9 +252,9 @@ class State:
         now = int(self._wall())
         new = set()
         insert = "INSERT OR IGNORE INTO outbox (key, sink, body, at, place) VALUES (?, ?, ?, ?, ?)"
-        with self._durably(), transaction(self._db):
+        with self._durably(if_needed=True), transaction(self._db):
             for note in incidents:
-                self.archive.put(note, step=True)
+                self._archive.put(note, step=True)
             for out in decided:
                 if self._db.execute(insert, (out.key, out.sink, out.body, now, out.place)).rowcount:
                     new.add(out.key)
@@ -179,9 +267,9 @@ class State:
         """Keep what became of incidents without a notification, and which hosts lost events."""
         with transaction(self._db):
             for note in incidents:
-                self.archive.put(note, step=False)
+                self._archive.put(note, step=False)
             for host in lost:
-                self.archive.lost_events(host, now)
+                self._archive.lost_events(host, now)
         return True
 
     def pending(self, sink: str) -> list[Waiting]:
@@ -193,7 +281,7 @@ class State:
 
     def body(self, key: str) -> bytes | None:
         """The JSON of a notification; None if it is gone."""
-        row = self._db.execute("SELECT body FROM outbox WHERE key = ? AND done IS NULL", (key,)).fetchone()
+        row = self._reader.execute("SELECT body FROM outbox WHERE key = ? AND done IS NULL", (key,)).fetchone()
         return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def decided(self, sink: str) -> dict[str, int]:
@@ -209,13 +297,6 @@ class State:
         """How far a journal was read."""
         row = self._db.execute("SELECT inode, offset FROM journal WHERE path = ?", (path,)).fetchone()
         return Position(*row) if row and all(isinstance(value, int) for value in row) else None
-
-    @contextlib.contextmanager
-    def reading(self, path: str, position: Callable[[], Position]) -> Iterator[None]:
-        """Keep the alerts that are remembered within, and the position after them, in one transaction."""
-        with transaction(self._db):
-            yield
-            self._db.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?)", (path, *position()))
 
     def prune(self) -> None:
         """Remove what is older than `keep`, and what the loudest containers have beyond the budget."""
@@ -243,7 +324,7 @@ class State:
         return {
             "alerts": max(self.alert_bytes / MAX_ALERT_BYTES, self.alerts / MAX_ALERTS),
             "notifications": pending / MAX_OUTBOX_BYTES,
-            "incidents": self.archive.used,
+            "incidents": self._archive.used,
         }
 
     def _count_alerts(self) -> None:
@@ -252,7 +333,10 @@ class State:
         self.alert_bytes = size + ROW_BYTES * self.alerts
 
     @contextlib.contextmanager
-    def _durably(self) -> Iterator[None]:
+    def _durably(self, *, if_needed: bool) -> Iterator[None]:
+        if not if_needed or self._db.in_transaction:  # it cannot be changed within a transaction
+            yield
+            return
         self._db.execute("PRAGMA synchronous = FULL")
         try:
             yield

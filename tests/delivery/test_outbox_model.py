@@ -35,7 +35,7 @@ SEVERITIES: tuple[Severity, ...] = ("medium", "high", "critical")
 FAULTS = ("full", "locked", "read-only", "deleted", "fails before", "fails after")
 
 
-WRITING = ("decide", "delivered", "remember")
+WRITING = ("write",)
 
 
 class Recorder:

@@ -150,4 +150,4 @@ def test_a_ring_that_cannot_be_opened_costs_no_alert_and_is_logged(
         sidekick.wait_for(1)
 
     assert [STOCK[0]] == raw_alerts(sidekick)
-    assert "the file for waiting raw alerts cannot be used" in caplog.text
+    assert "a file for what waits cannot be used" in caplog.text

@@ -87,4 +87,4 @@ def test_a_file_that_cannot_be_opened_is_replaced_by_memory(tmp_path: Path, capl
 
     assert ring is not None
     assert waiting == []
-    assert "the file for waiting raw alerts cannot be used" in caplog.text
+    assert "a file for what waits cannot be used" in caplog.text

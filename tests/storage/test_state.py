@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli.test_main import COMMAND
@@ -26,7 +27,7 @@ from sidecar.settings.schema import Settings
 from sidecar.storage import state as state_module
 from sidecar.storage.archive import IncidentFilter
 from sidecar.storage.opening import lock
-from sidecar.storage.state import DiskError, Position, State, StateError
+from sidecar.storage.state import Batch, DiskError, KeptAlert, Position, State, StateError
 
 SHELL = spec("tini > nginx > sh", "web_shell")
 PYTHON = spec("tini > nginx > sh > python3", "shell_technique", at="1s")
@@ -92,7 +93,7 @@ def lived(
         for body in bodies:
             service.intake.take_json(body)
         service.intake.flush()
-        await until_true(lambda: not (delivers and service.deliveries[0].pending))
+        await until_true(lambda: service.outbox.is_settled and not (delivers and service.deliveries[0].pending))
         state.close()
         return sink.taken
 
@@ -225,15 +226,10 @@ def test_more_containers_than_the_file_has_room_for_leave_the_newest(
 
 
 def test_a_position_is_kept_only_together_with_the_alerts_before_it(state: State) -> None:
-    def broken() -> None:
-        with state.reading("f", lambda: Position(1, 20)):
-            state.remember(b"b", "c", b"")
-            raise RuntimeError
-
-    with state.reading("f", lambda: Position(1, 10)):
-        state.remember(b"a", "c", b"")
-    with pytest.raises(RuntimeError):
-        broken()
+    state.write(Batch(alerts=[KeptAlert(b"a", "c", b"", anchors=False)], positions={"f": Position(1, 10)}))
+    wrong: Any = {"f": Position(2**70, 20)}
+    with pytest.raises(OverflowError):
+        state.write(Batch(alerts=[KeptAlert(b"b", "c", b"", anchors=False)], positions=wrong))
 
     assert (Position(1, 10), [b"a"]) == (state.position("f"), [name for name, _ in state.recall()])
 

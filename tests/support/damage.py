@@ -21,7 +21,7 @@ from sidecar.rules.loading import SHIPPED, load
 from sidecar.service.service import Service
 from sidecar.settings.schema import Settings
 from sidecar.storage.archive import IncidentFilter
-from sidecar.storage.state import Position, State, StateError
+from sidecar.storage.state import Batch, Position, State, StateError
 
 RULES = load([SHIPPED / "correlation"])
 
@@ -41,8 +41,7 @@ def real_file(path: Path) -> dict[str, bytes]:
             state.decide([Outgoing(delivery_key(message, "sink"), to_json(message), place="h/c")], [message])
     state.decide([Outgoing("delivered:medium:sink", b"{}")], [note("0" * 16)])
     state.delivered("delivered:medium:sink")
-    with state.reading("events.jsonl", lambda: Position(1, 10)):
-        pass
+    state.write(Batch(positions={"events.jsonl": Position(1, 10)}))
     parts = {suffix: path.with_name(path.name + suffix).read_bytes() for suffix in ("", "-wal", "-shm")}
     state.close()
     return parts
