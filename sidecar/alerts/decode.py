@@ -252,11 +252,7 @@ def _normalised(fields: Fields) -> Fields:
     """The same fields, in place, the absent ones filled in: from fallbacks, the packed field, a refused connection."""
     if _to_normalise(fields) == _NORMAL:  # nearly always; the rest would cost five times as much
         return fields
-    for fallback, name in FALLBACKS:
-        value = getattr(fields, fallback)
-        setattr(fields, fallback, None)
-        if getattr(fields, name) is None:
-            setattr(fields, name, value)
+    apply_fallbacks(fields)
     if fields.packed is not None:
         ancestry.unpack(fields)
     if fields.remote_ip is None and fields.evt_type == "connect" and fields.address is not None:
@@ -265,6 +261,18 @@ def _normalised(fields: Fields) -> Fields:
             fields.remote_ip = host
             fields.remote_port = int(port)
     return fields
+
+
+def apply_fallbacks(fields: Fields) -> None:
+    """Move the values of fallback fields to the fields that they stand in for, in place.
+
+    Decoding does it; a remembered alert needs it again after an upgrade in which Falco renamed a field.
+    """
+    for fallback, name in FALLBACKS:
+        value = getattr(fields, fallback)
+        setattr(fields, fallback, None)
+        if getattr(fields, name) is None:
+            setattr(fields, name, value)
 
 
 def nanoseconds(stamp: str) -> int:

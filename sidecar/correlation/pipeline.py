@@ -144,6 +144,7 @@ class Pipeline:
     def restore(self, event_id: bytes, alert: Alert) -> list[Message]:
         """Process again an alert that was remembered under `event_id` before a restart."""
         self._ids[event_id] = True
+        decode.apply_fallbacks(alert.fields)
         verdict = self._classifier.classify(alert.rule, alert.tags)
         return self._correlate(alert, verdict, (alert.host, alert.time, alert.fields.pid))
 

@@ -34,10 +34,9 @@ def recorded_responses() -> list[bytes]:
 
 
 def plain(alert: Alert) -> dict[str, Any]:
-    """An alert as the golden files have it: without what is absent."""
-    built: dict[str, Any] = msgspec.to_builtins(alert)
-    built["fields"] = {key: value for key, value in built["fields"].items() if value is not None}
-    return built
+    """An alert as the golden files have it: by the names of `Fields`, without what is absent."""
+    fields = {name: value for name, value in msgspec.structs.asdict(alert.fields).items() if value is not None}
+    return {**msgspec.to_builtins(alert), "fields": fields}
 
 
 def golden(name: str) -> list[dict[str, Any]]:

@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cli.test_main import COMMAND
 from conftest import Clock, Serving, fed, spec
+from msgspec.structs import asdict
 from support.waiting import until_true
 
+from sidecar.alerts import decode
 from sidecar.cli.stories import alerts
+from sidecar.correlation.pipeline import Pipeline
 from sidecar.delivery.outbox import Outbox
 from sidecar.model import Alert, Message, Outgoing
 from sidecar.rules.rule import CorrelationRule
@@ -134,7 +138,6 @@ def test_an_escalation_that_was_cut_off_before_it_was_decided_is_decided_at_the_
 ) -> None:
     path = tmp_path / "state.db"
     state = State(path, keep=90_000, wall=wall)
-    from sidecar.correlation.pipeline import Pipeline
 
     pipeline = Pipeline(rules, lambda: 0.0, None, Outbox(state, []).remember)
     for body in alerts(rule, [SHELL, PYTHON]):
@@ -147,20 +150,28 @@ def test_an_escalation_that_was_cut_off_before_it_was_decided_is_decided_at_the_
 def test_an_alert_that_comes_again_after_a_crash_is_a_duplicate(
     tmp_path: Path, rules: list[CorrelationRule], rule: CorrelationRule, state: State
 ) -> None:
-    from sidecar.correlation.pipeline import Pipeline
-
     (body,) = alerts(rule, [SHELL])
     Pipeline(rules, lambda: 0.0, None, Outbox(state, []).remember).process_json(body)
     again = Pipeline(rules, lambda: 0.0, None, Outbox(state, []).remember)
     for name, kept in state.recall():
-        import msgspec
-
-        from sidecar.model import Alert
-
         again.restore(name, msgspec.json.decode(kept, type=Alert))
     again.process_json(body)
 
     assert dict(again.reasons) == {"duplicate": 1}
+
+
+def test_an_alert_kept_before_falco_renamed_a_field_is_restored_with_the_new_one(
+    rules: list[CorrelationRule], rule: CorrelationRule
+) -> None:
+    """The old name, here that of the remote address, has become a fallback since."""
+    (body,) = alerts(rule, [SHELL])
+    alert = decode.envelope(body).alert()
+    alert.fields.remote_ip = None
+    alert.fields.fallback_remote_ip = "203.0.113.9"
+    Pipeline(rules, lambda: 0.0).restore(b"id", alert)
+
+    assert asdict(alert.fields)["remote_ip"] == "203.0.113.9"
+    assert asdict(alert.fields)["fallback_remote_ip"] is None
 
 
 def test_a_key_is_decided_once(state: State) -> None:
@@ -275,7 +286,6 @@ def test_the_lock_keeps_a_second_service_out(tmp_path: Path, state: State) -> No
 def test_when_the_disk_fails_it_goes_on_in_memory_says_so_and_recovers(
     state: State, monkeypatch: pytest.MonkeyPatch, rule: CorrelationRule, rules: list[CorrelationRule]
 ) -> None:
-    from sidecar.correlation.pipeline import Pipeline
 
     clock = Clock()
     outbox = Outbox(state, [], timer=clock)
@@ -301,7 +311,6 @@ def test_when_the_disk_fails_it_goes_on_in_memory_says_so_and_recovers(
 def test_while_the_disk_fails_incidents_are_shown_from_memory_and_are_in_the_file_afterwards(
     state: State, monkeypatch: pytest.MonkeyPatch, rule: CorrelationRule, rules: list[CorrelationRule]
 ) -> None:
-    from sidecar.correlation.pipeline import Pipeline
 
     clock = Clock()
     outbox, pipeline = Outbox(state, [], timer=clock), Pipeline(rules, lambda: 0.0)
@@ -464,7 +473,6 @@ def test_an_alert_in_the_file_that_cannot_be_read_is_set_aside_and_reported_and_
 def test_a_replayed_alert_that_meets_a_bug_costs_only_itself(
     tmp_path: Path, rules: list[CorrelationRule], rule: CorrelationRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sidecar.correlation.pipeline import Pipeline
 
     path = tmp_path / "state.db"
     lived(path, rules, list(alerts(rule, [SHELL, PYTHON, CAT])), delivers=False)
