@@ -73,6 +73,7 @@ plugin-bench: ## Time of an event and memory of a process in the Falco plugin (n
 	cargo test --manifest-path plugin/Cargo.toml --locked --release -- --ignored --nocapture --test-threads=1
 
 docs: $(DEV) ## Make anew what is made from the code: pages of docs/, fields asked of Falco, the chart's values and schema
+	PYTHONPATH=tools $(BIN)/python -m secret_patterns
 	PYTHONPATH=tools $(BIN)/python -m falco_programs
 	PYTHONPATH=tools $(BIN)/python -m falco_fields
 	PYTHONPATH=tests:tools $(BIN)/python -m detections > docs/detections.md

@@ -25,7 +25,7 @@ OWN = (
         "http.insecure",
     ),
     *("grpc.enabled", "grpc.address", "grpc.ca", "grpc.cert", "grpc.key", "pass_through.mode"),
-    *("sinks.falcosidekick.url", "admin", "state.path", "canary", "redaction", "rules"),
+    *("sinks.falcosidekick.url", "admin", "state.path", "canary", "redaction.key", "rules"),
 )
 """Settings that have a value of their own, or that are secret: refused below `config`."""
 

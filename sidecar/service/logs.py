@@ -12,16 +12,16 @@ from sidecar.text.redaction.redactor import Redactor
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
-_redact = Redactor()
-"""A traceback may quote what was being worked on."""
-
-
 MAX_KINDS = 100
 """Different messages that a rate limit remembers."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One record, one line; `extra` becomes keys."""
+    """One record, one line; `extra` becomes keys. Secrets in a traceback, which may quote an alert, are masked."""
+
+    def __init__(self, redact: Redactor | None = None) -> None:
+        super().__init__()
+        self._redact = redact or Redactor()
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON."""
@@ -33,7 +33,7 @@ class JsonFormatter(logging.Formatter):
             **{key: value for key, value in record.__dict__.items() if key not in _PLAIN},
         }
         if record.exc_info:
-            line["exception"] = _redact(self.formatException(record.exc_info))
+            line["exception"] = self._redact(self.formatException(record.exc_info))
         return ascii_json(line)
 
 
@@ -76,10 +76,10 @@ class RateLimit(logging.Filter):
         self._passed[kind] = 0
 
 
-def setup(level: str) -> None:
-    """Send all logs of `level` and above to standard error."""
+def setup(level: str, redact: Redactor | None = None) -> None:
+    """Send all logs of `level` and above to standard error, their tracebacks masked by `redact`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(redact))
     handler.addFilter(RateLimit(burst=20))
     logging.getLogger("asyncio").addFilter(RateLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

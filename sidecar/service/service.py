@@ -30,6 +30,7 @@ from sidecar.sinks.grpc.subscribers import Subscribers
 from sidecar.sources.http import HttpListener
 from sidecar.sources.journal import JournalTail
 from sidecar.storage.state import State
+from sidecar.text.redaction.patterns import with_added
 from sidecar.text.redaction.redactor import Redactor
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ GRACE = 4.0
 
 STATE_CHECK_SECONDS = 1.0
 """Between two looks at the state file: is it still there, and can what waits for it be written?"""
+
+
+def redactor(settings: Settings) -> Redactor:
+    """What masks secrets, with the user's own patterns."""
+    return Redactor(settings.redaction.key, with_added(settings.redaction.tokens()))
 
 
 class Service:
@@ -62,7 +68,7 @@ class Service:
         self.deliveries = [Delivery(sink, settings.sinks.queue_size) for sink in sinks]
         self.outbox = Outbox(state, self.deliveries, anchors(rules))
         self.outbox.origin = Origin(settings.cluster, settings.url)
-        redact, remember = Redactor(settings.redaction.key), self.outbox.remember if state else None
+        redact, remember = redactor(settings), self.outbox.remember if state else None
         self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, remember, redact)
         self._state = state
         ring = Path(f"{settings.state.path}.ring") if state is not None else None

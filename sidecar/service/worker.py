@@ -68,11 +68,11 @@ def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str
 
         from sidecar.service import logs, run  # noqa: PLC0415 - as above
         from sidecar.service.restore import make_state  # noqa: PLC0415 - as above
-        from sidecar.service.service import Service  # noqa: PLC0415 - as above
+        from sidecar.service.service import Service, redactor  # noqa: PLC0415 - as above
         from sidecar.sinks.factory import make_sinks  # noqa: PLC0415 - as above
         from sidecar.storage.state import StateError  # noqa: PLC0415 - as above
 
-        logs.setup(settings.log_level)
+        logs.setup(settings.log_level, redactor(settings))
         try:
             state = make_state(settings)
         except StateError as error:

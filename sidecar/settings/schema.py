@@ -8,12 +8,14 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from msgspec import field
+from msgspec import Struct, field
 
 from sidecar.settings.section import Count, HttpUrl, MayBeZero, SecretText, Section, is_url
 from sidecar.settings.sinks import Sinks, SinkSettings
 from sidecar.settings.sources import GrpcSource, HttpSource, JournalSource, SourceSettings
 from sidecar.text import placeholders
+from sidecar.text.redaction import added
+from sidecar.text.redaction.patterns import Token
 from sidecar.yamlfile.typed import Duration, lasting
 
 
@@ -77,11 +79,36 @@ class StateFile(Section):
     """How long relevant alerts are kept; an incident lasts 24 h at most."""
 
 
+class SecretPattern(Struct, forbid_unknown_fields=True):
+    """A kind of token of your own organisation; see `redaction.patterns`."""
+
+    name: str
+    pattern: str
+    example: str
+
+
 class Redaction(Section):
     """Secrets in command lines are masked before they are stored or sent, as `***` and a keyed digest."""
 
     key: SecretText = ""
     """Key of the digests. If empty, a new one is made at each start; equal secrets then look equal in one run only."""
+    patterns: list[SecretPattern] = []
+    """Tokens of your own to mask, each with `name`, `pattern`, and an `example` that the pattern must match. It is
+    at least three fixed characters, followed by characters and classes (`[A-Za-z0-9]`, `\\w`, `\\d`) with bounded
+    repetitions (`{32}`, `{20,40}`, `?`): `acme_[A-Za-z0-9]{32}`."""
+
+    def tokens(self) -> list[Token]:
+        """The patterns as the redactor takes them. Raises `added.BadPatternError`, which `problems` reports."""
+        return [added.token(each.name, each.pattern, each.example) for each in self.patterns]
+
+    def problems(self, path: str) -> Iterator[str]:
+        """Patterns that would take too long, or miss their example."""
+        yield from super().problems(path)
+        for number, each in enumerate(self.patterns):
+            try:
+                added.token(each.name, each.pattern, each.example)
+            except added.BadPatternError as error:
+                yield f"{path}.patterns[{number}].pattern: {error}"
 
 
 class Settings(Section):

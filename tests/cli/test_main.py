@@ -465,3 +465,18 @@ def test_whatever_is_typed_nothing_prints_a_traceback(arguments: list[str]) -> N
 
     assert result.exception is None or isinstance(result.exception, SystemExit), arguments
     assert result.exit_code in (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("arguments", [("run", "-c"), ("check", "--config")])
+def test_a_secret_pattern_outside_the_subset_exits_2_with_the_reason(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(
+        "sinks: {stdout: {enabled: true}}\n"
+        "redaction:\n  patterns:\n    - {name: ACME, pattern: acme_.*, example: acme_x}\n"
+    )
+    result = ran(*arguments, file)
+
+    assert result.exit_code == 2
+    assert f"{file}:4: redaction.patterns[0].pattern: '.' at character 6 is not supported" in result.stderr

@@ -15,6 +15,7 @@ import pytest
 from conftest import DATA, Serving, spec
 from hypothesis import given
 from hypothesis import strategies as st
+from secret_patterns import packed, source
 from support.cost import cost
 from support.falcosidekick import Falcosidekick
 from support.secrets_corpus import SECRETS
@@ -25,7 +26,7 @@ from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import MAX_NAME_CHARS
 from sidecar.rules.rule import CorrelationRule
 from sidecar.service.logs import JsonFormatter
-from sidecar.text.redaction.patterns import Names, Pattern, Token, read, shipped
+from sidecar.text.redaction.patterns import FILE, Names, Pattern, Token, shipped
 from sidecar.text.redaction.programs import Program
 from sidecar.text.redaction.redactor import Redactor
 
@@ -130,10 +131,10 @@ def test_time_grows_with_the_length_and_not_faster() -> None:
 
 
 DATA_ROWS: list[Token | Names | Pattern | Program] = [
-    *read().tokens,
-    read().names,
-    *read().patterns,
-    *read().programs,
+    *source().tokens,
+    source().names,
+    *source().patterns,
+    *source().programs,
 ]
 
 
@@ -147,6 +148,10 @@ def test_a_harmless_example_stays_as_it_is() -> None:
     lines = [line for row in DATA_ROWS for line in row.kept]
 
     assert [redact(line) for line in lines] == lines
+
+
+def test_the_service_reads_what_the_file_says() -> None:
+    assert FILE.read_bytes() == packed(), "run: make docs"
 
 
 def test_every_row_has_an_example_with_a_secret() -> None:

@@ -1,20 +1,19 @@
 """What secrets look like, loaded from `secrets.toml` and compiled: tokens, patterns, names, and options of programs."""
 
 import re
-import tomllib
 from collections.abc import Iterable, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from sidecar.text.redaction.programs import Program, Programs
 
-FILE = Path(__file__).with_name("secrets.toml")
+FILE = Path(__file__).with_name("secrets.json")
+"""Made by `make docs` from `secrets.toml`, without the examples: TOML takes 11 ms of a start, this a third of one."""
 
 MAX_CHARS_TO_PROGRAM = 512
 """Characters between a program and an option that it declares harmless; more is not looked through for each option."""
@@ -37,7 +36,7 @@ class Token(Struct, forbid_unknown_fields=True):
     name: str
     hints: list[str]
     pattern: str
-    masked: list[str]
+    masked: list[str] = []
     kept: list[str] = []
 
 
@@ -47,7 +46,7 @@ class Pattern(Struct, forbid_unknown_fields=True):
     name: str
     hints: list[str]
     pattern: str
-    masked: list[str]
+    masked: list[str] = []
     kept: list[str] = []
     needs: str = ""
 
@@ -62,8 +61,8 @@ class Names(Struct, forbid_unknown_fields=True):
     harmless_ends: frozenset[str]
     harmless_starts: tuple[str, ...]
     harmless_values: frozenset[str]
-    masked: list[str]
-    kept: list[str]
+    masked: list[str] = []
+    kept: list[str] = []
 
 
 class Secrets(Struct, forbid_unknown_fields=True):
@@ -75,12 +74,18 @@ class Secrets(Struct, forbid_unknown_fields=True):
     programs: list[Program]
 
 
-class Rule(NamedTuple):
+class Rule:
     """Searched for only where one of `hints` is in the lower-case text, and `needs` in the text; masks dq, sq and s."""
 
-    hints: tuple[str, ...]
-    pattern: re.Pattern[str]
-    needs: str = ""
+    def __init__(self, hints: Sequence[str], pattern: str, needs: str = "") -> None:
+        self.hints = tuple(hints)
+        self.needs = needs
+        self._pattern = pattern
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Compiled for the first text with a hint, since that takes a millisecond."""
+        return re.compile(self._pattern, re.IGNORECASE | re.DOTALL | re.ASCII)
 
 
 class AnyHint:
@@ -117,15 +122,20 @@ class Patterns:
 
     def __init__(self, secrets: Secrets, added: Sequence[Token] = ()) -> None:
         tokens = [*secrets.tokens, *added]
-        rules = [_rule(each.hints, each.pattern, each.needs) for each in secrets.patterns]
+        rules = [Rule(each.hints, each.pattern, each.needs) for each in secrets.patterns]
         rules += _rules_of_names(secrets.names)
         self.token_hints = tuple(dict.fromkeys(hint for token in tokens for hint in token.hints))
         self.any_token_hint = AnyHint(self.token_hints)
         self.any_rule_hint = AnyHint(hint for rule in rules for hint in rule.hints)
-        self.tokens = re.compile(f"{_STARTS}(?P<s>{'|'.join(token.pattern for token in tokens)})", re.ASCII)
         self.rules = [(hints, [*group]) for hints, group in groupby(rules, attrgetter("hints"))]
         self.programs = Programs(secrets.programs)
         self._names = secrets.names
+        self._tokens = f"{_STARTS}(?P<s>{'|'.join(token.pattern for token in tokens)})"
+
+    @cached_property
+    def tokens(self) -> re.Pattern[str]:
+        """All tokens in one pattern, compiled for the first text with a hint of one."""
+        return re.compile(self._tokens, re.ASCII)
 
     def is_harmless(self, key: str, value: str, text: str, at: int) -> bool:
         """Whether the value behind a telling name at `at` is harmless: `--token-file x`, `PASSWORD=$PASSWORD`."""
@@ -148,23 +158,24 @@ class Patterns:
 
 @cache
 def read() -> Secrets:
-    """The contents of `secrets.toml`."""
-    return msgspec.convert(tomllib.loads(FILE.read_text()), Secrets)
+    """The contents of `secrets.toml`, without the examples."""
+    return msgspec.json.decode(FILE.read_bytes(), type=Secrets)
 
 
 @lru_cache(maxsize=1)
 def shipped() -> Patterns:
-    """The patterns of `secrets.toml`, compiled."""
+    """The patterns of `secrets.toml`."""
     return Patterns(read())
+
+
+def with_added(tokens: Sequence[Token]) -> Patterns:
+    """The same with the user's tokens."""
+    return Patterns(read(), tokens) if tokens else shipped()
 
 
 def _rarity(char: str) -> int:
     at = _COMMON_CHARS.find(char)
     return at if at >= 0 else len(_COMMON_CHARS)
-
-
-def _rule(hints: Sequence[str], pattern: str, needs: str = "") -> Rule:
-    return Rule(tuple(hints), re.compile(pattern, re.IGNORECASE | re.DOTALL | re.ASCII), needs)
 
 
 def _rules_of_names(names: Names) -> list[Rule]:
@@ -174,11 +185,11 @@ def _rules_of_names(names: Names) -> list[Rule]:
     )
     query = rf"(?:[\w-]{{0,32}}-)?(?:{_either(names.query)})"
     return [
-        _rule(("signature=", "key="), rf"(?<=[?&]){query}=(?P<s>[^\s&#'\"]{{10,4096}})"),
-        _rule(names.hints, rf"(?<=[?&]){name}=(?P<s>[^\s&#'\"]{{1,4096}})", "="),
-        _rule(names.hints, rf"(?<![\w.?&-]){name}(?:=|[\"']\s?[:=]\s{{0,2}}|:\s{{1,2}}){_VALUE}", "=:"),
-        _rule(names.hints, rf"(?<!\S)(?=-){name}\s{{1,4}}(?!-){_VALUE}", "-"),
-        _rule(("x-",), rf"(?<![\w.-])x-{name}:(?P<s>[^\s'\"]{{4,4096}})"),
+        Rule(("signature=", "key="), rf"(?<=[?&]){query}=(?P<s>[^\s&#'\"]{{10,4096}})"),
+        Rule(names.hints, rf"(?<=[?&]){name}=(?P<s>[^\s&#'\"]{{1,4096}})", "="),
+        Rule(names.hints, rf"(?<![\w.?&-]){name}(?:=|[\"']\s?[:=]\s{{0,2}}|:\s{{1,2}}){_VALUE}", "=:"),
+        Rule(names.hints, rf"(?<!\S)(?=-){name}\s{{1,4}}(?!-){_VALUE}", "-"),
+        Rule(("x-",), rf"(?<![\w.-])x-{name}:(?P<s>[^\s'\"]{{4,4096}})"),
     ]
 
 

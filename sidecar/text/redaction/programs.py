@@ -41,8 +41,8 @@ class Program(Struct, forbid_unknown_fields=True):
     """How some programs take secrets; `secrets.toml` says what each key means."""
 
     names: list[str]
-    masked: list[str]
-    kept: list[str]
+    masked: list[str] = []
+    kept: list[str] = []
     options: list[str] = []
     separate: list[str] = []
     attached: list[str] = []
