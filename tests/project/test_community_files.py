@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,20 @@ def test_every_module_and_folder_that_the_architecture_names_exists() -> None:
 
     assert len(named) > 50
     assert [name for name in named if not (ROOT / name).exists() and not (ROOT / "sidecar" / name).exists()] == []
+
+
+def test_all_addresses_and_teams_name_the_owner_of_the_repository() -> None:
+    """RELEASE.md asks to replace the placeholder; this finds what was left out."""
+    owner = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"].split("/")[3]
+    address = r"(?:github\.com|ghcr\.io|githubusercontent\.com)/([\w-]+)/falco-correlator\b"
+    team = r"@([\w-]+)/(?:maintainers|security)\b"
+    files = [
+        *ROOT.glob("*.*"),
+        *(path for folder in ("docs", "charts", ".github") for path in (ROOT / folder).rglob("*")),
+    ]
+    owners = {}
+    for path in (path for path in files if path.is_file() and path.suffix in ("", ".md", ".yaml", ".yml", ".toml")):
+        owners[path.name] = {name for pattern in (address, team) for name in re.findall(pattern, path.read_text())}
+
+    assert sum(map(bool, owners.values())) > 10
+    assert {name: found - {owner} for name, found in owners.items() if found - {owner}} == {}
