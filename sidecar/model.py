@@ -237,21 +237,19 @@ FALLBACKS = tuple(
 ASKED = tuple(
     falco
     for name, falco in zip(Fields.__struct_fields__, Fields.__struct_encode_fields__, strict=True)
-    if not name.startswith("fallback_") and falco != PACKED
+    if not name.startswith("fallback_") and falco != PACKED and not falco.endswith(".ts")
 )
-"""Falco's names of the fields that we ask it to put into every alert; the plugin's comes on top. Rules,
-configurations, the overlays of the chart, README and `doctor` are made of this list by `make docs`."""
+"""Falco's names of the fields that we ask it to put into every alert. The packed field comes on top: it alone has the
+start times, since Elasticsearch refuses `proc.pid` and `proc.pid.ts` beside each other. Rules, configurations, the
+overlays of the chart, README and `doctor` are made of this list by `make docs`."""
 
-ASKED_BESIDE_PACKED = (
-    PACKED,
-    *(
-        name
-        for name in ASKED
-        if name not in ("proc.name", "proc.pname", "proc.sid", "proc.tty", "proc.exepath", "proc.pexepath", "proc.vpid")
-        and not name.startswith(("proc.pid", "proc.ppid", "proc.apid", "proc.aname", "proc.aexepath", "user.loginuid"))
-    ),
+APPENDED = tuple(
+    name
+    for name in ASKED
+    if name not in ("proc.name", "proc.pname", "proc.sid", "proc.tty", "proc.exepath", "proc.pexepath", "proc.vpid")
+    and not name.startswith(("proc.pid", "proc.ppid", "proc.apid", "proc.aname", "proc.aexepath", "user.loginuid"))
 )
-"""What we ask of a Falco with our plugin: the packed field, and what it does not hold."""
+"""What Falco appends to the alerts of every rule beside the packed field: what that does not hold."""
 
 
 class Alert(Struct, frozen=True, gc=False):

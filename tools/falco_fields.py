@@ -7,12 +7,13 @@ doctor` reads the same list.
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
-from sidecar.model import ASKED, ASKED_BESIDE_PACKED
+from sidecar.alerts.ancestry import GUESS
+from sidecar.model import APPENDED, ASKED, PACKED
 
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "falco_rules" / "web_rce_rules.yaml"
@@ -87,16 +88,29 @@ def rules(text: str) -> str:
     return OUTPUT.sub(made, text)
 
 
-def lists(text: str, asked: Sequence[str] = ASKED) -> str:
-    """A text with every list `extra_fields` in it as it should be."""
+def lists(text: str, *, with_plugin: bool) -> str:
+    """A text with every list `extra_fields` in it as it should be: the packed field is the plugin's, or Falco's guess."""
 
     def made(found: re.Match[str]) -> str:
         indent = found["indent"]
-        names = ", ".join(f'"{name}"' if "[" in name else name for name in asked)
         inner = f"{indent}  "
-        return f"{indent}extra_fields: # made by `make docs`\n{inner}[\n{_wrapped(names + ',', inner)}\n{inner}]\n"
+        names = [f'"{name}"' if "[" in name else name for name in APPENDED]
+        packed = f"{inner}{PACKED}," if with_plugin else _guess(inner)
+        listed = f"{_wrapped(', '.join(names) + ',', inner)}\n{packed}"
+        return f"{indent}extra_fields: # made by `make docs`\n{inner}[\n{listed}\n{inner}]\n"
 
     return EXTRA.sub(made, text)
+
+
+def _guess(indent: str) -> str:
+    """The packed field as Falco makes it: a quoted YAML text, its lines joined without blanks."""
+    lines = [""]
+    for piece in re.findall(r"[^;|]*[;|]|[^;|]+", GUESS):
+        if len(lines[-1]) + len(piece) > WIDTH - len(indent) - 5:
+            lines.append("")
+        lines[-1] += piece
+    text = f"\\\n{indent}  ".join(lines)
+    return f'{indent}{PACKED}:\n{indent}  "{text}",'
 
 
 def _wrapped(text: str, indent: str) -> str:
@@ -109,7 +123,7 @@ def files() -> Iterator[tuple[Path, str]]:
     """Every file that holds the fields, with the text that it should have."""
     yield RULES, rules(RULES.read_text())
     for path in LISTS:
-        yield path, lists(path.read_text(), ASKED_BESIDE_PACKED if path in WITH_PLUGIN else ASKED)
+        yield path, lists(path.read_text(), with_plugin=path in WITH_PLUGIN)
 
 
 if __name__ == "__main__":

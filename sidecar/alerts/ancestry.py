@@ -5,6 +5,7 @@ guess: the parents of today. The first character says which. Text stands behind 
 first, so no name that an intruder chooses can shift what stands before it.
 """
 
+import re
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
@@ -39,6 +40,9 @@ GUESS = ";".join(
     )
 )
 """The format with which Falco makes a guess (`append_output`, `extra_fields`)."""
+
+GUESSED = frozenset(re.findall(r"%([\w.]+(?:\[\d\])?)", GUESS))
+"""Falco's names of the fields that a guess holds."""
 
 TOLERANCE = 1_000_000_000
 """Nanoseconds by which two start times of one process may differ: those of processes older than Falco come from /proc,
@@ -141,18 +145,21 @@ def unpack(fields: Fields) -> None:
     packed = decode(fields.packed or "")
     if packed is None or not packed.is_exact:
         fields.packed = None
-    if packed is None or fields.pid:
+    if packed is None or (fields.pid and fields.pid != packed.pid):
         return
     fields.pid = packed.pid
-    fields.start, fields.vpid = fields.start or packed.start, fields.vpid or packed.vpid or None
+    fields.start, fields.vpid = fields.start or packed.start or None, fields.vpid or packed.vpid or None
     fields.sid = packed.session if fields.sid is None else fields.sid
     fields.tty = packed.terminal if fields.tty is None else fields.tty
     fields.loginuid = packed.login if fields.loginuid is None else fields.loginuid
     fields.name, fields.exepath = fields.name or packed.name, fields.exepath or packed.file
-    if not packed.ancestors or fields.ppid:
+    if not packed.ancestors or (fields.ppid and fields.ppid != packed.ancestors[0].pid):
         return
     parent = packed.ancestors[0]
-    fields.ppid, fields.parent_start = parent.pid, parent.start
+    fields.parent_start = fields.parent_start or parent.start or None
+    if fields.ppid:
+        return
+    fields.ppid = parent.pid
     fields.pname, fields.pexepath = fields.pname or parent.name, fields.pexepath or parent.file
     for above, ancestor in enumerate(packed.ancestors[1:_CLASSIC], 2):
         setattr(fields, f"apid{above}", ancestor.pid)

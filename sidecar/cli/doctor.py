@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from sidecar.alerts.ancestry import GUESS, GUESSED
 from sidecar.errors import ConfigError
-from sidecar.model import ASKED, ASKED_BESIDE_PACKED, PACKED
+from sidecar.model import APPENDED, PACKED
 from sidecar.yamlfile.typed import parse_yaml, read_yaml
 
 Mode = Literal["http", "grpc"]
@@ -73,9 +74,10 @@ def _common(falco: dict[str, Any]) -> Iterator[Finding]:
         if falco.get(key, True) is not True:
             yield Finding(True, f"{key} is off: {why}", f"{key}: true")
     appended = _extra_fields(falco)
-    missing = [name for name in (ASKED_BESIDE_PACKED if PACKED in appended else ASKED) if name not in appended]
-    if missing:
-        listed = ", ".join(f'"{name}"' for name in missing)
+    missing = [name for name in APPENDED if name not in appended]
+    has_ancestry = PACKED in appended or appended >= GUESSED
+    if missing or not has_ancestry:
+        listed = ", ".join([*(f'"{name}"' for name in missing), *([] if has_ancestry else [f'{PACKED}: "{GUESS}"'])])
         lines = f"append_output:\n  - match:\n      source: syscall\n    extra_fields: [{listed}]"
         yield Finding(False, "stock rules lack fields, so they do not count (our own rules carry theirs)", lines)
     capacity = (falco.get("outputs_queue") or {}).get("capacity", 0)
@@ -99,7 +101,7 @@ def _plugin(falco: dict[str, Any]) -> Iterator[Finding]:
     elif not _fits_machine(PLUGIN_FOLDER / str(entry.get("library_path", ""))):
         lines = "plugins:\n  - name: lineage\n    library_path: # the library of this machine\n    init_config: {}"
         yield Finding(True, "the library of the plugin lineage is for another machine", lines)
-    if PACKED not in _extra_fields(falco):
+    if PACKED not in _extra_fields(falco, with_formats=False):
         lines = f"append_output:\n  - match:\n      source: syscall\n    extra_fields: [{PACKED}]"
         yield Finding(False, "the plugin lineage is loaded, but alerts do not carry its ancestry", lines)
 
@@ -154,11 +156,13 @@ def _on(falco: dict[str, Any], key: str) -> bool:
     return isinstance(section, dict) and section.get("enabled") is True
 
 
-def _extra_fields(falco: dict[str, Any]) -> set[str]:
+def _extra_fields(falco: dict[str, Any], *, with_formats: bool = True) -> set[str]:
+    """Names of the fields that are appended; those that have a format of their own are not Falco's fields."""
     found: set[str] = set()
     for entry in falco.get("append_output") or []:
         if isinstance(entry, dict):
             fields = entry.get("extra_fields") or []
             found |= {field for field in fields if isinstance(field, str)}
-            found |= {value for field in fields if isinstance(field, dict) for value in (*field, *field.values())}
+            if with_formats:
+                found |= {name for field in fields if isinstance(field, dict) for name in field}
     return found

@@ -14,7 +14,7 @@ from chart_docs import CHART, ROOT
 from falco.ruleset import Ruleset
 
 from sidecar.cli.doctor import examine
-from sidecar.model import ASKED_BESIDE_PACKED
+from sidecar.model import APPENDED, PACKED
 
 OVERLAYS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CHART / "overlays").glob("*.yaml"))}
 MODES = {"falco-0.44": "http", "falco-0.43": "grpc", "falco-sidecar": "http", "falco-plugin": "http"}
@@ -39,7 +39,7 @@ def test_an_overlay_asks_for_the_same_as_our_files_for_falco(name: str) -> None:
     ours = of_falco("0.43" if name == "falco-0.43" else "0.44")
     falco = OVERLAYS[name]["falco"]
 
-    asked = [{**each, "extra_fields": [*ASKED_BESIDE_PACKED]} for each in ours["append_output"]]
+    asked = [{**each, "extra_fields": [*APPENDED, PACKED]} for each in ours["append_output"]]
     wanted = asked if name == "falco-plugin" else ours["append_output"]
     assert falco["append_output"] == [{"suggested_output": True}, *wanted]
     assert (falco["outputs_queue"], falco["rule_matching"]) == (ours["outputs_queue"], "all")

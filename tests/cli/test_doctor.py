@@ -10,7 +10,7 @@ from project.test_readme import blocks
 
 from sidecar.cli.doctor import MACHINES
 from sidecar.cli.main import main
-from sidecar.model import ASKED, ASKED_BESIDE_PACKED
+from sidecar.model import APPENDED, ASKED, PACKED
 
 HERE = MACHINES[platform.machine()]
 
@@ -51,7 +51,7 @@ def test_grpc_settings_are_recognised_and_right(tmp_path: Path) -> None:
         ({"json_include_output_fields_property": False}, "without the fields", "json_include_output_fields_property"),
         ({"http_output": {"enabled": False}}, "http_output is off", "url: http://127.0.0.1:2802/"),
         ({"http_output": {"enabled": True, "url": ""}}, "has no url", "url: http://127.0.0.1:2802/"),
-        ({"append_output": []}, "stock rules lack fields", '"proc.pid"'),
+        ({"append_output": []}, "stock rules lack fields", 'lineage.packed: "?1;%proc.pid;'),
         ({"outputs_queue": {"capacity": 0}}, "unbounded", "capacity: 100000"),
         ({"grpc_output": {"enabled": True}}, "0.44 no longer has it", "grpc_output:"),
     ],
@@ -68,7 +68,7 @@ def test_each_thing_that_is_wrong_is_told_with_the_lines_to_add(
 LOADED = {
     "load_plugins": ["container", "lineage"],
     "plugins": [{"name": "lineage", "library_path": "/nowhere/liblineage.so"}],
-    "append_output": [{"match": {"source": "syscall"}, "extra_fields": [*ASKED_BESIDE_PACKED]}],
+    "append_output": [{"match": {"source": "syscall"}, "extra_fields": [*APPENDED, PACKED]}],
 }
 
 
@@ -88,6 +88,7 @@ def test_without_the_plugin_it_says_what_would_be_gained(tmp_path: Path) -> None
         ({"load_plugins": ["container"]}, "configured, but not loaded"),
         ({"plugins": []}, "Falco will not start"),
         ({"append_output": [{"extra_fields": [*ASKED]}]}, "do not carry its ancestry"),
+        ({"append_output": [{"extra_fields": [*APPENDED, {PACKED: "?1;"}]}]}, "do not carry its ancestry"),
     ],
 )
 def test_what_is_wrong_with_the_plugin_is_reported(tmp_path: Path, change: dict[str, object], what: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from falco.ruleset import shipped
 
-from sidecar.model import ASKED
+from sidecar.alerts.ancestry import GUESS
+from sidecar.model import APPENDED, PACKED
 
 SHIPPED = Path(__file__).parents[2] / "falco_rules"
 SNIPPETS = sorted((SHIPPED / "config.d").glob("*.yaml"))
@@ -38,7 +39,7 @@ def test_snippet_lets_every_rule_speak_with_the_fields_that_correlation_needs(pa
     assert snippet["rule_matching"] == "all"
     assert snippet["outputs_queue"]["capacity"] > 0
     assert snippet["append_output"][-1]["match"] == {"source": "syscall"}
-    assert snippet["append_output"][-1]["extra_fields"] == list(ASKED)
+    assert snippet["append_output"][-1]["extra_fields"] == [*APPENDED, {PACKED: GUESS}]
 
 
 def test_http_is_for_falco_0_44_and_grpc_for_falco_0_43() -> None:

@@ -12,6 +12,8 @@ import yaml
 from conftest import DATA, Running
 from support.site_with_incidents import running
 
+from sidecar.alerts.ancestry import GUESS
+from sidecar.model import APPENDED, PACKED
 from sidecar.rules.rule import CorrelationRule
 from sidecar.settings.schema import Settings
 from sidecar.storage.state import State
@@ -70,7 +72,7 @@ def test_the_falco_files_of_the_readme_are_yaml_and_ask_for_what_correlation_nee
     newer, older = (yaml.safe_load(b) for b in blocks("yaml") if b.startswith("# falco.yaml"))
 
     assert (newer["json_output"], newer["rule_matching"]) == (True, "all")
-    assert {"proc.pid", "proc.ppid", "proc.sid", "container.id"} <= set(newer["append_output"][0]["extra_fields"])
+    assert newer["append_output"][0]["extra_fields"] == [*APPENDED, {PACKED: GUESS}]
     assert older["grpc_output"] == {"enabled": True}
 
 
