@@ -17,9 +17,14 @@ _SECRET = re.compile(
     r"/(?:run/secrets/(kubernetes[.]io|eks[.]amazonaws[.]com|pods[.]eks[.]amazonaws[.]com|azure|tokens|workload)[^\s;|&<>\"'`]*token"
     r"|etc/g?shadow-?(?![\w.])|proc/(\d+|[*])/environ\b"
     r"|[.](?:aws/(credentials|sso|cli)\b|azure/|config/gcloud/|kube/config\b"
-    r"|ssh/id_[a-z0-9]+\b(?![.]pub)|(git-credentials|netrc|pgpass|npmrc|pypirc|dockercfg)\b|docker/config[.]json\b))"
+    r"|ssh/id_[a-z0-9]+\b(?![.]pub)|(git-credentials|netrc|pgpass|npmrc|pypirc|dockercfg|vault-token)\b|docker/config[.]json\b))"
     r"|(?<![\w*?-])[.]env([.](local|prod|production|staging|dev|development))?(?=[\s;|&<>\"'`)]|$)"
 )
+_ASKS_FOR_SECRET = re.compile(
+    r"(?:^|[\s/])(gcloud auth (application-default )?print-(access|identity)-token|az account get-access-token"
+    r"|kubectl( -\S+( (?!get |describe )\S+)?)* (get|describe) secrets?|vault (kv get|read|print token))\b"
+)
+"""Command lines of clouds and clusters that print a secret."""
 
 _SEPARATOR = re.compile(r"[;|&`\n()]+")
 _PREFIX = re.compile(
@@ -46,16 +51,19 @@ def is_secret(name: str) -> bool:
 def may_name_secret(fields: Fields) -> bool:
     """Whether the command line or the link has a secret's name: a quick look before `names_secret`."""
     kind = fields.evt_type
-    return kind in LINKS or (kind in EXECS and bool(_SECRET.search(fields.cmdline or "")))
+    command = fields.cmdline or ""
+    return kind in LINKS or (kind in EXECS and (bool(_SECRET.search(command)) or _asks_for_secret(command)))
 
 
 def names_secret(fields: Fields, run: Program) -> bool:
-    """Whether a shell or a tool is started with a secret's file for a reader in its command, or makes a link to one."""
+    """Whether a shell or a tool is started to read a secret's file or to ask for a secret, or makes a link to one."""
     kind = fields.evt_type or ""
     if kind in LINKS:
         return bool(_SECRET.search(fields.file or ""))
     if not may_name_secret(fields):
         return False
+    if _asks_for_secret(fields.cmdline or ""):
+        return True
     if "shell" in run.kinds:
         text = " ".join(run.words)
         for tool, link in _LINKED_TOOL.findall(text):
@@ -63,6 +71,11 @@ def names_secret(fields: Fields, run: Program) -> bool:
                 text = text.replace(f"{link} ", f"{tool} ")
         return run.has_inline_code and any(map(_reads_secret, _SEPARATOR.split(text)))
     return "interpreter" not in run.kinds and _reads_secret(" ".join((run.name, *run.words)))
+
+
+def _asks_for_secret(command: str) -> bool:
+    """Whether a command line of a cloud or cluster is to print a secret."""
+    return ("token" in command or "secret" in command or "vault " in command) and bool(_ASKS_FOR_SECRET.search(command))
 
 
 def _reads_secret(command: str) -> bool:
