@@ -39,7 +39,11 @@ class ConfigError(CorrelatorError):
 
 
 class SinkError(CorrelatorError):
-    """The sink did not take the notification this time."""
+    """The sink did not take the notification this time; it asked for a pause of `retry_after` seconds, 0 if not."""
+
+    def __init__(self, text: str, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class Refused(SinkError):  # noqa: N818 - it reads as the fact that it is

@@ -32,6 +32,8 @@ MAX_WAIT_SECONDS = 300.0
 MAX_ATTEMPTS = 7
 """With another 5xx, or a closed connection: the alert itself may be what the receiver fails on."""
 
+PAUSES = tenacity.wait_random_exponential(multiplier=0.1, max=5.0)
+
 LOGGED_AGAIN_SECONDS = 60.0
 
 
@@ -152,7 +154,7 @@ class PassThroughQueue(Stage):
         self._log("pass-through is waiting for its receiver", str(error))
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type((OSError, _Failed)),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5.0),
+            wait=self._pause,
             stop=_is_hopeless,
             before_sleep=self._failed,
             reraise=True,
@@ -162,6 +164,11 @@ class PassThroughQueue(Stage):
         except (OSError, _Failed) as last:
             return self._reject(str(last))
         return "sent" if status < 300 else self._reject(f"answered {status}")
+
+    def _pause(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = self._client.retry_after if isinstance(error, _Failed) else 0.0
+        return max(asked, PAUSES(state))
 
     def _reject(self, reason: str) -> str:
         self._log("an alert could not be passed through and is given up", reason)

@@ -27,14 +27,18 @@ MAX_PLACES = 4096
 MAX_ANNOUNCED = 200
 """Incidents of a container whose steps are sent."""
 
+MAX_SERVICES = 16
+"""Services of a host that have a quota each, as a container has; the others share one. Names can be made up."""
+
 
 class _Place:
     """What one container caused in its window. Times are monotonic seconds."""
 
-    __slots__ = ("announced", "digest_at", "left_out", "sent", "until", "where", "worst")
+    __slots__ = ("announced", "digest_at", "left_out", "sent", "service", "until", "where", "worst")
 
-    def __init__(self, where: Where, until: float) -> None:
+    def __init__(self, where: Where, service: str, until: float) -> None:
         self.where = where
+        self.service = service
         self.until = until
         self.sent = {True: 0, False: 0}
         self.announced: OrderedDict[str, None] = OrderedDict()
@@ -54,14 +58,14 @@ class Quota:
         self.left_out = 0
         self._timer = timer
         self._wall = wall
-        self._places: OrderedDict[tuple[str, str], _Place] = OrderedDict()
+        self._places: OrderedDict[tuple[str, str, str], _Place] = OrderedDict()
 
     def allows(self, message: Message) -> bool:
         """Whether this message is sent; otherwise it is counted for the next digest."""
         if not isinstance(message, Notification):
             return True
         now = self._timer()
-        state = self._place(message.where, now)
+        state = self._place(message, now)
         is_critical = message.severity == "critical"
         if message.incident in state.announced and not (is_critical and state.sent[True] >= 10 * ALLOWED):
             return True
@@ -81,11 +85,12 @@ class Quota:
             self._digest(state, now) for state in self._places.values() if state.left_out and state.digest_at <= now
         ]
 
-    def _place(self, where: Where, now: float) -> _Place:
-        key = where.host, where.container
+    def _place(self, note: Notification, now: float) -> _Place:
+        where = note.where
+        key = where.host, where.container, self._service(note)
         state = self._places.get(key)
         if state is None:
-            state = self._places[key] = _Place(where, now + WINDOW_SECONDS)
+            state = self._places[key] = _Place(where, key[2], now + WINDOW_SECONDS)
             if len(self._places) > MAX_PLACES:
                 self._forget_one()
         elif state.until <= now:
@@ -93,6 +98,15 @@ class Quota:
             state.sent = {True: 0, False: 0}
         self._places.move_to_end(key)
         return state
+
+    def _service(self, note: Notification) -> str:
+        """On a host, the service whose processes the incident is about; "" in a container."""
+        where = note.where
+        if where.container or not note.timeline:
+            return ""
+        service = note.timeline[0][0].path[-1][1]
+        services = [name for host, container, name in self._places if (host, container) == (where.host, "")]
+        return service if service in services or len(services) < MAX_SERVICES else ""
 
     def _forget_one(self) -> None:
         key = next((key for key, state in self._places.items() if not state.left_out), next(iter(self._places)))
@@ -113,7 +127,7 @@ class Quota:
         state.left_out = set()
         state.digest_at = now + WINDOW_SECONDS
         more = "1 more incident" if count == 1 else f"{count} more incidents"
-        text = (
-            f"{more} in {place(state.where)}, up to {state.worst}: too many to be sent one by one, all are on the pages"
-        )
+        service = f"of {state.service} " if state.service else ""
+        where = f"{service}in {place(state.where)}"
+        text = f"{more} {where}, up to {state.worst}: too many to be sent one by one, all are on the pages"
         return Report(MORE_INCIDENTS, state.worst, text, state.where, self._wall())

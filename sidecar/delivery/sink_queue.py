@@ -113,7 +113,7 @@ class Delivery(Stage):
         except Exception as error:
             self._in_flight = None
             self._note_failure(item, error)
-            await self._rest(item)
+            await self._rest(item, getattr(error, "retry_after", 0.0))
         else:
             self._finish(item, "sent")
 
@@ -188,9 +188,10 @@ class Delivery(Stage):
             self.counts["broken"] += 1
             log.error("sink failed with a bug, trying again", extra={"sink": self.sink.name}, exc_info=error)
 
-    async def _rest(self, item: Pending) -> None:
+    async def _rest(self, item: Pending, retry_after: float) -> None:
         pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._failures - 1, 10))
         pause *= 0.5 + random.random() / 2  # noqa: S311 - jitter, not a secret
+        pause = max(pause, retry_after)
         rests = item.attempts >= ATTEMPTS_IN_A_ROW
-        item.rest_until = self._timer() + (MAX_PAUSE_SECONDS if rests else pause)
+        item.rest_until = self._timer() + (max(MAX_PAUSE_SECONDS, pause) if rests else pause)
         await self._sleep(pause)

@@ -12,6 +12,9 @@ import httptools
 if TYPE_CHECKING:
     import ssl
 
+MAX_RETRY_AFTER_SECONDS = 300.0
+"""A receiver cannot make us wait longer."""
+
 
 class Client:
     """Posts to one URL over one persistent connection, one request at a time. Redirects are not followed.
@@ -33,6 +36,8 @@ class Client:
             f"User-Agent: falco-correlator\r\nContent-Type: application/json\r\n{extra}"
         ).encode()
         self._connection: _ClientProtocol | None = None
+        self.retry_after = 0.0
+        """Seconds that the last response asked to wait (`Retry-After`), MAX_RETRY_AFTER_SECONDS at most; 0 if none."""
 
     async def post(self, body: bytes, headers: str = "") -> int:
         """Send one body; `headers` are further header lines, each ending in CRLF. Returns the status code."""
@@ -41,10 +46,12 @@ class Client:
             if connection is None or connection.closed:
                 connection = self._connection = await self._connect()
             request = b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, headers.encode(), len(body), body)
-            return await connection.exchange(request)
+            status = await connection.exchange(request)
         except BaseException:
             self.close()
             raise
+        self.retry_after = _seconds(connection.retry_after)
+        return status
 
     def close(self) -> None:
         """Drop the connection, if there is one."""
@@ -59,6 +66,11 @@ class Client:
                 lambda: _ClientProtocol(loop, self._timeout), self._host, self._port, ssl=self._tls
             )
         return protocol
+
+
+def _seconds(value: bytes) -> float:
+    """The whole seconds of a `Retry-After`; 0 for a date, which receivers of alerts do not send, and for nonsense."""
+    return min(float(value), MAX_RETRY_AFTER_SECONDS) if value.isdigit() and len(value) < 10 else 0.0
 
 
 def _tls() -> "ssl.SSLContext":
@@ -76,6 +88,7 @@ class _ClientProtocol(asyncio.Protocol):
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.closed = False
+        self.retry_after = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream protocol is given
@@ -95,6 +108,13 @@ class _ClientProtocol(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(ConnectionError("the response is not HTTP"))
             self.close()
+
+    def on_message_begin(self) -> None:
+        self.retry_after = b""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"retry-after":
+            self.retry_after = value
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sidecar.sinks.grpc.subscribers import Subscribers
     from sidecar.sources.grpc import GrpcPoller
     from sidecar.sources.http import HttpListener
+    from sidecar.sources.journal import JournalTail
 
 PREFIX = "falco_correlator_"
 
@@ -100,6 +101,8 @@ class Measured(Protocol):
     def pass_through(self) -> "PassThroughQueue | None": ...
     @property
     def health(self) -> "Health | None": ...
+    @property
+    def journal(self) -> "JournalTail | None": ...
     @property
     def folded(self) -> int: ...
 
@@ -180,6 +183,10 @@ def _sources(service: "Measured") -> Iterator[Metric]:
             "http_connections_evicted", "Idle connections closed to make room for new ones.", connections.evicted
         )
         yield _gauge("http_connections", "Open connections on the port for alerts.", len(connections))
+    if service.journal is not None:
+        journal = service.journal.journal
+        gaps = {"line": journal.skipped, "file": journal.lost_files}
+        yield _counter("journal_gaps", "Lines too long for an alert, and files that could not be read.", gaps, "kind")
     if service.grpc is not None:
         yield _gauge("grpc_connected", "1 while Falco answers over gRPC.", service.grpc.connected)
 

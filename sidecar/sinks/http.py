@@ -23,7 +23,7 @@ class HttpSink:
         if 400 <= status < 500 and status not in _TRY_AGAIN:
             raise Refused(f"{self.name}: answered {status}")
         if not 200 <= status < 300:
-            raise SinkError(f"{self.name}: answered {status}")
+            raise SinkError(f"{self.name}: answered {status}", self._client.retry_after)
 
     def close(self) -> None:
         """Drop the connection."""

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,9 @@ CHUNK_BYTES = MAX_BYTES
 
 LINGER_SECONDS = 2.0
 """How long a rotated file is followed after its end was reached."""
+
+MARK_BYTES = 256
+"""Before a position: a file in which they have changed is another one, whatever its inode and size."""
 
 COMPRESSED_SUFFIXES = frozenset((".gz", ".xz", ".zst", ".bz2"))
 
@@ -48,13 +52,14 @@ class Journal:
         self.lost_files = 0
         self._inode = 0
         self._offset = 0
+        self._before = b""
         self._rotated_at: float | None = None
         self.skipped = 0
 
     @property
     def position(self) -> Position:
         """The start of the next line."""
-        return Position(self._inode, self._offset)
+        return Position(self._inode, self._offset, _mark(self._before))
 
     def read(self) -> list[bytes]:
         """The next complete lines, [] if there are none yet."""
@@ -65,12 +70,13 @@ class Journal:
         data = self._file.read(CHUNK_BYTES)
         end = data.rfind(b"\n") + 1
         if end:
-            self._offset += end
+            self._advance(data[:end])
             self._rotated_at = None
             return [line for line in data[:end].split(b"\n") if line]
         if len(data) == CHUNK_BYTES:
             self.skipped += 1
-            self._offset += CHUNK_BYTES
+            self._advance(data)
+            log.warning("a line of the journal is too long for an alert", extra={"path": str(self._path)})
         else:
             self._look_for_rotation()
         return []
@@ -80,6 +86,10 @@ class Journal:
             self._file.close()
             self._file = None
 
+    def _advance(self, data: bytes) -> None:
+        self._offset += len(data)
+        self._before = (self._before + data[-MARK_BYTES:])[-MARK_BYTES:]
+
     def _open(self) -> bool:
         plan = self._plan()  # again for each file, since a rotation in between changes the names
         if not plan:
@@ -87,6 +97,7 @@ class Journal:
         path, self._offset = plan[0]
         self._rotated_later = len(plan) - 2
         self._file = path.open("rb")
+        self._before = _before(self._file, self._offset)
         self._inode = os.fstat(self._file.fileno()).st_ino
         self._start = None
         self._rotated_at = None
@@ -100,23 +111,23 @@ class Journal:
             return current
         rotated = self._rotated()
         for index, file in enumerate(rotated):
-            if file.stat().st_ino == last.inode:
+            if file.stat().st_ino == last.inode and _continues(file, last):
                 own = [(file, last.offset)] if self._start is not None else []
                 return own + [(later, 0) for later in self._readable(rotated[index + 1 :])] + current
         if current and self._path.stat().st_ino == last.inode:
-            return self._after_truncation(last.offset, rotated)
+            return self._after_truncation(last, rotated)
         if current and self._start is not None:
             self._note_lost("the file that was being read is gone")
         return current
 
-    def _after_truncation(self, offset: int, rotated: list[Path]) -> list[tuple[Path, int]]:
+    def _after_truncation(self, last: Position, rotated: list[Path]) -> list[tuple[Path, int]]:
         """The file at `path`; if it was truncated, the copy of its old content comes first."""
-        if self._path.stat().st_size >= offset:
-            return [(self._path, offset)]
-        copies = [file for file in rotated if file.stat().st_size >= offset]
+        if _continues(self._path, last):
+            return [(self._path, last.offset)]
+        copies = [file for file in rotated if _continues(file, last)]
         if not copies:
             self._note_lost("the file was truncated, and there is no copy of it")
-        return [(copy, offset) for copy in self._readable(copies[-1:])] + [(self._path, 0)]
+        return [(copy, last.offset) for copy in self._readable(copies[-1:])] + [(self._path, 0)]
 
     def _rotated(self) -> list[Path]:
         """Files that were rotated, oldest first."""
@@ -137,6 +148,7 @@ class Journal:
         assert self._file is not None  # noqa: S101 - called only while a file is open
         if os.fstat(self._file.fileno()).st_size < self._offset:
             self._offset = 0
+            self._before = b""
             return
         try:
             is_rotated = self._path.stat().st_ino != self._inode
@@ -154,6 +166,28 @@ class Journal:
     def _finish(self) -> None:
         self._finished = self._inode
         self.close()
+
+
+def _before(file: io.BufferedReader, offset: int) -> bytes:
+    """The last bytes before a position; fewer if the file is shorter."""
+    start = max(offset - MARK_BYTES, 0)
+    file.seek(start)
+    return file.read(offset - start)
+
+
+def _mark(before: bytes) -> int:
+    """A number that stands for what comes before a position, never 0."""
+    return zlib.crc32(before) or 1
+
+
+def _continues(path: Path, last: Position) -> bool:
+    """Whether a file is the one that was read up to a position, or a copy of it."""
+    if path.suffix in COMPRESSED_SUFFIXES or path.stat().st_size < last.offset:
+        return False
+    if not last.mark:  # written by an older version, or by a file that was read to its end
+        return True
+    with path.open("rb") as file:
+        return _mark(_before(file, last.offset)) == last.mark
 
 
 class JournalTail:

@@ -202,6 +202,6 @@ def _prepare(db: sqlite3.Connection, path: Path, steps: Sequence[str], ours: fro
         raise sqlite3.DatabaseError(verdict)
     if version < len(steps):
         with transaction(db):
-            for statement in filter(str.strip, "".join(steps[version:]).split(";")):
+            for statement in filter(str.strip, ";".join(steps[version:]).split(";")):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {len(steps)}")

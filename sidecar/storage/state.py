@@ -64,7 +64,9 @@ ALTER TABLE alerts ADD COLUMN anchors INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE damaged (what TEXT NOT NULL, at INTEGER NOT NULL, body BLOB)
 """
 
-SCHEMAS = (_ALERTS, TABLES, _PLACES)
+_MARKS = "ALTER TABLE journal ADD COLUMN mark INTEGER NOT NULL DEFAULT 0"
+
+SCHEMAS = (_ALERTS, TABLES, _PLACES, _MARKS)
 """What brings a file from one schema to the next."""
 
 OUR_TABLES = frozenset(("alerts", "outbox", "journal", "incidents"))
@@ -84,10 +86,14 @@ class Waiting(NamedTuple):
 
 
 class Position(NamedTuple):
-    """How far a journal file was read: its inode and the offset in bytes."""
+    """How far a journal file was read: its inode, the offset in bytes, and what stands for the bytes before it.
+
+    `mark` is 0 where that is not known.
+    """
 
     inode: int
     offset: int
+    mark: int = 0
 
 
 class KeptAlert(NamedTuple):
@@ -184,7 +190,7 @@ class State:
                 if batch.refreshed or batch.lost_events:
                     self.refresh(batch.refreshed, batch.lost_events, batch.now)
                 for path, position in batch.positions.items():
-                    self._db.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?)", (path, *position))
+                    self._db.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?)", (path, *position))
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 self._count_alerts()
@@ -295,7 +301,7 @@ class State:
 
     def position(self, path: str) -> Position | None:
         """How far a journal was read."""
-        row = self._db.execute("SELECT inode, offset FROM journal WHERE path = ?", (path,)).fetchone()
+        row = self._db.execute("SELECT inode, offset, mark FROM journal WHERE path = ?", (path,)).fetchone()
         return Position(*row) if row and all(isinstance(value, int) for value in row) else None
 
     def prune(self) -> None:

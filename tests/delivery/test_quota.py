@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from conftest import Clock
+from msgspec.structs import replace
 from support.messages import note
 from support.outage import DownAndUp, Life
 
-from sidecar.delivery.quota import ALLOWED, DIGEST_SECONDS, WINDOW_SECONDS, Quota
-from sidecar.model import MORE_INCIDENTS
+from sidecar.delivery.quota import ALLOWED, DIGEST_SECONDS, MAX_SERVICES, WINDOW_SECONDS, Quota
+from sidecar.model import MORE_INCIDENTS, Notification
 
 
 def quota() -> tuple[Quota, Clock]:
@@ -60,6 +61,29 @@ def test_after_the_window_a_container_may_speak_again() -> None:
     clock.now = WINDOW_SECONDS
 
     assert limited.allows(note("a" * 16, container="loud"))
+
+
+def on_host(incident: str, service: str) -> Notification:
+    made = note(incident, container="")
+    detection, groups = made.timeline[0]
+    return replace(made, timeline=((replace(detection, path=((2, "sh"), (1, service))), groups),))
+
+
+def test_services_of_one_host_have_a_quota_each() -> None:
+    limited, clock = quota()
+    for number in range(1000):
+        limited.allows(on_host(f"{number:016x}", "nginx"))
+    clock.now = DIGEST_SECONDS
+
+    assert limited.allows(on_host("a" * 16, "postgres"))
+    assert "980 more incidents of nginx in " in limited.digests()[0].text
+
+
+def test_made_up_names_of_services_share_one_quota() -> None:
+    limited, _ = quota()
+    sent = sum(limited.allows(on_host(f"{number:016x}", f"made-up-{number}")) for number in range(1000))
+
+    assert sent == MAX_SERVICES + ALLOWED
 
 
 def test_the_digest_names_the_worst_that_was_left_out() -> None:

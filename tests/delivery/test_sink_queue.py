@@ -55,6 +55,13 @@ def delivered(keys: Sequence[str], failures: dict[str, list[Exception]] | None =
     return asyncio.run(run())
 
 
+def test_the_pause_that_a_receiver_asks_for_is_kept() -> None:
+    sink = delivered(["c/a:medium", "c/b:medium"], {"c/a:medium:picky": [SinkError("429", retry_after=60.0)]})
+    first, second = (time for _, time in sink.attempts[:2])
+
+    assert second - first >= 60
+
+
 def names(keys: Sequence[str]) -> list[str]:
     return [key.removesuffix(":picky") for key in keys]
 

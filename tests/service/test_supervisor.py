@@ -3,9 +3,11 @@
 Covers: `service.sockets`, `service.run`.
 """
 
+import contextlib
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from support.crash import Victim, curl_sends, killing
 from support.waiting import wait_until
 
-from sidecar.errors import EXIT_PROBLEM
+from sidecar.errors import EXIT_PROBLEM, EXIT_WRONG
 from sidecar.service.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
@@ -112,3 +114,16 @@ def test_the_parent_needs_less_than_12_mb(tmp_path: Path) -> None:
 
     assert resident < 12 * 1024
     assert logged(victim)[-1]["message"] == "stopped"
+
+
+def test_a_state_file_that_a_newer_version_took_over_ends_the_supervisor_too_and_frees_the_port(tmp_path: Path) -> None:
+    victim = Victim(tmp_path, free_port())
+    with contextlib.closing(sqlite3.connect(victim.state)) as db:
+        db.execute("PRAGMA user_version = 99")
+    victim.kill_worker()
+    code = victim.process.wait(20)
+    victim.log.close()
+
+    assert code == EXIT_WRONG
+    assert "newer version (schema 99" in (tmp_path / "log.jsonl").read_text()
+    socket.create_server(("127.0.0.1", victim.port)).close()

@@ -172,6 +172,21 @@ def test_an_http_sink_posts_the_event_with_its_key(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [("7", 7.0), ("86400", 300.0), ("Fri, 31 Dec 2027 23:59:59 GMT", 0.0), ("-1", 0.0), ("9" * 400, 0.0), ("", 0.0)],
+)
+def test_a_receiver_may_ask_for_a_pause_within_bounds(
+    notes: list[Notification], sidekick: Falcosidekick, asked: str, seconds: float
+) -> None:
+    sidekick.behave, sidekick.retry_after = (lambda _: 503), asked
+    with pytest.raises(SinkError) as failed:
+        asyncio.run(send(falcosidekick.make_sink(FalcosidekickSink(url=sidekick.url)), notes[0]))
+
+    assert failed.value.retry_after == seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("status", "error"), [(400, Refused), (404, Refused), (302, SinkError), (429, SinkError), (500, SinkError)]
 )
 def test_an_answer_decides_whether_it_is_tried_again(

@@ -199,6 +199,44 @@ def test_after_copytruncate_while_away_the_rest_is_read_from_the_copy(tmp_path: 
     assert lines == [b"second", b"3"]
 
 
+def test_after_copytruncate_while_away_a_file_that_is_longer_by_now_is_read_from_its_beginning(
+    tmp_path: Path, clock: Clock
+) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"one\n")
+    journal = opened(path, clock)
+    assert all_lines(journal, clock) == [b"one"]
+    start = journal.position
+    journal.close()
+    path.with_name("events.jsonl.1").write_bytes(b"one\ntwo\n")
+    os.truncate(path, 0)
+    with path.open("ab") as file:
+        file.write(b"three\nfour\n")
+
+    journal = opened(path, clock, start)
+    assert all_lines(journal, clock) == [b"two", b"three", b"four"]
+    journal.close()
+
+
+def test_a_file_with_the_number_of_the_one_that_was_read_is_not_taken_for_it(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"another\nfile\n")
+    start = Position(path.stat().st_ino, 4, 12345)
+    journal = opened(path, clock, start)
+
+    assert all_lines(journal, clock) == [b"another", b"file"]
+    assert journal.lost_files == 1
+    journal.close()
+
+
+def test_what_the_journal_could_not_read_is_a_metric(serving: Serving, path: Path) -> None:
+    path.write_bytes(b"x" * (CHUNK_BYTES + 10))
+    with serving({"sinks": {"stdout": {"enabled": True}}, "journal": {"path": str(path)}}) as service:
+        wait_until(lambda: service.metric('journal_gaps_total{kind="line"}') == 1.0)
+
+        assert service.metric('journal_gaps_total{kind="file"}') == 0.0
+
+
 def test_a_file_that_is_gone_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"new\n")

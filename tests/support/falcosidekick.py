@@ -95,6 +95,11 @@ def _cut(event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is no news."""
+
+
 class Falcosidekick:
     """Serves on loopback. `events` are the forwarded events, `raw` the bodies and `keys` the idempotency keys.
 
@@ -108,8 +113,9 @@ class Falcosidekick:
         self.refused = 0
         self.requests = 0
         self.arrived = threading.Condition()
+        self.retry_after = ""
         self.behave: Any = lambda _number: None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
 
     def wait_for(self, count: int, timeout: float = 60.0) -> list[dict[str, Any]]:
@@ -160,6 +166,8 @@ def _handler(fake: Falcosidekick) -> type[BaseHTTPRequestHandler]:
                 return
             self.send_response(status)
             self.send_header("Content-Length", "0")
+            if fake.retry_after and status >= 300:
+                self.send_header("Retry-After", fake.retry_after)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
