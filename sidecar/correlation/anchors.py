@@ -6,7 +6,7 @@ So commands of one web shell that hit different workers share a context, and wha
 from sidecar.correlation.memory.container import COARSE_ANCHOR, Container
 from sidecar.correlation.memory.context import Context
 from sidecar.correlation.memory.inits import INITS, is_runtime
-from sidecar.correlation.memory.lineage import Process
+from sidecar.correlation.memory.process import Process
 from sidecar.correlation.serving import within_boundary
 from sidecar.meaning.service import Nature, nature
 from sidecar.model import Alert

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from sidecar.correlation.memory.container import Container
-from sidecar.correlation.memory.lineage import Process
+from sidecar.correlation.memory.process import Process
 from sidecar.meaning import identity, secrets
 from sidecar.meaning.identity import OPENS, Why
 from sidecar.meaning.program import Program, program

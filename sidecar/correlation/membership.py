@@ -3,7 +3,8 @@
 from sidecar.correlation.anchors import is_service
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.context import Context
-from sidecar.correlation.memory.lineage import MAX_DEPTH, Process, has_entered
+from sidecar.correlation.memory.lineage import MAX_DEPTH, has_entered
+from sidecar.correlation.memory.process import Process
 from sidecar.correlation.orphans import Joined, join_as_orphan
 from sidecar.correlation.serving import within_boundary
 from sidecar.meaning import tables

@@ -11,8 +11,9 @@ from sidecar.correlation.anchors import STARTERS
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.context import Context
 from sidecar.correlation.memory.inits import INITS
-from sidecar.correlation.memory.lineage import MAX_DEPTH, MAX_VISIBLE, Process, has_entered
+from sidecar.correlation.memory.lineage import MAX_DEPTH, MAX_VISIBLE, has_entered
 from sidecar.correlation.memory.pending import PendingDetection, fingerprint
+from sidecar.correlation.memory.process import Process
 from sidecar.meaning.boundary import boundary
 from sidecar.model import Alert, Join
 
@@ -178,7 +179,7 @@ def _is_of_first_process(container: Container, path: list[Process], at: int, ori
 
 def _is_sibling(container: Container, pending: PendingDetection, orphan: Process) -> bool:
     """Whether a pending detection came from another child of the same first process, under the same name."""
-    path = container.lineage.path(pending.pid, pending.start)
+    path = container.path(pending.pid, pending.start)
     for child, parent in pairwise(path):
         if parent.pid == container.init_pid:
             return child.pid != orphan.pid and (child.parent_name, child.parent) == (orphan.parent_name, orphan.parent)

@@ -30,7 +30,8 @@ from sidecar.correlation.membership import descent, is_foreign_job, join
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.containers import Containers
 from sidecar.correlation.memory.context import JOB_SUBMITTERS, MAX_SESSIONS, Context
-from sidecar.correlation.memory.lineage import MAX_DEPTH, Process
+from sidecar.correlation.memory.lineage import MAX_DEPTH
+from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import SERVING_TAG, Servers
 from sidecar.correlation.orphans import Joined
 from sidecar.correlation.serving import service_above
@@ -181,9 +182,7 @@ class Placement:
         while True:
             revision = container.contexts.revision
             for pending in container.pending.drain():
-                path = container.lineage.path(pending.pid, pending.start) or self._learned_again(
-                    container, pending.alert
-                )
+                path = container.path(pending.pid, pending.start) or self._learned_again(container, pending.alert)
                 detection = self._place_one(container, pending.rule, pending.groups, pending.alert, path)
                 if detection is not None:
                     placed.append(detection)

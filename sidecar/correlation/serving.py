@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 from sidecar.correlation.memory.container import Container
-from sidecar.correlation.memory.lineage import Process
+from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import Servers
 from sidecar.meaning.boundary import OF_JOBS, UNPROTECTED, boundary
 from sidecar.meaning.service import Nature, nature

@@ -70,6 +70,13 @@ def test_what_falco_makes_of_the_format_is_decoded() -> None:
     assert found.ancestors == (Ancestor(801, 1795844493130178631, "nginx", ""),)
 
 
+@pytest.mark.parametrize(
+    "change", [("900;", "9_00;"), ("900;", "+900;"), ("900;", "٩;"), ("4072;", "x;"), ("800:", "8x:")]
+)
+def test_what_is_not_a_number_is_refused(change: tuple[str, str]) -> None:
+    assert decode(EXACT.replace(*change, 1)) is None
+
+
 @given(name=st.text("|;: =?+\n/ab", max_size=40))
 def test_no_name_of_the_process_shifts_what_stands_before_it(name: str) -> None:
     found = decode(GUESSED.replace("/usr/bin/dash|sh", f"{name}|{name}"))

@@ -80,6 +80,38 @@ def test_it_joins_when_the_web_shell_arrives_later(pipeline: Pipeline) -> None:
     assert joins(fed(pipeline, [early, WEB_SHELL])) == ["ancestry", "ancestry"]
 
 
+CONTAINERD = Seen(40, (BEGIN - 9000) * GIGA, "/usr/bin/containerd", known="p", ports="36041")
+
+
+@pytest.mark.parametrize("first_is_known", [True, False])
+def test_a_runtime_that_serves_does_not_relate_who_enters_the_container(
+    pipeline: Pipeline, first_is_known: bool
+) -> None:
+    """The plugin shows who started the container: containerd, which serves on a port."""
+    admin = child(120, "/usr/bin/bash", -5)
+    entered = [CONTAINERD, SHIM, admin]
+    bodies = [
+        *([alert("C", TINI, CONTAINERD, SHIM, **{"proc.vpid": 1})] if first_is_known else []),
+        alert("W", SHELL, CONTAINERD, SHIM, TINI, NGINX),
+        alert("N", child(121, "/usr/bin/curl"), *entered),
+        alert("W", child(122, "/usr/bin/dash"), *entered),
+        alert("C", child(123, "/usr/bin/cat"), *entered),
+    ]
+
+    assert fed(pipeline, bodies) == []
+
+
+def test_a_process_that_calls_itself_a_runtime_does_not_cut_its_service_off(pipeline: Pipeline) -> None:
+    fake = Seen(103, (BEGIN + 2) * GIGA, "/tmp/runc", "runc")
+    curl = child(110, "/usr/bin/curl")
+    bodies = [
+        alert("W", SHELL, CONTAINERD, SHIM, TINI, NGINX),
+        alert("N", curl, CONTAINERD, SHIM, TINI, NGINX, SHELL, fake),
+    ]
+
+    assert joins(fed(pipeline, bodies)) == ["ancestry", "ancestry"]
+
+
 def test_neither_session_nor_orphan_is_considered_for_a_process_whose_fork_was_seen(pipeline: Pipeline) -> None:
     check = child(110, "/usr/bin/curl")
     guessed = Pipeline(pipeline.rules, lambda: 0.0)

@@ -3,7 +3,7 @@
 import pytest
 
 from sidecar.correlation.memory.container import Container
-from sidecar.correlation.memory.lineage import Process
+from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import SERVING_TAG, Servers
 from sidecar.correlation.serving import service_above
 from sidecar.model import Alert, Fields

@@ -109,6 +109,7 @@ MAY_USE_CLOCKS = {
     "e2e/engine.py": "waits for a live Falco",
     "e2e/__main__.py": "plays under a live Falco",
     "e2e/player.py": "plays under a live Falco",
+    "e2e/older_servers.py": "plays under a live Falco",
 }
 """Files of the tests that look at the time or sleep, and why. All others wait with `wait_until` or turn a clock."""
 

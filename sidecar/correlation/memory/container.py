@@ -12,8 +12,9 @@ from sidecar.alerts.ancestry import is_same_start
 from sidecar.correlation.memory.context import MAX_SESSIONS, SHORTENED_BYTES, Context
 from sidecar.correlation.memory.files import Files
 from sidecar.correlation.memory.inits import HOST_INITS, INITS, is_runtime
-from sidecar.correlation.memory.lineage import MAX_VISIBLE, Learned, Lineage, Process, ancestry
+from sidecar.correlation.memory.lineage import MAX_VISIBLE, Learned, Lineage, ancestry
 from sidecar.correlation.memory.pending import PendingDetections
+from sidecar.correlation.memory.process import Process
 from sidecar.model import Fields, Where
 
 MAX_CONTEXTS = 256
@@ -184,12 +185,32 @@ class Container:
         learned = self.lineage.learn(fields, time, self.is_init)
         if learned.replaced or learned.added:
             self._update_anchors(learned)
+        if fields.packed:
+            learned.path = self.inside(learned.path)
         if not learned.is_familiar:
             _learn_commands(learned.path, fields)
         if not learned.is_familiar or fields.vpid == 1 or not self.init_epoch:
             chain = [(process.pid, process.name) for process in learned.path] if fields.packed else ancestry(fields)
             self._learn_init(fields, chain)
         return learned
+
+    def inside(self, path: list[Process]) -> list[Process]:
+        """A path that the plugin gave, up to the runtime that started the container, or to the host's init.
+
+        Beyond is not of this place: containerd serves on a port too. The outermost runtime cannot be an intruder's.
+        """
+        for at in range(len(path) - 1, 0, -1):
+            process = path[at]
+            if self.is_host and process.name in HOST_INITS:
+                return path[: at + 1]
+            if not self.is_host and (is_runtime(process.name) or process.pid == self.init_pid):
+                return path[: at + 1 + (process.pid == self.init_pid)]
+        return path
+
+    def path(self, pid: int, start: int) -> list[Process]:
+        """A process and its ancestors, as `Lineage.path` gives them, inside this container where they are exact."""
+        path = self.lineage.path(pid, start)
+        return self.inside(path) if len(path) > 1 and path[1].chain else path
 
     def _update_anchors(self, learned: Learned) -> None:
         """Detach the contexts of processes that ended, and recognise anchors that had been evicted."""

@@ -7,15 +7,16 @@ Falco plugin is loaded, alerts carry the ancestors that their process had when i
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from sys import intern
 from typing import Any
 
 from msgspec import Struct
 
 from sidecar.aging_dict import AgingDict
-from sidecar.alerts.ancestry import TOLERANCE, Ancestor, Ancestry, decode, is_same_start
+from sidecar.alerts.ancestry import Ancestor, Ancestry, decode, is_same_start
 from sidecar.correlation.memory.inits import is_outside, is_runtime
+from sidecar.correlation.memory.process import Process, is_reused, parent_of
 from sidecar.model import Fields
 
 MAX_VISIBLE = 7
@@ -23,113 +24,6 @@ MAX_VISIBLE = 7
 
 MAX_DEPTH = 64
 """Steps of a walk towards the root; a loop made of reused pids ends here."""
-
-MAX_FORMER = 4
-"""Former holders of a pid that are remembered with the present one."""
-
-
-class Process(Struct, gc=False):
-    """A remembered process. `parent` is the pid of the first parent seen, 0 if unknown; times are event times (ns).
-
-    `file` is its executable, links resolved, "" while unknown. Unlike the name, a process cannot choose it: only exec
-    changes it.
-    """
-
-    pid: int
-    name: str
-    start: int
-    parent: int
-    parent_since: int
-    """When it was seen with that parent; the earliest is the true one, since orphans are adopted later."""
-    last_seen: int
-    parent_name: str = ""
-    """The parent's name at that time: what an entry script started stays the script's after it has become a service."""
-    key: int = 0
-    """Identifies its contexts: its pid, or a negative number once the pid belongs to another process."""
-    file: str = ""
-    parent_start: int = 0
-    """The parent's start time, 0 if unknown."""
-    is_anchor: bool = False
-    """A context is anchored to it."""
-    is_shell: bool = False
-    """It caused an anchoring detection: what runs below it is no longer the service itself."""
-    has_shell_below: bool = False
-    """Such a process was started below it."""
-    runs_dropped: bool = False
-    """It opened code that was dropped since it became this program."""
-    is_foreign: bool = False
-    """The first process of its container adopted it: it was started from outside."""
-    ancestors_hash: int = 0
-    """Hash of its ancestors as an alert of a child last showed them."""
-    has_exact_parent: bool = False
-    """The plugin saw its fork, so the parent is certain."""
-    ports: tuple[int, ...] | None = None
-    """TCP ports at which it holds, or held, a server socket; empty if it holds none, None if that is not known."""
-    former: tuple["Process", ...] = ()
-    """Those that had the pid before, the latest first."""
-    command: str = ""
-    """The script that it runs, and the subcommand, as `meaning.command` gives them; "" while unknown."""
-
-    @property
-    def program(self) -> str:
-        """The name of its executable, or its own while that is unknown."""
-        return self.file.rpartition("/")[2] or self.name
-
-    def update(self, start: int | None, parent: int | None, parent_name: str | None, time: int) -> bool:
-        """Merge another observation of the same process. Returns whether more is known of its origin."""
-        is_updated = False
-        if parent and not self.has_exact_parent and (not self.parent or time < self.parent_since):
-            is_updated = parent != self.parent
-            if is_updated:
-                self.parent = parent
-                self.parent_start = 0
-            self.parent_since = time
-            self.parent_name = parent_name or ""
-        if start and not self.start:
-            self.start = start
-            is_updated = True
-        return is_updated
-
-    def update_image(self, name: str | None, file: str | None, time: int) -> None:
-        """Take over name and executable from an observation, unless a later one is known."""
-        if time >= self.last_seen:
-            if name and name != self.name:
-                self.name = name
-            if file and file != self.file:
-                self.file = intern(file)
-            self.last_seen = time
-        elif file and not self.file:
-            self.file = intern(file)
-
-    def descends(self, parent: "Process", name: str, *, exact: bool, time: int) -> bool:
-        """Take the parent that the plugin gives, and its name at that time. Returns whether that was not known."""
-        if not exact:
-            is_updated = self.update(0, parent.pid, name, time)
-            if self.parent == parent.pid and not self.has_exact_parent:
-                self.parent_start = parent.start
-            return is_updated
-        if self.has_exact_parent:
-            return False
-        is_updated = self.parent != parent.pid
-        self.parent, self.parent_start, self.parent_name = parent.pid, parent.start, name
-        self.parent_since = self.start or time
-        self.has_exact_parent = True
-        return is_updated
-
-    def holder(self, start: int) -> "Process | None":
-        """This process, or the former holder of its pid, that started at that time (ns)."""
-        if is_same_start(self.start, start):
-            return self
-        return next((process for process in self.former if is_same_start(process.start, start)), None)
-
-    def retire(self) -> None:
-        """Give up the pid to another process."""
-        self.key = -(self.start << 22 | self.pid)
-
-    def add_former(self, *processes: "Process") -> None:
-        """Take former holders of the pid into the list; of too many the earliest are dropped."""
-        self.former = tuple(sorted((*self.former, *processes), key=attrgetter("start"), reverse=True)[:MAX_FORMER])
-
 
 Observation = tuple[int, str | None, int | None, int | None, str | None, str | None]
 """A process as one alert showed it: pid, name, start time (ns), the parent's pid, the parent's name, executable."""
@@ -253,16 +147,39 @@ class Lineage(AgingDict[int, Process]):
         return change, path
 
     def _learn_exact(self, fields: Fields, exact: Ancestry, time: int) -> Learned:
-        """Remember a process and the ancestors that the plugin saw. Each ancestor is shown as it was at its fork."""
+        """Remember a process and the ancestors that the plugin saw."""
         replaced: list[Process] = []
         added: list[Process] = []
         image = fields.name or exact.name, fields.exepath or exact.file
-        own = Ancestor(exact.pid, exact.start, *image, exact.origin)
-        process = self._identified(own, time, replaced, added)
-        is_new, is_updated = bool(added), False
-        path = [process]
+        process = self._identified(Ancestor(exact.pid, exact.start, *image, exact.origin), time, replaced, added)
+        is_new = bool(added)
         process.update_image(*image, time)
-        origin = exact.origin
+        above = self._familiar_above(exact) if is_new else []
+        if above:
+            process.descends(above[0], exact.ancestors[0].name, exact=exact.origin == "f", time=time)
+            return Learned([process, *above], False, is_new, False, replaced, added)
+        path, is_updated = self._learn_above(process, exact, time, replaced, added)
+        return Learned(path, False, is_new, is_updated, replaced, added)
+
+    def _familiar_above(self, exact: Ancestry) -> list[Process]:
+        """The remembered ancestors, if a sibling has shown just these, at half the cost; empty if some are gone."""
+        parent = self.get(exact.ancestors[0].pid) if exact.ancestors and not exact.missing else None
+        if parent is None or parent.chain is not exact.ancestors:
+            return []
+        path = self._path(parent)
+        if len(path) != len(exact.ancestors):
+            return []
+        for process, ancestor in zip(path, exact.ancestors, strict=True):
+            if process.pid != ancestor.pid or not is_same_start(process.start, ancestor.start):
+                return []
+        return path
+
+    def _learn_above(
+        self, process: Process, exact: Ancestry, time: int, replaced: list[Process], added: list[Process]
+    ) -> tuple[list[Process], bool]:
+        """Remember each ancestor as it was at its fork. Returns the path, and whether more is known of its origin."""
+        path = [process]
+        origin, is_updated = exact.origin, False
         for index, ancestor in enumerate(exact.ancestors):
             forked = process.start or time
             parent = self._identified(ancestor, forked, replaced, added)
@@ -274,7 +191,9 @@ class Lineage(AgingDict[int, Process]):
                 is_updated |= process.descends(parent, ancestor.name, exact=origin == "f", time=time)
             path.append(parent)
             process, origin = parent, ancestor.origin
-        return Learned(path, False, is_new, is_updated, replaced, added)
+        if len(path) > 1:
+            path[1].chain = exact.ancestors
+        return path, is_updated
 
     def _identified(self, seen: Ancestor, time: int, replaced: list[Process], added: list[Process]) -> Process:
         """The process of that pid and start, which may be a former holder of the pid; a new one if it is not known."""
@@ -325,7 +244,7 @@ class Lineage(AgingDict[int, Process]):
         known = self.get(pid)
         if known is not None and known.former and start:
             known = known.holder(start) or known
-        if known is not None and not (start and _is_reused(known, name, start, parent, is_init)):
+        if known is not None and not (start and is_reused(known, name, start, parent, is_init)):
             is_updated = known.update(start, parent, parent_name, time)
             known.update_image(name, file, time)
             return UPDATED if is_updated else UNCHANGED
@@ -360,27 +279,5 @@ class Lineage(AgingDict[int, Process]):
             if not above:
                 return path
             parent = young.get(above) or self.get(above)
-            process = parent if parent is None or not parent.former else _parent(parent, process)
+            process = parent if parent is None or not parent.former else parent_of(process, parent)
         return list({process.key: process for process in path}.values())
-
-
-def _parent(holder: Process, child: Process) -> Process | None:
-    """The holder of a pid, now or formerly, that is a child's parent, or at least older than the child."""
-    if child.parent_start and ((found := holder.holder(child.parent_start)) is not None or child.has_exact_parent):
-        return found
-    candidates = (holder, *holder.former)
-    return next((each for each in candidates if not child.start or each.start - child.start <= TOLERANCE), None)
-
-
-def _is_reused(
-    known: Process, name: str | None, start: int, parent: int | None, is_init: Callable[[int], bool]
-) -> bool:
-    """Whether the pid now belongs to another process.
-
-    A later start time is not enough: Falco reads it again from /proc when it restarts. Another name, or another parent
-    that is not an init, decides.
-    """
-    if is_same_start(start, known.start) or start <= known.last_seen:
-        return False
-    is_reparented = bool(parent) and bool(known.parent) and parent != known.parent and not is_init(parent or 0)
-    return is_reparented or (bool(name) and name != known.name)

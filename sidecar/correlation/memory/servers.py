@@ -5,7 +5,7 @@ expire after an hour or two. Where an entry had to make room, and where Falco dr
 watched only from then on: what started before is in doubt again.
 """
 
-from sidecar.correlation.memory.lineage import Process
+from sidecar.correlation.memory.process import Process
 from sidecar.model import Alert
 
 MAX_SERVERS = 8_192

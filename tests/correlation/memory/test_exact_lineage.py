@@ -1,11 +1,12 @@
 """What the Falco plugin's ancestry teaches about processes.
 
-Covers: `correlation.memory.lineage`, `alerts.ancestry`.
+Covers: `correlation.memory.lineage`, `correlation.memory.process`, `alerts.ancestry`.
 """
 
 from support.packed import GIGA, Seen, packed
 
-from sidecar.correlation.memory.lineage import Lineage, Process
+from sidecar.correlation.memory.lineage import Lineage
+from sidecar.correlation.memory.process import Process
 from sidecar.model import Fields
 
 INIT = Seen(1, 1 * GIGA, "/sbin/tini", known="p")

@@ -1,7 +1,7 @@
 """Who was seen to listen, and since when that would have been seen."""
 
 from sidecar.correlation.memory import servers as memory
-from sidecar.correlation.memory.lineage import Process
+from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import Servers
 from sidecar.model import Alert, Fields
 
