@@ -88,6 +88,8 @@ def _runs_code_itself(anchor: Process) -> bool:
 
 def _is_from_entry_script(rule: CorrelationRule, child: Process, anchor: Process) -> bool:
     """Whether the anchor was still a script, not the service, when it started the child: `wait; exec php-fpm`."""
+    if child.parent_file and child.parent_file == anchor.file:
+        return False
     if not child.parent_name or not is_service(rule, anchor):
         return False
     if not rule.below_service:

@@ -137,6 +137,18 @@ def test_what_the_entry_script_started_before_it_became_the_service_stays_out(pi
     assert fed(pipeline, [shell, token]) == []
 
 
+def test_a_worker_joins_whatever_its_service_calls_itself(pipeline: Pipeline) -> None:
+    """Its fork is older than the web shell, and the master has the name that it gave itself."""
+    master = Seen(100, (BEGIN - 7200) * GIGA, "/usr/local/bin/node", "npm start", ports="80")
+    worker = Seen(101, (BEGIN - 7100) * GIGA, "/usr/local/bin/node")
+    bodies = [
+        alert("W", SHELL, SHIM, master, worker),
+        alert("N", child(110, "/usr/bin/curl"), SHIM, master, worker, SHELL),
+    ]
+
+    assert joins(fed(pipeline, bodies)) == ["ancestry", "ancestry"]
+
+
 def test_a_process_with_the_pid_of_a_dead_web_shell_stays_out(pipeline: Pipeline) -> None:
     admin = Seen(SHELL.pid, SHELL.start + 60 * GIGA, "/bin/bash")
     curl = child(110, "/usr/bin/curl", 65)

@@ -156,7 +156,7 @@ class Lineage(AgingDict[int, Process]):
         process.update_image(*image, time)
         above = self._familiar_above(exact) if is_new else []
         if above:
-            process.descends(above[0], exact.ancestors[0].name, exact=exact.origin == "f", time=time)
+            process.descends(above[0], exact.ancestors[0], exact=exact.origin == "f", time=time)
             return Learned([process, *above], False, is_new, False, replaced, added)
         path, is_updated = self._learn_above(process, exact, time, replaced, added)
         return Learned(path, False, is_new, is_updated, replaced, added)
@@ -188,7 +188,7 @@ class Lineage(AgingDict[int, Process]):
             if exact.missing and index == exact.gap:
                 path += self._between(process, parent)
             else:
-                is_updated |= process.descends(parent, ancestor.name, exact=origin == "f", time=time)
+                is_updated |= process.descends(parent, ancestor, exact=origin == "f", time=time)
             path.append(parent)
             process, origin = parent, ancestor.origin
         if len(path) > 1:

@@ -45,6 +45,8 @@ class Process(Struct, gc=False):
     """The first process of its container adopted it: it was started from outside."""
     ancestors_hash: int = 0
     """Hash of its ancestors as an alert of a child last showed them."""
+    parent_file: str = ""
+    """The parent's executable when it forked this one; "" unless the plugin showed it."""
     has_exact_parent: bool = False
     """The plugin saw its fork, so the parent is certain."""
     ports: tuple[int, ...] | None = None
@@ -87,8 +89,9 @@ class Process(Struct, gc=False):
         elif file and not self.file:
             self.file = intern(file)
 
-    def descends(self, parent: "Process", name: str, *, exact: bool, time: int) -> bool:
-        """Take the parent that the plugin gives, and its name at that time. Returns whether that was not known."""
+    def descends(self, parent: "Process", seen: Ancestor, *, exact: bool, time: int) -> bool:
+        """Take the parent that the plugin gives, seen as it was then. Returns whether that was not known."""
+        name = seen.name
         if not exact:
             is_updated = self.update(0, parent.pid, name, time)
             if self.parent == parent.pid and not self.has_exact_parent:
@@ -98,6 +101,7 @@ class Process(Struct, gc=False):
             return False
         is_updated = self.parent != parent.pid
         self.parent, self.parent_start, self.parent_name = parent.pid, parent.start, name
+        self.parent_file = intern(seen.file)
         self.parent_since = self.start or time
         self.has_exact_parent = True
         return is_updated
