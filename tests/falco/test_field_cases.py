@@ -8,7 +8,6 @@ the reason, and fail here once they are.
 import json
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 import yaml
 from e2e import tree
 from falco import playing
-from falco.ruleset import Ruleset
+from falco.ruleset import shipped
 
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules import loading
@@ -25,11 +24,6 @@ FOLDER = Path(__file__).parents[1] / "data" / "field_cases"
 CASES = sorted(FOLDER.glob("*.md"))
 PENDING: dict[str, dict[str, str]] = yaml.safe_load((FOLDER / "pending.yaml").read_text())
 SEVERITIES = ("silent", "low", "medium", "high", "critical")
-
-
-@cache
-def rules() -> Ruleset:
-    return Ruleset()
 
 
 def worst(alerts: Iterable[Mapping[str, Any]]) -> str:
@@ -77,7 +71,7 @@ def test_the_play_comes_to_what_is_expected(path: Path) -> None:
     scenario = play(path)
     assert scenario is not None
 
-    assert worst(playing.alerts(scenario, rules())) in expected(path)
+    assert worst(playing.alerts(scenario, shipped())) in expected(path)
 
 
 @pytest.mark.parametrize("path", params("alerts", [path for path in CASES if path.with_suffix(".jsonl").exists()]))

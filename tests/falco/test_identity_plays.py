@@ -11,7 +11,8 @@ import pytest
 import yaml
 from e2e import tree
 from falco import playing
-from falco.test_field_cases import SEVERITIES, rules, worst
+from falco.ruleset import shipped
+from falco.test_field_cases import SEVERITIES, worst
 
 PLAYS: dict[str, list[dict[str, Any]]] = yaml.safe_load(
     (Path(__file__).parents[1] / "data" / "identity_plays.yaml").read_text()
@@ -19,7 +20,7 @@ PLAYS: dict[str, list[dict[str, Any]]] = yaml.safe_load(
 
 
 def severity(play: dict[str, Any]) -> str:
-    return worst(playing.alerts(tree.scenario("identity", play), rules()))
+    return worst(playing.alerts(tree.scenario("identity", play), shipped()))
 
 
 @pytest.mark.parametrize("play", PLAYS["benign"], ids=lambda play: play["name"])

@@ -4,7 +4,7 @@ from typing import Any
 
 from e2e import tree
 from falco import playing
-from falco.ruleset import Ruleset
+from falco.ruleset import shipped
 
 
 def events(*chains: list[str], container: bool = True) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def test_a_program_that_listens_shows_the_address() -> None:
 
 def test_a_watched_play_begins_with_a_sign_of_watching() -> None:
     scenario = tree.Scenario("x", True, None, None, frozenset(), [["nginx", "sh -c id"]], watched=True)
-    first, *_ = playing.alerts(scenario, Ruleset())
+    first, *_ = playing.alerts(scenario, shipped())
 
     assert first["rule"] == "Program listens on a port"
     assert "falco-correlator-canary" in first["output_fields"]["proc.cmdline"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from falco.event import Event
-from falco.ruleset import Ruleset
+from falco.ruleset import shipped
 
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules import loading
@@ -62,11 +62,6 @@ def events() -> dict[str, list[dict[str, Any]]]:
         event = json.loads(line)
         found[event["case"]].append(event)
     return found
-
-
-@cache
-def ruleset() -> Ruleset:
-    return Ruleset()
 
 
 def below_a_web_shell(event: dict[str, Any]) -> dict[str, Any]:
@@ -118,9 +113,9 @@ def groups(case: str) -> frozenset[str]:
     notes = []
     for event in events()[case]:
         fields = below_a_web_shell(event)
-        for rule in ruleset().fired(Event(fields)):
-            if "webrce_web_shell" not in ruleset().rules[rule]["tags"]:
-                body = alert(rule, ruleset().rules[rule]["tags"], event["time"], fields)
+        for rule in shipped().fired(Event(fields)):
+            if "webrce_web_shell" not in shipped().rules[rule]["tags"]:
+                body = alert(rule, shipped().rules[rule]["tags"], event["time"], fields)
                 notes += [*pipeline.process_json(body)[1], *pipeline.flush()]
     seen = {group for note in notes for group in note.groups}  # type: ignore[union-attr]
     return frozenset(seen - {"web_shell", "interactive"})
