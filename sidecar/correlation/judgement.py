@@ -62,10 +62,17 @@ class Judgement:
         elif kind == "listen" and SERVES in self.alert.tags:
             self._container.known_files().learn_serving(self.alert.time)
         elif kind in OPENS and OPENED_CODE in self.alert.tags:
-            if process is not None and identity.is_dropped_code(self.fields):
-                process.runs_dropped = True
+            self._learn_code()
         elif kind in OPENS and secrets.is_secret(self.fields.file or ""):
             self._container.known_files().learn_secret(self.fields)
+
+    def _learn_code(self) -> None:
+        """Remember that the process runs dropped code, unless its file was there before the service served."""
+        path, files = self.fields.file or "", self._container.known_files()
+        if self.fields.is_file_upper:
+            files.learn_program(path, self.alert.time)
+        if self._path and identity.is_dropped_code(self.fields) and not files.is_older_than_service(path):
+            self._path[0].runs_dropped = True
 
     def declined(self) -> str:
         """Why the alert shows no theft of credentials; "" if it may. A key of `sidecar.meaning.declined.REASONS`."""

@@ -36,7 +36,7 @@ PROBED = [
     ),
     *("proc.name", "proc.exe", "proc.exepath", "proc.args", "proc.cmdline", "proc.cwd", "proc.tty", "proc.vpid"),
     *("proc.is_exe_from_memfd", "proc.is_exe_upper_layer", "proc.stdin.type", "proc.stdout.type", "proc.duration"),
-    *("fd.dev", "fd.ino", "fd.is_upper_layer"),
+    *("fd.dev", "fd.ino", "fd.is_upper_layer", "container.duration"),
     *("proc.pname", "proc.pexepath", "proc.pcmdline"),
 ]
 

@@ -24,6 +24,9 @@ FALLBACKS = {
 }
 TERMINAL = 34816
 REFUSED = -111
+YOUNG = 60 * 10**9
+"""Nanoseconds for which the container has been there."""
+
 EXEC = {"evt.type": "execve", "evt.num": 1, "evt.rawres": 0}
 OWN_ADDRESS = "10.1.2.3"
 """Where connections come from. `fd.rip` and `fd.rport` show it wherever Falco does not know the container's address."""
@@ -84,6 +87,7 @@ def of_process(line: list[tree.Process], *, container: bool) -> dict[str, Any]:
         "proc.stdin.type": "file",
         "proc.stdout.type": "file",
         "container.id": "97940276b482" if container else "host",
+        "container.duration": YOUNG if container else None,
     }
     for index, ancestor in enumerate(line[1:DEEPEST], 1):
         fields[f"proc.aname[{index}]"] = name(ancestor)
