@@ -19,7 +19,7 @@ from sidecar.correlation.memory.containers import MAX_CONTAINERS_WITH_CONTEXTS, 
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import MAX_COMMAND_CHARS
 from sidecar.rules.loading import SHIPPED, load
-from sidecar.service.run import collect_seldom
+from sidecar.service.run import collect_rarely
 
 GOAL = 75
 """MB that it may grow by: with the idle worker (28 MB), its supervisor (11 MB) and what queues hold (16 MB) that stays
@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=8, help="alerts of each container (default 8)")
     rounds = parser.parse_args().rounds
     pipeline = Pipeline(load([SHIPPED / "correlation"]), time.monotonic)
-    collect_seldom()
+    collect_rarely()
     number, before = 0, peak_memory()
     for turn in range(rounds):
         for container in range(MAX_QUIET_CONTAINERS + MAX_CONTAINERS_WITH_CONTEXTS - 500):

@@ -9,7 +9,7 @@ from peers import common
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Notification
 from sidecar.rules.loading import SHIPPED, load
-from sidecar.service.run import collect_seldom
+from sidecar.service.run import collect_rarely
 
 
 def critical(pipeline: Pipeline, alerts: Iterable[bytes]) -> Iterator[str]:
@@ -29,7 +29,7 @@ def _named(message: object) -> Iterator[str]:
 def main() -> None:
     """Load the rules, as a service has done before the first alert, then measure."""
     pipeline = Pipeline(load([SHIPPED / "correlation"]), time.monotonic)
-    collect_seldom()
+    collect_rarely()
 
     def work(path: Path) -> Iterable[str]:
         with path.open("rb") as lines:

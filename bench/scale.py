@@ -18,7 +18,7 @@ from processes import PYTHON, answer_of
 
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules.loading import SHIPPED, load
-from sidecar.service.run import collect_seldom
+from sidecar.service.run import collect_rarely
 
 PART = "scale"
 BATCH = 1000
@@ -72,7 +72,7 @@ def live(count: int) -> dict[str, float]:
 
 def _pipeline() -> Pipeline:
     pipeline = Pipeline(load([SHIPPED / "correlation"]), time.monotonic)
-    collect_seldom()
+    collect_rarely()
     return pipeline
 
 

@@ -15,7 +15,7 @@ import workload
 
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules.loading import SHIPPED, load
-from sidecar.service.run import collect_seldom
+from sidecar.service.run import collect_rarely
 
 STAGES = {
     "notification": {"correlator._escalated"},
@@ -45,7 +45,7 @@ def stage(frame: FrameType | None) -> str:
 def sampled(alerts: list[bytes]) -> tuple[float, Counter[str]]:
     """CPU microseconds an alert, and how often each stage was met at work."""
     pipeline, met = Pipeline(load([SHIPPED / "correlation"]), time.monotonic), Counter[str]()
-    collect_seldom()
+    collect_rarely()
     signal.signal(signal.SIGPROF, lambda _, frame: met.update([stage(frame)]))
     began = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)

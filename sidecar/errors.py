@@ -1,17 +1,17 @@
-"""Every error that a user can cause or meet, as one small tree.
+"""The errors that this package raises on purpose.
 
 CorrelatorError
  +- AlertError      an alert that cannot be correlated; carries the reason that is counted
  +- ConfigError     a rule file or a settings file is wrong; carries every problem found
- +- SinkError       a sink did not take a notification
-     +- Refused     and would refuse it again: do not retry
+ +- SinkError       a sink did not accept a notification
+     +- Refused     and never will: do not retry
 """
 
 EXIT_PROBLEM = 1
-"""Exit code: something was found, or is missing, that another start may not meet (a port is taken, a test failed)."""
+"""Exit code: a problem that may be gone at the next start (a port is in use, a test failed)."""
 
 EXIT_WRONG = 2
-"""Exit code: a setting, a file or the usage is wrong, so another start cannot help."""
+"""Exit code: a setting, a file or the usage is wrong, so starting again would not help."""
 
 
 class CorrelatorError(Exception):
@@ -27,7 +27,7 @@ class AlertError(CorrelatorError):
 
 
 class ConfigError(CorrelatorError):
-    """A file that a person wrote is wrong; `problems` holds one line for each thing to fix.
+    """A file that a user wrote is not valid; `problems` has one line for each mistake.
 
     `where` names the file, "" when each problem names its own.
     """
@@ -39,7 +39,7 @@ class ConfigError(CorrelatorError):
 
 
 class SinkError(CorrelatorError):
-    """The sink did not take the notification this time; it asked for a pause of `retry_after` seconds, 0 if not."""
+    """The sink did not accept the notification this time; it asked to wait `retry_after` seconds (0 if it did not)."""
 
     def __init__(self, text: str, retry_after: float = 0.0) -> None:
         super().__init__(text)
@@ -47,4 +47,4 @@ class SinkError(CorrelatorError):
 
 
 class Refused(SinkError):  # noqa: N818 - it reads as the fact that it is
-    """The sink answered that it will never take this notification."""
+    """The sink responded that it will never accept this notification."""

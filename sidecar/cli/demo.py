@@ -1,4 +1,4 @@
-"""The main job on its embedded default: the service on loopback, and a recorded attack played at its real HTTP port."""
+"""The command `demo`: the service on loopback, and a recorded attack sent to its HTTP port."""
 
 import json
 import time
@@ -17,35 +17,35 @@ from sidecar.storage.archive import IncidentFilter
 
 
 def recording(now: int) -> list[bytes]:
-    """The alerts that Falco sent while the attack was played, in order, as if the last was raised `now` (ns)."""
+    """The alerts that Falco sent during the attack, in order, with times as if the last one was raised `now` (ns)."""
     alerts = [json.loads(line) for line in (SHIPPED / "recordings" / "demo.jsonl").read_bytes().splitlines()]
-    later = now - alerts[-1]["output_fields"]["evt.time"]
-    return [_moved(alert, later) for alert in alerts]
+    delay = now - alerts[-1]["output_fields"]["evt.time"]
+    return [_shifted(alert, delay) for alert in alerts]
 
 
-def _moved(alert: dict[str, Any], later: int) -> bytes:
+def _shifted(alert: dict[str, Any], delay: int) -> bytes:
     fields = alert["output_fields"]
     for name, value in fields.items():
         if value and (name == "evt.time" or name.endswith(("_ts", ".ts"))):
-            fields[name] = value + later
+            fields[name] = value + delay
     return json.dumps({**alert, "time": rfc3339(fields["evt.time"])}).encode()
 
 
 async def run(settings: Settings, rules: list[CorrelationRule], *, once: bool) -> int:
-    """Serve, play the recording, print what came of it; then serve on, or with `once` end.
+    """Start the service, play the recording, print its incident; then continue to serve, or with `once` return.
 
     Returns:
-        The number of critical incidents, of which the recording must give one.
+        The number of critical incidents, which must be 1.
     """
     service = Service(settings, rules, [StdoutSink("text")])
     stop = stop_on_signals()
     await service.start()
     say(f"Listening for Falco's alerts on http://{settings.http.host}:{service.http_port}/")
     alerts = recording(time.time_ns())
-    say(f"Playing {len(alerts)} alerts that a real Falco raised while a web application was attacked ...\n")
+    say(f"Playing {len(alerts)} alerts that Falco raised during an attack on a web application ...\n")
     await _play(alerts, f"http://{settings.http.host}:{service.http_port}/")
     await service.drained()
-    say(_told(service.pipeline))
+    say(_summary(service.pipeline))
     if not once:
         host = f"http://{settings.admin.host}:{service.admin_port}"
         say(f"\nSee it:  {host}{_critical(service)}\n")
@@ -68,11 +68,11 @@ async def _play(alerts: list[bytes], url: str) -> None:
     client.close()
 
 
-def _told(pipeline: Pipeline) -> str:
+def _summary(pipeline: Pipeline) -> str:
     opened = pipeline.correlator.opened
     return f"\n{pipeline.received} alerts in, {pipeline.detections} of them detections, {opened} incident."
 
 
 def say(text: str) -> None:
-    """Tell the person who started the demo."""
+    """Print a line on the terminal."""
     print(text, flush=True)  # noqa: T201 - the terminal is the point

@@ -1,4 +1,4 @@
-"""Reads a falco.yaml and says what is missing or wrong for correlation, with the lines to add."""
+"""Reads a falco.yaml and reports what is missing or wrong for correlation, with the lines to add."""
 
 import platform
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ Mode = Literal["http", "grpc"]
 PLUGIN = "lineage"
 
 PLUGIN_FOLDER = Path("/usr/share/falco/plugins")
-"""Where Falco looks for a library whose path is relative."""
+"""Where Falco looks for libraries with a relative path."""
 
 MACHINES = {"x86_64": 62, "aarch64": 183}
-"""How the header of an ELF file names its machine."""
+"""The machine number in the header of an ELF file."""
 
 GAINED = (
     "the Falco plugin lineage is not loaded; with it, detections are placed by the true ancestry of their process"
@@ -27,7 +27,7 @@ GAINED = (
 
 
 class Finding(NamedTuple):
-    """Something to fix: whether correlation fails without it, what it is, and the lines for falco.yaml."""
+    """Something to fix: whether correlation fails without the fix, what is wrong, and the lines for falco.yaml."""
 
     grave: bool
     what: str
@@ -38,7 +38,7 @@ def examine(path: Path, mode: Mode | None) -> tuple[Mode, list[Finding]]:
     """What is wrong with a falco.yaml, or with the one inside a ConfigMap; the mode is guessed if it is not given.
 
     Raises:
-        ConfigError: the file cannot be read, or has no settings of Falco in it.
+        ConfigError: the file cannot be read, or is not a configuration of Falco.
     """
     falco = _falco_settings(path)
     guessed: Mode = mode or ("grpc" if _on(falco, "grpc_output") and not _on(falco, "http_output") else "http")
@@ -84,7 +84,7 @@ def _common(falco: dict[str, Any]) -> Iterator[Finding]:
     if not capacity:
         yield Finding(
             False,
-            "outputs_queue is unbounded: a receiver that hangs costs Falco's memory",
+            "outputs_queue is unbounded: a receiver that hangs makes Falco use more and more memory",
             "outputs_queue:\n  capacity: 100000",
         )
 
@@ -112,13 +112,13 @@ def _entry(falco: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_loaded(falco: dict[str, Any]) -> bool:
-    """Falco loads what `load_plugins` names; without that, all that `plugins` has."""
+    """Falco loads the plugins in `load_plugins`, or all in `plugins` if that key is missing."""
     names = falco.get("load_plugins")
     return PLUGIN in names if isinstance(names, list) else bool(_entry(falco))
 
 
 def _fits_machine(library: Path) -> bool:
-    """False if the file is there, and not a library for this machine; Falco may run elsewhere."""
+    """False if the file exists and is not a library for this machine; Falco may run on another one."""
     try:
         with library.open("rb") as file:
             header = file.read(20)

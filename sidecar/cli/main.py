@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sidecar.settings.schema import Settings
 
 EPILOG = (
-    "Exit codes: 0 all well; 1 a problem was found (a test failed, a port is taken); 2 wrong usage, file or setting."
+    "Exit codes: 0 success; 1 a problem was found (a test failed, a port is in use); 2 wrong usage, file or setting."
 )
 
 VERSION = f"falco-correlator {__version__} (Python {platform.python_version()})"
@@ -60,8 +60,8 @@ rules_option = click.option(
 PORT = click.IntRange(0, 65535)
 
 
-def _clean(command: Callable[P, None]) -> Callable[P, None]:
-    """Tell a mistake in a file in plain lines, without a traceback."""
+def _reporting_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Report an error in a file without a traceback."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -98,10 +98,10 @@ def main() -> None:
 
 @main.command(epilog=EPILOG)
 @config_option
-@click.option("--print-config", is_flag=True, help="Print the settings in effect, secrets hidden, and end.")
-@_clean
+@click.option("--print-config", is_flag=True, help="Print the settings in effect, with secrets hidden, and exit.")
+@_reporting_errors
 def run(config: Path | None, *, print_config: bool) -> None:
-    """Run the service: take Falco's alerts, forward incidents."""
+    """Run the service: receive alerts from Falco and forward incidents."""
     from sidecar.service import sockets, worker  # noqa: PLC0415
 
     if config is None and DEFAULT_CONFIG.is_file():
@@ -114,16 +114,16 @@ def run(config: Path | None, *, print_config: bool) -> None:
     rules = _rules([Path(path) for path in settings.rules])
     worker.refuse_unusable_state(settings)
     try:
-        listening = sockets.inherited() or _opened(settings)
+        listening = sockets.inherited() or _listening_sockets(settings)
     except OSError as error:
-        _port_taken(error, "change http.port or admin.port, or the address of the sink")
+        _exit_port_in_use(error, "change http.port or admin.port, or the address of the sink")
     if settings.supervisor and sockets.INHERITED not in os.environ:
         sockets.hand_over(listening, [str(config)] if config else [])
     worker.serve(settings, rules, listening)
 
 
 @main.command(epilog=EPILOG)
-@click.option("--once", is_flag=True, help="End after the recording instead of serving on.")
+@click.option("--once", is_flag=True, help="Exit after the recording instead of continuing to serve.")
 @click.option(
     "--port", type=PORT, default=2802, show_default=True, help="Port for Falco's alerts on loopback; 0 chooses one."
 )
@@ -134,9 +134,9 @@ def run(config: Path | None, *, print_config: bool) -> None:
     show_default=True,
     help="Port of the incident pages, /healthz and /metrics; 0 chooses one.",
 )
-@_clean
+@_reporting_errors
 def demo(port: int, admin_port: int, *, once: bool) -> None:
-    """Start the service on loopback and play a recorded attack at it."""
+    """Start the service on loopback and play a recorded attack against it."""
     import asyncio  # noqa: PLC0415
 
     from sidecar.cli import demo as demo_module  # noqa: PLC0415
@@ -147,7 +147,7 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
     try:
         critical = asyncio.run(demo_module.run(settings, _rules([]), once=once))
     except OSError as error:
-        _port_taken(error, "--port 0 --admin-port 0 chooses free ones")
+        _exit_port_in_use(error, "--port 0 --admin-port 0 chooses free ones")
     else:
         sys.exit(0 if critical == 1 else EXIT_PROBLEM)
 
@@ -159,20 +159,20 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
     "--output",
     "-o",
     type=click.Choice(["table", "text", "jsonl"]),
-    help="table (default): a row an incident; text: each in full; jsonl: a line a notification, as a sink gets it.",
+    help="table (default): one row per incident; text: each in full; jsonl: one line per notification, as sent",
 )
 @click.option(
-    "--explain", is_flag=True, help="Draw the process tree of each incident: what was seen where, joined how."
+    "--explain", is_flag=True, help="Draw the process tree of each incident, with the detections on each process."
 )
-@_clean
+@_reporting_errors
 def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str | None, *, explain: bool) -> None:
     """Correlate recorded alerts of Falco: FILES, folders or pipes, also gzipped; `-` is standard input.
 
-    Read are JSON lines as Falco's file_output writes them, the logs of Falco's container (CRI, Docker, kubectl) and
+    It reads JSON lines as Falco's file_output writes them, the logs of Falco's container (CRI, Docker, kubectl) and
     of journald, and JSON in arrays or over several lines.
     """
     if explain and output:
-        raise click.UsageError("--explain and --output exclude each other: --explain draws text")
+        raise click.UsageError("--explain and --output cannot be combined: --explain draws text")
     from sidecar.cli import replay  # noqa: PLC0415
     from sidecar.correlation.pipeline import Pipeline  # noqa: PLC0415
 
@@ -185,9 +185,9 @@ def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str | None, 
 @click.argument("files", nargs=-1, type=RULE_PATH)
 @config_option
 @rules_option
-@_clean
+@_reporting_errors
 def check(files: tuple[Path, ...], config: Path | None, rules: tuple[Path, ...]) -> None:
-    """Check rule FILES or folders, and with --config the settings: every mistake at once, with file, line and path."""
+    """Check rule FILES or folders, and with --config the settings. Every mistake is reported with its file and line."""
     from sidecar.cli import rule_tests  # noqa: PLC0415
     from sidecar.service import worker  # noqa: PLC0415
 
@@ -207,14 +207,15 @@ def check(files: tuple[Path, ...], config: Path | None, rules: tuple[Path, ...])
 
 @main.command(epilog=EPILOG)
 @click.argument("paths", nargs=-1, type=RULE_PATH)
-@_clean
+@_reporting_errors
 def test(paths: tuple[Path, ...]) -> None:
-    """Run the tests inside rule files. PATHS are files or folders; default: the rules that ship with this version."""
+    """Run the tests inside rule files. PATHS are files or folders; the default is the rules of this version."""
     from sidecar.cli import rule_tests  # noqa: PLC0415
 
     failed = passed = 0
     for result in rule_tests.run(_rules(list(paths))):
-        passed, failed = passed + result.passed, failed + (not result.passed)
+        passed += result.passed
+        failed += not result.passed
         click.echo("\n".join(rule_tests.report(result)))
     click.echo(f"{passed} passed, {failed} failed")
     sys.exit(EXIT_PROBLEM if failed else 0)
@@ -239,11 +240,11 @@ def test(paths: tuple[Path, ...]) -> None:
 )
 @click.option("--scope", type=click.Choice(["session", "container"]), default="session", show_default=True)
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="The file to write. Default: NAME.yaml here.")
-@_clean
+@_reporting_errors
 def new_rule(
     name: str, given: tuple[tuple[str, str], ...], recorded: Path | None, scope: str, output: Path | None
 ) -> None:
-    """Write a correlation rule to begin with: commented, with tests inside, ready for `check` and `test`.
+    """Write a starting point for a correlation rule: commented, with tests inside, ready for `check` and `test`.
 
     NAME is its id, for example crypto-mining. The JSON Schema for editors is written beside it.
     """
@@ -257,11 +258,11 @@ def new_rule(
 @main.command(epilog=EPILOG)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "--mode", type=click.Choice(["http", "grpc"]), help="How alerts are to come here; default: as the file says."
+    "--mode", type=click.Choice(["http", "grpc"]), help="How alerts are sent here; default: as the file is configured."
 )
-@_clean
+@_reporting_errors
 def doctor(file: Path, mode: Any) -> None:
-    """Say what a falco.yaml (or a ConfigMap that holds one) lacks for correlation, with the lines to add."""
+    """Report what a falco.yaml (or a ConfigMap with one) lacks for correlation, with the lines to add."""
     from sidecar.cli.doctor import examine, plugin_state  # noqa: PLC0415
 
     chosen, findings = examine(file, mode)
@@ -276,7 +277,7 @@ def doctor(file: Path, mode: Any) -> None:
 
 @main.command(epilog=EPILOG)
 @click.argument("kind", type=click.Choice(["rule", "settings", "programs"]))
-@_clean
+@_reporting_errors
 def schema(kind: str) -> None:
     """Print the JSON Schema of a rule file, the settings file or the table of programs, for editors."""
     from sidecar.cli import json_schema  # noqa: PLC0415
@@ -313,7 +314,7 @@ def completion(shell: str) -> None:
 
 
 def _print_config(config: Path | None) -> None:
-    """Print the settings in effect; what is wrong with them is a warning."""
+    """Print the settings in effect; problems with them are warnings."""
     from sidecar.service import worker  # noqa: PLC0415
     from sidecar.settings import loading  # noqa: PLC0415
     from sidecar.settings.display import to_yaml  # noqa: PLC0415
@@ -324,7 +325,7 @@ def _print_config(config: Path | None) -> None:
         click.echo(f"warning: {problem}", err=True)
 
 
-def _opened(settings: "Settings") -> "dict[str, socket.socket]":
+def _listening_sockets(settings: "Settings") -> "dict[str, socket.socket]":
     from sidecar.service import sockets  # noqa: PLC0415
 
     for sink in settings.sinks.configured().values():
@@ -338,6 +339,6 @@ def _rules(paths: list[Path]) -> "list[CorrelationRule]":
     return worker.rules_of(paths)
 
 
-def _port_taken(error: OSError, remedy: str) -> NoReturn:
+def _exit_port_in_use(error: OSError, remedy: str) -> NoReturn:
     click.echo(f"cannot listen: {error.strerror or error}; {remedy}", err=True)
     sys.exit(EXIT_PROBLEM)

@@ -1,4 +1,4 @@
-"""What the command `replay` does: recorded alerts through a pipeline, and what came of them on standard output."""
+"""The command `replay`: sends recorded alerts through a pipeline and prints the incidents."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,22 +14,21 @@ from sidecar.incidents.falco_event import to_json
 from sidecar.model import REJECTIONS, Message, Notification
 from sidecar.sources import replay as source
 
-WORTH_A_BAR = 1_000_000
-"""Bytes of files that one waits for."""
-
+PROGRESS_BYTES = 1_000_000
+"""Size of the input from which on a progress bar is shown."""
 
 NO_ALERT = ("not_json", "text_mode", "not_an_object", "too_deep", "no_rule")
-"""Reasons for which a line is not an alert at all."""
+"""Reasons that mean that a line is not an alert at all."""
 
 
 def run(pipeline: Pipeline, paths: Sequence[str], output: str) -> bool:
-    """Replay files and folders and print as asked: `table`, `text`, `explain` or `jsonl`; at the end, what was counted.
+    """Replay files and folders, and print the incidents as `table`, `text`, `explain` or `jsonl`, then the counts.
 
     Returns:
-        Whether there was an alert among what was read.
+        Whether the input contained an alert.
 
     Raises:
-        ConfigError: a file is not there, or cannot be read.
+        ConfigError: a file does not exist or cannot be read.
     """
     files = source.files(paths)
     _print(_replayed(pipeline, files), output)
@@ -58,8 +57,8 @@ def _replayed(pipeline: Pipeline, files: Sequence[str]) -> Iterator[Message]:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, for files large enough to wait for; else nothing."""
-    if total < WORTH_A_BAR or not sys.stderr.isatty():
+    """A progress bar on a terminal for a large input, else nothing."""
+    if total < PROGRESS_BYTES or not sys.stderr.isatty():
         yield lambda _read: None
         return
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -82,7 +81,7 @@ def _print(notes: Iterator[Message], output: str) -> None:
 
 
 def _explain(notes: Iterator[Message]) -> None:
-    """The last state of each incident, with its process tree."""
+    """Print the last state of each incident with its process tree."""
     last = {note.incident: note for note in notes if isinstance(note, Notification)}
     for note in last.values():
         terminal.show(note, sys.stdout)

@@ -1,7 +1,7 @@
-"""Runs the tests inside rule files: their short stories become Falco's JSON and go through the shipped pipeline.
+"""Runs the tests inside rule files: their short stories are expanded to Falco's JSON and sent through the pipeline.
 
-A test that fails says why, so that its writer need not know the engine: which groups came together where, what is
-missing for the case that was expected, which alert counted for nothing and which belonged to no context.
+A failing test is explained, so that its author need not understand the engine: which groups were seen together and
+where, what the expected case still needs, which alert counted for nothing, and which joined no context.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ Outcome = tuple[tuple[str, str], ...]
 
 
 class Result(NamedTuple):
-    """One test: what was expected and what came; `why` and `place` (file and line) only if they differ."""
+    """One test with the expected and the actual outcome; `why` and `place` (file and line) are set if they differ."""
 
     rule: CorrelationRule
     test: RuleTest
@@ -40,7 +40,7 @@ class Result(NamedTuple):
 
 
 def run(rules: Sequence[CorrelationRule]) -> Iterator[Result]:
-    """Run every test of every rule, each in a fresh pipeline that has all the rules."""
+    """Run every test of every rule, each in a new pipeline with all the rules."""
     for rule in rules:
         for number, test in enumerate(rule.written.tests):
             expected = tuple((each.severity, each.case) for each in test.expect)
@@ -54,7 +54,7 @@ def run(rules: Sequence[CorrelationRule]) -> Iterator[Result]:
 
 
 def play(rules: Sequence[CorrelationRule], rule: CorrelationRule, test: RuleTest) -> Outcome:
-    """The notifications that a test gives."""
+    """The notifications that a test causes."""
     return _outcome(_played(rules, rule, test)[1])
 
 
@@ -75,7 +75,7 @@ def _played(
 
 
 def report(result: Result) -> Iterator[str]:
-    """A result in lines; a failed one with what was expected, what came, and why."""
+    """A result as lines; a failed one with the expected and the actual outcome, and the reasons."""
     yield f"{'ok    ' if result.passed else 'FAILED'} {result.rule.id}: {result.test.name}"
     if not result.passed:
         yield f"       expected: {_in_words(result.expected)}"
@@ -96,21 +96,21 @@ def _outcome(notes: Sequence[Notification]) -> Outcome:
 def _why(result: Result, pipeline: Pipeline, index: int) -> Iterator[str]:
     rule = result.rule
     contexts = [(container, context) for container in pipeline.containers for context in _all(container, index)]
-    yield from _of_the_alerts(result)
+    yield from _unmatched_rules(result)
     for container, context in contexts:
-        yield _seen(rule, container, context)
+        yield _seen_together(rule, container, context)
     if not contexts:
-        yield f"no execution context began: none of {', '.join(rule.named(rule.anchoring))} came"
-    yield from _left_out(rule, pipeline, index)
+        yield f"no execution context was opened: none of {', '.join(rule.named(rule.anchoring))} was seen"
+    yield from _unjoined(rule, pipeline, index)
     masks = [_fresh(rule, context) for _, context in contexts] or [0]
     for severity, name in dict.fromkeys(result.expected):
         if (severity, name) not in result.got:
             yield from _missing(rule, severity, name, masks)
     if sorted(result.expected) == sorted(result.got):
-        yield "the same notifications came in another order"
+        yield "the same notifications arrived in another order"
 
 
-def _left_out(rule: CorrelationRule, pipeline: Pipeline, index: int) -> Iterator[str]:
+def _unjoined(rule: CorrelationRule, pipeline: Pipeline, index: int) -> Iterator[str]:
     anchoring = " or ".join(rule.named(rule.anchoring))
     for held in (held for container in pipeline.containers for held in container.pending if held.rule == index):
         groups = " + ".join(rule.named(held.groups))
@@ -126,7 +126,7 @@ def _fresh(rule: CorrelationRule, context: Context) -> int:
     return context.groups_within_window(rule)
 
 
-def _seen(rule: CorrelationRule, container: Container, context: Context) -> str:
+def _seen_together(rule: CorrelationRule, container: Container, context: Context) -> str:
     where = container.where.container_name or "the host"
     root = f", below {context.name}" if context.name else ""
     fresh = _fresh(rule, context)
@@ -147,18 +147,18 @@ def _missing(rule: CorrelationRule, severity: str, name: str, masks: Sequence[in
     lacking = [mask & ~seen for mask in reaching for seen in masks if mask & seen == seen]
     when = f"{name!r} needs {rule.written.cases[case].when}"
     if not lacking:
-        yield f"{when}; what came together is an earlier row of the table already"
+        yield f"{when}; what was seen together is already an earlier row of the table"
     elif fewest := min(lacking, key=int.bit_count):
         yield f"{when}; missing: {', '.join(rule.named(fewest))}"
 
 
-def _of_the_alerts(result: Result) -> Iterator[str]:
+def _unmatched_rules(result: Result) -> Iterator[str]:
     groups = result.rule.written.groups.values()
     names = [name for group in groups for name in (*group.rules, *group.stock)] + result.rule.written.lineage.rules
     for number, alert in enumerate(result.test.alerts, 1):
         if alert.rule and alert.rule not in names:
-            yield f"alert {number}, {_told(alert)}: the rule counts for no group{did_you_mean(alert.rule, names)}"
+            yield f"alert {number}, {_quoted(alert)}: the rule counts for no group{did_you_mean(alert.rule, names)}"
 
 
-def _told(alert: AlertSpec) -> str:
+def _quoted(alert: AlertSpec) -> str:
     return f"{alert.rule!r} ({alert.process})"

@@ -1,9 +1,10 @@
-"""Stories in short form become the alerts that Falco would send: for the tests inside rule files, and for our own.
+"""Expands short stories to the alerts that Falco would send, for the tests inside rule files and for our own.
 
 `tini > php-fpm > php-fpm#1 > sh` names a process from the container's first one down (on a host, from what init
 started). The same words are the same process; `#1` distinguishes siblings. `setsid=job` gives a process a label, and
-`python3=job` is then the same process after it has become python3, wherever it hangs by now. A path that begins with a
-container runtime (`containerd-shim > bash`) entered the container from outside. Pids and start times follow from this.
+`python3=job` is then the same process after it has become python3, wherever it is in the tree by then. A path that
+begins with a container runtime (`containerd-shim > bash`) entered the container from outside. Pids and start times are
+derived from the paths.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import AlertSpec
 
 BEGIN = 1_795_489_388_000_000_000
-"""When stories begin: a time of the recordings, in nanoseconds."""
+"""The start of every story: a time of the recordings, in nanoseconds."""
 
 HOUR = 3_600_000_000_000
 
@@ -28,7 +29,7 @@ def alerts(
 ) -> Iterator[bytes]:
     """The JSON alerts of a story in order; an alert with several groups becomes one alert for each, of one event.
 
-    `whole` is the story that they are part of, if they are only a part: it says when each process started.
+    `whole` is the complete story if `specs` are a part of it: it determines when each process started.
     """
     started: dict[int, int] = {}
     born: dict[str, int] = {}
@@ -81,7 +82,7 @@ def _place(spec: AlertSpec) -> dict[str, Any]:
 
 
 def _words(spec: AlertSpec) -> list[str]:
-    """The processes of a path, from the outside in."""
+    """The processes of a path, outermost first."""
     words = [word.strip() for word in spec.process.split(">")]
     if spec.host:
         return ["systemd", *words]
@@ -89,7 +90,7 @@ def _words(spec: AlertSpec) -> list[str]:
 
 
 def _identities(spec: AlertSpec) -> list[str]:
-    """What distinguishes each process of a path from all others."""
+    """A text for each process of a path that identifies it among all others."""
     words = _words(spec)
     place = "host" if spec.host else spec.container
     labels = [word.partition("=")[2] for word in words]
@@ -97,7 +98,7 @@ def _identities(spec: AlertSpec) -> list[str]:
 
 
 def _tree(spec: AlertSpec, born: dict[str, int]) -> list[tuple[str, int, int]]:
-    """Name, host pid and pid inside the container of each process, from the outside in."""
+    """Name, host pid and pid inside the container of each process, outermost first."""
     words = _words(spec)
     inside = 1 if not spec.host and not is_runtime(spec.process.split(">")[0].strip()) else 0
     tree = []
@@ -133,6 +134,6 @@ def _process_fields(spec: AlertSpec, started: dict[int, int], born: dict[str, in
 
 
 def _pid(identity: str, born: dict[str, int]) -> int:
-    """A number that does not change when a story gets more alerts; those that start during the story come last."""
+    """A pid that does not change when a story gets more alerts; later processes get larger ones."""
     number = crc32(identity.encode())
     return 2_000_000 + born[identity] * 1000 + number % 1000 if identity in born else 1000 + number % 1_000_000

@@ -1,4 +1,4 @@
-"""Sends the canary, and says when something is wrong with the way from Falco to us: once, and once when it is over."""
+"""Starts the canary regularly, and reports when the path from Falco to this service breaks and works again."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Health:
-    """`degraded` says what is wrong, "" when nothing is. `traffic` gives totals; `report` takes the reports."""
+    """`degraded` is the cause, "" while all is well. `traffic` returns totals, `report` sends a report."""
 
     def __init__(
         self,
@@ -36,20 +36,21 @@ class Health:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Send the first canary, and then one every while."""
+        """Start the first canary, and then one in each interval."""
         self._task = asyncio.create_task(self._run(), name="canary")
 
     async def stop(self) -> None:
-        """Stop sending."""
+        """Stop starting canaries."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:
-            before, nonce = self._traffic(), os.urandom(8).hex()
+            before = self._traffic()
+            nonce = os.urandom(8).hex()
             self._canary.record_sent(nonce)
-            await _mark(nonce)
+            await _start_marker(nonce)
             await asyncio.sleep(self._patience)
             since = Traffic(*(now - then for now, then in zip(self._traffic(), before, strict=True)))
             self._judge(self._canary.diagnosis(since))
@@ -65,12 +66,12 @@ class Health:
 
 
 def degraded(text: str) -> Report:
-    """The report that something of the service, or on the way to it, does not work as it should."""
+    """The report that something in the service, or on the path to it, does not work."""
     return Report("Correlator degraded", "high", text, Where(os.uname().nodename, "", "", "", "", ""), time.time_ns())
 
 
-async def _mark(nonce: str) -> None:
-    """Start a process that does nothing and has the mark among its arguments."""
+async def _start_marker(nonce: str) -> None:
+    """Start a process that does nothing, with the marker among its arguments."""
     try:
         await asyncio.to_thread(subprocess.run, [sys.executable, "-S", "-c", "", MARKER + nonce], check=False)
     except OSError as error:

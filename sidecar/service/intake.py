@@ -1,6 +1,6 @@
-"""What every source passes its alerts to: they are applied, and what follows from them is queued at once.
+"""Where every source passes its alerts: they are processed, and the messages that follow are queued at once.
 
-A bug must cost one alert, not the service, so this is where exceptions of the pipeline end: they are logged, counted as
+A bug must cost one alert, not the service, so exceptions of the pipeline end here: they are logged and counted as
 `broken`, and the alert is passed through all the same.
 """
 
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Intake:
-    """Between the sources and everything behind them.
+    """Connects the sources with the pipeline and the outputs.
 
-    `received` counts alerts by source, `notified` notifications by severity. `server` gets raw alerts for its gRPC
-    subscribers, once it is started.
+    `received` counts alerts by source, `notified` notifications by severity. `server`, once it is started,
+    gets raw alerts for its gRPC subscribers.
     """
 
     def __init__(

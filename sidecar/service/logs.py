@@ -1,4 +1,4 @@
-"""Logs as JSON lines on standard error: what happened, and the facts beside it as keys."""
+"""Logs as JSON lines on standard error: the message, and its details as keys."""
 
 import logging
 import sys
@@ -13,7 +13,7 @@ from sidecar.text.redaction.redactor import Redactor
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 MAX_KINDS = 100
-"""Different messages that a rate limit remembers."""
+"""Messages that a rate limit remembers."""
 
 
 class JsonFormatter(logging.Formatter):

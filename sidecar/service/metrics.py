@@ -1,6 +1,6 @@
-"""What the service counts, in the form that Prometheus reads.
+"""The metrics of the service in the format of Prometheus.
 
-Counting an alert means adding to plain integers; this module translates them at each scrape. Every label value comes
+Alerts are counted in plain integers, which this module translates at each scrape. Every label value comes
 from a fixed set (reasons, severities, outcomes, configured sinks), so nothing an attacker writes can create a series.
 """
 

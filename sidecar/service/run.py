@@ -1,4 +1,4 @@
-"""How long a service runs: until a signal, or until its supervisor is gone; and when Python looks for cycles."""
+"""Runs a service until a signal, or until its supervisor is gone, with rare garbage collections."""
 
 import asyncio
 import gc
@@ -8,15 +8,16 @@ import signal
 from sidecar.service import sockets
 from sidecar.service.service import Service
 
-SELDOM = 100
-"""Collections of the middle generation for a full one: that is after 700,000 new objects that stay."""
+FULL_COLLECTION_EVERY = 100
+"""Collections of the middle generation per full one: about 700,000 new objects that stay."""
 
 
 async def serve(service: Service) -> None:
-    """Run a service until SIGTERM or SIGINT. Raises OSError if a port cannot be had."""
-    parent, stop = os.getppid(), stop_on_signals()
+    """Run a service until SIGTERM or SIGINT. Raises OSError if a port cannot be used."""
+    parent = os.getppid()
+    stop = stop_on_signals()
     await service.start()
-    collect_seldom()
+    collect_rarely()
     orphaned = asyncio.create_task(_stop_when_orphaned(parent, stop))
     await stop.wait()
     orphaned.cancel()
@@ -24,7 +25,7 @@ async def serve(service: Service) -> None:
 
 
 async def _stop_when_orphaned(parent: int, stop: asyncio.Event) -> None:
-    """A worker does not outlive its supervisor: it would hold the ports that the next one wants."""
+    """Stop a worker whose supervisor is gone: it would keep the ports that the next one needs."""
     while sockets.INHERITED in os.environ:
         await asyncio.sleep(1)
         if os.getppid() != parent:
@@ -39,13 +40,13 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def collect_seldom() -> None:
-    """Look for reference cycles seldom: a look at 20,000 containers stops everything for 300 ms.
+def collect_rarely() -> None:
+    """Make full garbage collections rare: one with 20,000 containers in memory stops everything for 300 ms.
 
-    Call it when everything is loaded: what exists now is never looked at again. Evicted state holds no cycles (a test
-    sees to it), so counting references frees it. asyncio's connections do; most are collected young, and what is left
-    of 10,000 to 100,000 of them brings a full collection.
+    Call it when everything is loaded: objects that exist by then are never examined again. Evicted state has no
+    reference cycles (a test checks that), so reference counting frees it. asyncio's connections have some; most are
+    collected young, and a full collection follows after 10,000 to 100,000 connections.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*gc.get_threshold()[:2], SELDOM)
+    gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION_EVERY)

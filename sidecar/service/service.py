@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GRACE = 4.0
-"""Seconds that queued notifications and alerts get when the service stops; all in all it stops within five."""
+GRACE_SECONDS = 4.0
+"""How long queued notifications and alerts are still sent when the service stops; it stops within five seconds."""
 
 STATE_CHECK_SECONDS = 1.0
-"""Between two looks at the state file: is it still there, and can what waits for it be written?"""
+"""Interval of the checks whether the state file still exists, and whether what waits for it can be written."""
 
 
 def redactor(settings: Settings) -> Redactor:
@@ -108,11 +108,11 @@ class Service:
 
     @property
     def folded(self) -> int:
-        """Contexts folded under pressure, in the containers that are remembered."""
+        """Contexts that were folded under pressure, in all remembered containers."""
         return sum(container.contexts.folded for container in self.pipeline.containers)
 
     async def start(self) -> None:
-        """Open ports and connections; the listening ports are in `http_port` and `admin_port` then."""
+        """Open ports and connections, and set `http_port` and `admin_port`."""
         self._loop = asyncio.get_running_loop()
         if self._state is not None:
             if self.subscribers is not None:
@@ -152,7 +152,7 @@ class Service:
             self._degraded(f"cannot start the gRPC server: {error}")
 
     def _report_state(self) -> None:
-        """Report once, to the sinks too, that a crash would lose or has lost what should survive it."""
+        """Report once, also to the sinks, that state was lost or would be lost in a crash."""
         self.outbox.on_trouble = self._degraded
         if self._state is not None and self._state.set_aside:
             self._degraded(
@@ -184,7 +184,7 @@ class Service:
             self.health.start()
 
     async def stop(self) -> None:
-        """Accept nothing more, deliver what is decided, and end."""
+        """Stop accepting alerts, deliver what is decided, and close everything."""
         if self.health is not None:
             await self.health.stop()
         if self.http is not None:
@@ -198,8 +198,8 @@ class Service:
         if self._checking is not None:
             self._checking.cancel()
         await self._settled(1.0)
-        stops = [delivery.stop(GRACE) for delivery in self.deliveries]
-        stops += [self.pass_through.stop(GRACE)] if self.pass_through is not None else []
+        stops = [delivery.stop(GRACE_SECONDS) for delivery in self.deliveries]
+        stops += [self.pass_through.stop(GRACE_SECONDS)] if self.pass_through is not None else []
         await asyncio.gather(*stops)
         if self.server is not None:
             await self.server.stop()
@@ -217,10 +217,10 @@ class Service:
     async def drained(self) -> None:
         """Wait until everything that was decided is delivered, and the state file says so."""
         self.intake.flush()
-        await self._settled(GRACE)
+        await self._settled(GRACE_SECONDS)
         for delivery in self.deliveries:
             await delivery.drained()
-        await self._settled(GRACE)
+        await self._settled(GRACE_SECONDS)
 
     async def _settled(self, seconds: float) -> None:
         """Wait up to `seconds` until what is decided is in the state file, and so on its way to the sinks."""
@@ -237,9 +237,9 @@ class Service:
 
         try:
             return answer(request, self.incidents.current, self.settings.admin)
-        except Exception:  # a bug must cost one answer, and be logged
+        except Exception:  # a bug must cost one response, and be logged
             log.exception("an incident page could not be made")
-            return Response("500 Internal Server Error", b"a bug; the log has it\n")
+            return Response("500 Internal Server Error", b"internal error; see the log\n")
 
     def _not_ready(self) -> str:
         if self.grpc is not None and not self.grpc.connected and self.http is None:

@@ -19,12 +19,12 @@ BACKLOG = 1024
 
 
 def opened(addresses: Iterable[tuple[str, str, int]]) -> dict[str, socket.socket]:
-    """A listening socket by name for each (name, host, port). Raises OSError with the address that cannot be had."""
-    return {name: _listening(host, port) for name, host, port in addresses}
+    """A listening socket by name for each (name, host, port). Raises OSError with the address that cannot be used."""
+    return {name: _listen(host, port) for name, host, port in addresses}
 
 
 def inherited() -> dict[str, socket.socket]:
-    """The sockets that the parent process handed over; none if this process has no such parent."""
+    """The sockets that the parent process passed on; none without such a parent."""
     return {name: socket.socket(fileno=number) for name, number in _descriptors().items() if name != MEMORY}
 
 
@@ -34,30 +34,30 @@ def inherited_memory() -> int | None:
 
 
 def _descriptors() -> dict[str, int]:
-    pairs = [each.split("=") for each in os.environ.get(INHERITED, "").split(",") if each]
+    pairs = [pair.split("=") for pair in os.environ.get(INHERITED, "").split(",") if pair]
     return {name: int(number) for name, number in pairs}
 
 
 def hand_over(sockets: dict[str, socket.socket], arguments: list[str]) -> NoReturn:
-    """Become the parent process; `worker.py` with these arguments is what it starts, and the sockets are inherited."""
-    for each in sockets.values():
-        each.set_inheritable(True)
+    """Become the parent process, which starts `worker.py` with these arguments and the sockets."""
+    for listening in sockets.values():
+        listening.set_inheritable(True)
     handed = {name: each.fileno() for name, each in sockets.items()}
     if hasattr(os, "memfd_create"):  # Linux; elsewhere raw alerts that wait are lost with the worker
         handed[MEMORY] = os.memfd_create("falco-correlator", 0)
     os.environ[INHERITED] = ",".join(f"{name}={number}" for name, number in handed.items())
     worker = [sys.executable, "-m", "sidecar.service.worker", *arguments]
-    os.execv(sys.executable, [sys.executable, "-m", "sidecar.service.supervisor", *worker])  # noqa: S606 - no shell is wanted
+    os.execv(sys.executable, [sys.executable, "-m", "sidecar.service.supervisor", *worker])  # noqa: S606 - without a shell
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((host, port))
+        listening.bind((host, port))
     except OSError as error:
-        made.close()
+        listening.close()
         raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from None
-    made.listen(BACKLOG)
-    return made
+    listening.listen(BACKLOG)
+    return listening

@@ -1,9 +1,8 @@
-"""The parent process: it holds the listening sockets, and starts the worker again when that dies.
+"""The parent process: it holds the listening sockets, and restarts the worker when it dies.
 
-Falco loses an alert when its connection is refused, but waits when it is only slow to be accepted. So the sockets
-belong to this process, which does nothing that could crash: it imports next to nothing (11 MB), starts the worker with
-the sockets in its hands, and waits. gunicorn and uvicorn can do the same, with three times the memory and a worker
-protocol that has no use here.
+Falco loses an alert when its connection is refused, but waits when it is only accepted slowly. So this process owns the
+sockets. It does nothing that could crash: it imports almost nothing, starts the worker with the sockets, and waits.
+gunicorn and uvicorn can do the same, with three times the memory and a worker protocol that is of no use here.
 """
 
 import os
@@ -15,21 +14,21 @@ from typing import NoReturn
 
 from sidecar.errors import EXIT_PROBLEM, EXIT_WRONG
 
-STEADY = 1.0
-"""Seconds after which a worker that dies was not in a crash loop."""
+STEADY_SECONDS = 1.0
+"""A worker that ran longer than this before it died was not in a crash loop."""
 
-LONGEST_PAUSE = 5.0
+MAX_PAUSE_SECONDS = 5.0
 
-GIVE_UP = 8
-"""Crashes in a row after which the supervisor ends, which takes about ten seconds. It would keep holding the port, and
-Falco, whose connection is accepted and never answered, would stop all of its outputs."""
+MAX_CRASHES = 8
+"""Crashes in a row after which the supervisor exits; that takes about ten seconds. If it kept the port, connections of
+Falco would be accepted and never answered, and Falco would stop all of its outputs."""
 
-GRACE = 8.0
-"""Seconds that a worker gets to end before it is killed."""
+GRACE_SECONDS = 8.0
+"""How long a worker may take to stop before it is killed."""
 
 
 class Supervisor:
-    """Runs `command` until it ends by itself or this process is asked to stop."""
+    """Runs `command` until it exits by itself or this process is asked to stop."""
 
     def __init__(self, command: list[str]) -> None:
         self._command = command
@@ -37,28 +36,28 @@ class Supervisor:
         self._worker = 0
 
     def run(self) -> int:
-        """The exit code of a worker that ended by itself; EXIT_PROBLEM if workers keep dying."""
+        """The exit code of a worker that exited by itself; EXIT_PROBLEM if workers keep dying."""
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._stop)
-        signal.signal(signal.SIGHUP, self._pass_on)
+        signal.signal(signal.SIGHUP, self._forward)
         crashes = 0
         while True:
-            began = time.monotonic()
-            code = self._live()
+            started = time.monotonic()
+            code = self._run_worker()
             if self._stopping:
                 return 0 if code in (0, -signal.SIGTERM, -signal.SIGINT) else 1
             if code in (0, EXIT_WRONG):
                 return code
-            crashes = 0 if time.monotonic() - began > STEADY else crashes + 1
-            if crashes == GIVE_UP:
-                _say(f'"worker keeps dying, giving up the ports","exit_code":{code},"crashes_in_a_row":{crashes}')
+            crashes = 0 if time.monotonic() - started > STEADY_SECONDS else crashes + 1
+            if crashes == MAX_CRASHES:
+                _log(f'"worker keeps dying, releasing the ports","exit_code":{code},"crashes_in_a_row":{crashes}')
                 return EXIT_PROBLEM
-            pause = min(0.05 * 2 ** (crashes - 1), LONGEST_PAUSE) if crashes else 0.0
-            _say(f'"worker died, starting another","exit_code":{code},"crashes_in_a_row":{crashes},"pause":{pause}')
+            pause = min(0.05 * 2 ** (crashes - 1), MAX_PAUSE_SECONDS) if crashes else 0.0
+            _log(f'"worker died, starting another","exit_code":{code},"crashes_in_a_row":{crashes},"pause":{pause}')
             time.sleep(pause)
 
-    def _live(self) -> int:
-        """Start one worker and wait for its end."""
+    def _run_worker(self) -> int:
+        """Start one worker and wait until it exits."""
         self._worker = os.posix_spawn(self._command[0], self._command, os.environ)
         if self._stopping:
             self._stop(signal.SIGTERM, None)
@@ -68,20 +67,20 @@ class Supervisor:
         self._stopping = self._stopping or time.monotonic()
         if self._worker:
             signal.signal(signal.SIGALRM, self._kill)
-            signal.setitimer(signal.ITIMER_REAL, GRACE)
-            self._pass_on(number, None)
+            signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+            self._forward(number, None)
 
-    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+    def _forward(self, number: int, _frame: FrameType | None) -> None:
         try:
             os.kill(self._worker, number)
         except ProcessLookupError:
             return
 
     def _kill(self, _number: int, _frame: FrameType | None) -> None:
-        self._pass_on(signal.SIGKILL, None)
+        self._forward(signal.SIGKILL, None)
 
 
-def _say(rest: str) -> None:
+def _log(rest: str) -> None:
     now = time.time()
     stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1e6):06d}Z"
     line = f'{{"time":"{stamp}","level":"error","logger":"sidecar.service.supervisor","message":{rest}}}\n'

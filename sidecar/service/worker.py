@@ -1,4 +1,4 @@
-"""The service as its supervisor starts it: without the command line, which would take 2 MB for as long as it runs."""
+"""The service as its supervisor starts it, without the modules of the command line, to save their memory."""
 
 import contextlib
 import os
@@ -49,7 +49,7 @@ def rules_of(paths: list[Path]) -> list[CorrelationRule]:
 
 
 def refuse_unusable_state(settings: Settings) -> None:
-    """Exit with EXIT_WRONG if the state file must not be used: before any port is open at which Falco would wait."""
+    """Exit with EXIT_WRONG if the state file must not be used, before a port is open at which Falco would wait."""
     if not settings.state.path:
         return
     from sidecar.storage.state import StateError, refuse_unusable_state  # noqa: PLC0415 - sqlite3 only where it is used
@@ -83,7 +83,7 @@ def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m sidecar.service.worker [CONFIG]`: what the supervisor runs, the sockets in its hands."""
+    """`python -m sidecar.service.worker [CONFIG]`: what the supervisor starts, with the sockets."""
     try:
         settings = settings_of(Path(arguments[0]) if arguments else None)
         rules = rules_of([Path(path) for path in settings.rules])

@@ -1,8 +1,8 @@
-"""Incidents as they are shown: one row each, with the latest notification in full and the steps by which it rose.
+"""The archive of incidents: one row each, with the latest notification in full and the steps of its escalation.
 
-They are in the state file, written in the transaction that decides a notification, so a page never shows less than was
-sent; without a state file they are in memory. Both are bounded by age, number and size. An incident is open until its
-`closes` is past: that is computed when it is asked for, so no timer closes anything.
+It is in the state file, and is written in the transaction that decides a notification, so a page never shows less than
+was sent; without a state file it is in memory. Both are bounded by age, number and size. An incident is open until its
+`closes` has passed, which is computed when it is read: no timer closes anything.
 """
 
 import sqlite3
@@ -18,17 +18,20 @@ from msgspec import Struct
 from sidecar.model import RANK, Notification, Severity
 from sidecar.storage.shares import shrink
 
-KEEP = 30 * 86_400
-"""Seconds an incident is kept after its last evidence."""
+RETENTION_SECONDS = 30 * 86_400
+"""How long an incident is kept after its last evidence."""
 
-MOST = 20_000
-BYTES = 40 * 1024 * 1024
-"""Incidents in a state file, and the bytes of what is kept of them. Beyond either, the places with most lose theirs."""
+MAX_INCIDENTS = 20_000
+"""In a state file. Beyond this, or MAX_BYTES, the places with most incidents lose their oldest."""
 
-MOST_IN_MEMORY, BYTES_IN_MEMORY = 1_000, 4_000_000
+MAX_BYTES = 40 * 1024 * 1024
 
-PRUNED_EVERY = 100
-"""Writes after which the bounds are looked at."""
+MAX_INCIDENTS_IN_MEMORY = 1_000
+
+MAX_BYTES_IN_MEMORY = 4_000_000
+
+PRUNE_EVERY = 100
+"""Writes between two checks of the bounds."""
 
 TABLES = """
 CREATE TABLE incidents (
@@ -51,7 +54,7 @@ SORT_COLUMNS = {"last": "last", "first": "first", "severity": "rank", "count": "
 
 
 class Step(Struct, frozen=True):
-    """One notification of an incident: when it became how severe, by which case."""
+    """One notification of an incident: its time (ns), severity and case, and the severity before."""
 
     time: int
     severity: Severity
@@ -60,7 +63,7 @@ class Step(Struct, frozen=True):
 
 
 class IncidentRow(Struct, frozen=True, array_like=True):
-    """What a list shows of an incident. Times are nanoseconds."""
+    """An incident in a list. Times are nanoseconds."""
 
     id: str
     severity: Severity
@@ -78,7 +81,7 @@ class IncidentRow(Struct, frozen=True, array_like=True):
 
 
 class IncidentFilter(NamedTuple):
-    """Which incidents a list is to have; empty means all. `text` is part of a place, a case or an id."""
+    """Which incidents a list contains; empty means all. `text` is part of a place, a case or an id."""
 
     severities: frozenset[str] = frozenset()
     state: str = ""
@@ -93,27 +96,27 @@ class IncidentFilter(NamedTuple):
 class Archive:
     """The table of incidents in an open database. Methods raise sqlite3.Error when the disk fails."""
 
-    def __init__(self, db: sqlite3.Connection, most: int = MOST, size: int = BYTES) -> None:
+    def __init__(self, db: sqlite3.Connection, capacity: int = MAX_INCIDENTS, max_bytes: int = MAX_BYTES) -> None:
         self._db = db
-        self._most = most
-        self._size = size
+        self._capacity = capacity
+        self._max_bytes = max_bytes
         self._since_pruned = 0
         self.used = 0.0
-        """The share of its bounds that was in use when they were looked at last."""
+        """The share of the bounds that was used at the last check."""
 
     def put(self, note: Notification, *, step: bool) -> None:
-        """Keep what is known now; with `step` it is a notification, and became one more step if it is a new one.
+        """Store the state of an incident; with `step` it is a notification, and adds a step if it is a new one.
 
-        An incident only rises: what was played again from half its alerts does not make a row less severe.
+        Severity only rises: replaying some of its alerts does not make an incident less severe.
         """
-        found = self._db.execute("SELECT rank, steps FROM incidents WHERE id = ?", (note.incident,)).fetchone()
-        rank, steps = (found[0], _steps(found[1])) if found and found[0] in RANK.values() else (0, ())
-        if step and all(known.severity != note.severity for known in steps):
+        row = self._db.execute("SELECT rank, steps FROM incidents WHERE id = ?", (note.incident,)).fetchone()
+        rank, steps = (row[0], _steps(row[1])) if row and row[0] in RANK.values() else (0, ())
+        if step and all(earlier.severity != note.severity for earlier in steps):
             steps = *steps, Step(note.last, note.severity, note.case, note.came_from)
         if RANK[note.severity] >= rank:
             self._db.execute(_PUT, _row(note, steps))
         self._since_pruned += 1
-        if self._since_pruned >= PRUNED_EVERY:
+        if self._since_pruned >= PRUNE_EVERY:
             self.prune(note.last)
 
     def lost_events(self, host: str, now: int) -> None:
@@ -121,7 +124,7 @@ class Archive:
         self._db.execute("UPDATE incidents SET incomplete = 1 WHERE host = ? AND closes > ?", (host, now))
 
     def listed(self, wanted: IncidentFilter, now: int) -> tuple[list[IncidentRow], int]:
-        """One page of the incidents that are wanted, and how many there are in all."""
+        """One page of the incidents that pass the filter, and the number of all that do."""
         where, values = _conditions(wanted, now)
         names = dict.fromkeys((SORT_COLUMNS[wanted.sort], "last", "id"))
         order = ", ".join(f"{name} {'ASC' if wanted.ascending else 'DESC'}" for name in names)
@@ -133,7 +136,7 @@ class Archive:
         return [listed for row in rows if (listed := _listed(row)) is not None], total
 
     def matching(self, prefix: str) -> list[str]:
-        """The ids that begin so, at most ten."""
+        """Up to ten ids with this prefix."""
         pattern = prefix + "g"  # ids are hexadecimal
         rows = self._db.execute("SELECT id FROM incidents WHERE id >= ? AND id < ? LIMIT 10", (prefix, pattern))
         return [row[0] for row in rows.fetchall()]
@@ -163,16 +166,16 @@ class Archive:
         self._db.execute("DELETE FROM incidents")
 
     def use(self, db: sqlite3.Connection) -> None:
-        """Use another connection from now on, to a file that holds the same."""
+        """Switch to another connection, to a file with the same content."""
         self._db = db
 
     def prune(self, now: int) -> None:
-        """Remove what is too old; beyond the bounds, the oldest incidents of the places that have most of them."""
+        """Remove expired incidents and, beyond the bounds, the oldest ones of the places with most."""
         self._since_pruned = 0
-        self._db.execute("DELETE FROM incidents WHERE last < ?", (now - KEEP * 1_000_000_000,))
+        self._db.execute("DELETE FROM incidents WHERE last < ?", (now - RETENTION_SECONDS * 1_000_000_000,))
         count, size = self._db.execute("SELECT count(*), coalesce(sum(size), 0) FROM incidents").fetchone()
-        self.used = max(count / self._most, size / self._size)
-        for used, most, weight in ((count, self._most, "1"), (size, self._size, "size")):
+        self.used = max(count / self._capacity, size / self._max_bytes)
+        for used, most, weight in ((count, self._capacity, "1"), (size, self._max_bytes, "size")):
             if used > most:
                 shrink(self._db, "incidents", _PLACE, weight, "last DESC, id DESC", most)
 
@@ -181,11 +184,11 @@ def in_memory() -> Archive:
     """An archive that lasts as long as the process."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     db.executescript(TABLES)
-    return Archive(db, MOST_IN_MEMORY, BYTES_IN_MEMORY)
+    return Archive(db, MAX_INCIDENTS_IN_MEMORY, MAX_BYTES_IN_MEMORY)
 
 
 def read_only(path: Path) -> Archive:
-    """The archive in a state file that a service may be using; raises sqlite3.Error if it is none."""
+    """The archive in a state file that a service may be using; raises sqlite3.Error if it is not one."""
     return Archive(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, isolation_level=None))
 
 
@@ -194,14 +197,14 @@ def _row(note: Notification, steps: Sequence[Step]) -> tuple[object, ...]:
     body = zlib.compress(msgspec.json.encode(note), 1)
     place = where.host, where.namespace, where.pod, where.container_name or where.container
     times = note.first, note.last, note.closes, note.count, note.incomplete
-    told = msgspec.json.encode(steps).decode()
-    return note.incident, RANK[note.severity], note.case, *place, *times, told, len(body) + 500, body
+    steps_json = msgspec.json.encode(steps).decode()
+    return note.incident, RANK[note.severity], note.case, *place, *times, steps_json, len(body) + 500, body
 
 
 def _steps(text: str) -> tuple[Step, ...]:
     try:
         return msgspec.json.decode(text, type=tuple[Step, ...])
-    except (msgspec.MsgspecError, TypeError):  # a damaged row must not take the page, or a decision, with it
+    except (msgspec.MsgspecError, TypeError):  # a damaged row must not break the page, or a decision
         return ()
 
 
@@ -215,7 +218,8 @@ def _listed(row: Sequence[Any]) -> IncidentRow | None:
 
 
 def _conditions(wanted: IncidentFilter, now: int) -> tuple[str, list[object]]:
-    parts, values = ["1"], list[object]()
+    parts = ["1"]
+    values: list[object] = []
     if wanted.since:
         parts.append("last >= ?")
         values.append(wanted.since)

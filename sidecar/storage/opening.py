@@ -1,8 +1,8 @@
-"""Opening the state file: its lock, its schema, and what happens when it is damaged or must not be used.
+"""Opens the state file: its lock, its schema, and what happens when it is damaged or must not be used.
 
-A file of ours that is damaged is set aside, and a new one is created. A file that another start cannot help (a newer
-schema, another program's database, another instance, no permission) is an error that ends the start. Only a disk that
-is full or fails lets the service continue in memory.
+A damaged file of ours is set aside, and a new one is created. A problem that starting again would not solve (a newer
+schema, another program's database, another instance, no permission) ends the start. Only with a disk that is full or
+fails, the service continues in memory.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 MAX_FILE_BYTES = 176 * 1024 * 1024
-"""The database grows no further, whatever is written to it: writing fails then as on a full disk."""
+"""The maximum size of the database: beyond it writing fails as on a full disk."""
 
 MAX_WAL_BYTES = 16 * 1024 * 1024
 
 MAX_KEPT_DAMAGED_BYTES = 32 * 1024 * 1024
-"""A larger damaged file is deleted: beside a new file it would fill a volume of 256 MiB."""
+"""A larger damaged file is deleted: with a new file beside it, it would fill a volume of 256 MiB."""
 
 PATIENCE_SECONDS = 30.0
-"""How long a start waits for the service before it to end."""
+"""How long a start waits for the previous instance to exit."""
 
 WAIT_FOR_LOCK_SECONDS = 0.02
 """How long a statement waits for another program's lock on the file."""
@@ -35,11 +35,11 @@ DISK_FAILURES = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, e
 
 
 class StateError(Exception):
-    """The state file must not be used, and starting again would not help. The text says why."""
+    """The state file must not be used, and starting again would not help. The text is the reason."""
 
 
 class DiskError(StateError):
-    """The disk does not let the state file be used: the service can continue in memory."""
+    """The disk prevents using the state file; the service can continue in memory."""
 
 
 def lock(path: Path, patience: float = PATIENCE_SECONDS) -> int:
@@ -53,12 +53,12 @@ def lock(path: Path, patience: float = PATIENCE_SECONDS) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _unusable(path, error) from None
-    until = time.monotonic() + patience
+    deadline = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 os.close(descriptor)
                 raise StateError(f"{path}: another instance is using this state file") from None
             time.sleep(0.1)
@@ -69,21 +69,24 @@ def lock(path: Path, patience: float = PATIENCE_SECONDS) -> int:
 def open_database(path: Path, steps: Sequence[str], ours: frozenset[str]) -> tuple[sqlite3.Connection, str]:
     """Open the file and bring an older schema up to date.
 
-    `steps` holds the statements that lead from one schema to the next, `ours` the tables of every schema. The second
-    value says what was done with a damaged file, "" if it was not damaged. Raises StateError and DiskError as `lock`.
+    `steps` are the statements from each schema to the next, `ours` the tables of every schema. The second value
+    describes what was done with a damaged file, "" if it was not damaged. Raises StateError and DiskError as `lock`.
     """
     try:
         return _connected(path, steps, ours), ""
     except (sqlite3.OperationalError, OSError) as error:
         raise _unusable(path, error) from None
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # sqlite3 quotes damaged names in its messages
+    except (
+        sqlite3.DatabaseError,
+        UnicodeDecodeError,
+    ) as error:  # sqlite3 quotes damaged names in messages
         aside = _set_aside(path)
         log.error("the state file is damaged, starting with a new one", extra={"error": str(error), "file": aside})  # noqa: TRY400
         return _connected(path, steps, ours), aside
 
 
 def refuse_unusable(path: Path, steps: Sequence[str], ours: frozenset[str], patience: float = PATIENCE_SECONDS) -> None:
-    """Find out before any port is open whether a start with this file can succeed at all.
+    """Check, before any port is open, whether a start with this file can succeed at all.
 
     Raises:
         StateError: it cannot. A disk that fails and a damaged file do not raise this.
@@ -106,7 +109,7 @@ def refuse_unusable(path: Path, steps: Sequence[str], ours: frozenset[str], pati
 
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All that is written within is kept, or nothing of it."""
+    """Commit everything that is written within, or roll it all back."""
     if db.in_transaction:  # a part of a larger one
         yield
         return
@@ -130,7 +133,7 @@ def _unusable(path: Path, error: Exception) -> StateError:
 
 
 def _set_aside(path: Path) -> str:
-    """Move a damaged file out of the way, or delete it if it is too large to keep; says what was done.
+    """Move a damaged file out of the way, or delete it if it is too large to keep; returns what was done.
 
     Only one is kept: the one before it is deleted.
     """

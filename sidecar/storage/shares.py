@@ -1,16 +1,17 @@
-"""Who gives way when a budget of bytes is used up: those who take most of it, and nobody else."""
+"""Frees space when a budget is used up, at the expense of the places that use most of it."""
 
 import sqlite3
 from collections.abc import Iterable
 
 
 def largest_fair_share(used: Iterable[int], budget: int) -> int:
-    """The most that each may keep so that all together stay within the budget; who uses less keeps everything.
+    """The maximum that each may keep so that all together stay within the budget; those that use less keep everything.
 
     >>> largest_fair_share([10, 20, 900], 100)
     70
     """
-    remaining, share = budget, 0
+    remaining = budget
+    share = 0
     sizes = sorted(used)
     for index, size in enumerate(sizes):
         share = remaining // (len(sizes) - index)
@@ -21,10 +22,10 @@ def largest_fair_share(used: Iterable[int], budget: int) -> int:
 
 
 def shrink(db: sqlite3.Connection, table: str, place: str, weight: str, order: str, target: int) -> None:
-    """Delete rows until the sum of `weight` is `target` at most: first of the places with most, in the end of all.
+    """Delete rows until the sum of `weight` is at most `target`: first of the places with most, then of all.
 
-    `order` says what is kept longest; each place keeps one row while any place has two. The names must be our own, not
-    input. Raises sqlite3.Error.
+    Rows that come first in `order` are kept longest; each place keeps one row while any place has two. All texts must
+    be our own, not input. Raises sqlite3.Error.
     """
     total = f"SELECT coalesce(sum({weight}), 0) FROM {table}"  # noqa: S608 - our own words, here and below
     sums = db.execute(f"SELECT sum({weight}) FROM {table} GROUP BY {place}").fetchall()  # noqa: S608

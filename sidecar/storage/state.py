@@ -1,7 +1,7 @@
-"""What survives a crash: relevant alerts, decided notifications, incidents, the journal's position: one SQLite file.
+"""The state file, which survives a crash: relevant alerts, notifications, incidents, and the journal's position.
 
-Memory is not stored, it is played again: contexts, open incidents and de-duplication ids follow from the relevant
-alerts of the last day, in their order, so these are all there is to keep. A relevant alert is committed before Falco
+Memory is not stored but rebuilt by replay: contexts, open incidents and de-duplication ids follow from the relevant
+alerts of the last day, in their order. A relevant alert is committed before Falco
 gets its answer (to the write-ahead log: it survives the process); a notification is committed with full durability
 before it is sent (it survives the machine), under a key that is unique, so playing again decides nothing twice.
 """
@@ -33,19 +33,19 @@ from sidecar.storage.shares import shrink
 __all__ = ["DiskError", "Position", "State", "StateError"]
 
 MAX_ALERT_BYTES = 56 * 1024 * 1024
-"""Of all alerts kept; beyond it the containers with most of them lose their oldest, web-shell evidence last."""
+"""Of all kept alerts; beyond it the containers with most of them lose their oldest, web-shell evidence last."""
 
 MAX_ALERTS = 100_000
-"""Alerts kept in all: five seconds to play them again."""
+"""Kept alerts in total, which take five seconds to replay."""
 
 MAX_OUTBOX_BYTES = 32 * 1024 * 1024
 """Of notifications that no sink has accepted yet."""
 
 MAX_DELIVERED = 50_000
-"""Delivered notifications whose keys are kept, so that playing alerts again does not send them twice."""
+"""Delivered notifications whose keys are kept, so that a replay does not send them twice."""
 
 ROW_BYTES = 150
-"""What a row takes beside its texts."""
+"""Overhead of a row."""
 
 _ALERTS = """
 CREATE TABLE alerts (id BLOB PRIMARY KEY, at INTEGER NOT NULL, place TEXT NOT NULL, body BLOB NOT NULL);
@@ -67,7 +67,7 @@ CREATE TABLE damaged (what TEXT NOT NULL, at INTEGER NOT NULL, body BLOB)
 _MARKS = "ALTER TABLE journal ADD COLUMN mark INTEGER NOT NULL DEFAULT 0"
 
 SCHEMAS = (_ALERTS, TABLES, _PLACES, _MARKS)
-"""What brings a file from one schema to the next."""
+"""The statements that bring a file from each schema to the next."""
 
 OUR_TABLES = frozenset(("alerts", "outbox", "journal", "incidents"))
 
@@ -198,7 +198,7 @@ class State:
         return Written(new, restored, self.usage() if batch.look_after else None)
 
     def restore_if_deleted(self) -> bool:
-        """Write the file again if it was deleted or replaced; what was in it is still open, and is kept.
+        """Write the file again if it was deleted or replaced: its content is still open. Returns whether it was.
 
         Raises sqlite3.Error or OSError if it cannot be written.
         """
@@ -223,7 +223,7 @@ class State:
         return True
 
     def remember(self, name: bytes, place: str, body: bytes, *, anchors: bool = False) -> bool:
-        """Keep a relevant alert: its event id, its container, and whether it is evidence that contexts hang on."""
+        """Store a relevant alert: its event id, its container, and whether contexts are anchored at such evidence."""
         row = (name, int(self._wall()), place, body, anchors)
         if self._db.execute("INSERT OR IGNORE INTO alerts VALUES (?, ?, ?, ?, ?)", row).rowcount:
             self.alerts += 1
@@ -233,7 +233,7 @@ class State:
         return True
 
     def recall(self) -> Iterator[tuple[bytes, bytes]]:
-        """Id and body of every alert kept, in the order in which they came."""
+        """Id and body of every kept alert, in order of arrival."""
         last = -1
         page = "SELECT rowid, id, body FROM alerts WHERE rowid > ? ORDER BY rowid LIMIT 500"
         while rows := self._db.execute(page, (last,)).fetchall():
@@ -241,7 +241,7 @@ class State:
             yield from (row[1:] for row in rows)
 
     def set_alert_aside(self, name: bytes) -> None:
-        """Put an alert that cannot be read or played again where it does no harm."""
+        """Move an alert that cannot be read or replayed to the table of damaged ones."""
         with transaction(self._db):
             copied = "INSERT INTO damaged SELECT 'alert', ?, body FROM alerts WHERE id = ?"
             self._db.execute(copied, (int(self._wall()), name))
@@ -251,7 +251,7 @@ class State:
     def decide(
         self, decided: Iterable[Outgoing], incidents: Iterable[Notification] = (), delivered: Iterable[Outgoing] = ()
     ) -> set[str]:
-        """Commit notifications, and the incidents whose steps they are, durably; returns the keys that are new.
+        """Commit notifications and their incidents durably; returns the keys that are new.
 
         `delivered` are those that a sink accepted while the file could not be written.
         """
@@ -270,7 +270,7 @@ class State:
         return new
 
     def refresh(self, incidents: Iterable[Notification], lost: Iterable[str], now: int) -> bool:
-        """Keep what became of incidents without a notification, and which hosts lost events."""
+        """Store changes of incidents that caused no notification, and which hosts lost events."""
         with transaction(self._db):
             for note in incidents:
                 self._archive.put(note, step=False)
@@ -279,7 +279,7 @@ class State:
         return True
 
     def pending(self, sink: str) -> list[Waiting]:
-        """What a sink has not accepted yet, oldest first."""
+        """The notifications that a sink has not accepted yet, oldest first."""
         rows = self._db.execute(
             "SELECT key, place, length(body) FROM outbox WHERE sink = ? AND done IS NULL ORDER BY number", (sink,)
         )
@@ -291,21 +291,21 @@ class State:
         return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def decided(self, sink: str) -> dict[str, int]:
-        """When each notification for a sink was decided, in seconds, by its key."""
+        """The time in seconds at which each notification for a sink was decided, by its key."""
         return dict(self._db.execute("SELECT key, at FROM outbox WHERE sink = ?", (sink,)).fetchall())
 
     def delivered(self, key: str) -> bool:
-        """Note that a sink accepted a notification; its text is not needed any more."""
+        """Record that a sink accepted a notification, and remove its text."""
         self._db.execute("UPDATE outbox SET done = ?, body = x'' WHERE key = ?", (int(self._wall()), key))
         return True
 
     def position(self, path: str) -> Position | None:
-        """How far a journal was read."""
+        """The position up to which a journal was read."""
         row = self._db.execute("SELECT inode, offset, mark FROM journal WHERE path = ?", (path,)).fetchone()
         return Position(*row) if row and all(isinstance(value, int) for value in row) else None
 
     def prune(self) -> None:
-        """Remove what is older than `keep`, and what the loudest containers have beyond the budget."""
+        """Remove what is older than `keep`, and beyond the budget the alerts of the loudest containers."""
         horizon = int(self._wall() - self._keep)
         expired = self._db.execute("DELETE FROM alerts WHERE at < ? RETURNING length(body)", (horizon,)).fetchall()
         self.alerts -= len(expired)
@@ -325,7 +325,7 @@ class State:
         self._db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
 
     def usage(self) -> dict[str, float]:
-        """The share of its budget of bytes that each kind of row uses."""
+        """The used share of its budget, for each kind of row."""
         (pending,) = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM outbox WHERE done IS NULL").fetchone()
         return {
             "alerts": max(self.alert_bytes / MAX_ALERT_BYTES, self.alerts / MAX_ALERTS),

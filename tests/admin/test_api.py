@@ -278,7 +278,7 @@ def test_with_10000_incidents_a_list_has_one_page_of_them(service: Running, path
 
 
 def _fill(archive: Archive) -> None:
-    archive._most = archive._size = 10**9
+    archive._capacity = archive._max_bytes = 10**9
     note = _only(archive)
     for number in range(10_000):
         where = note.where._replace(pod=f"web-{number}")

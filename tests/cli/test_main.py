@@ -379,7 +379,7 @@ def test_the_settings_in_effect_are_printed_with_what_is_wrong_as_a_warning() ->
     ("arguments", "words"),
     [
         (("demo", "--port", "99999"), "is not in the range 0<=x<=65535"),
-        (("replay", "--explain", "-o", "jsonl", STOCK), "exclude each other"),
+        (("replay", "--explain", "-o", "jsonl", STOCK), "cannot be combined"),
         (("check", SHIPPED / "web_rce_rules.yaml"), "is a file of Falco rules, not a correlation rule"),
         (("completion", "tcsh"), "is not one of 'bash', 'zsh', 'fish'"),
     ],

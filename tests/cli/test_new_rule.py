@@ -162,7 +162,7 @@ def test_a_failing_test_names_a_rule_that_is_misspelt(tmp_path: Path) -> None:
     told = why(tmp_path, "{rule: Miner startd, process: tini > xmrig}", "[{severity: high, case: Mining}]")
 
     assert "alert 1, 'Miner startd' (tini > xmrig): the rule counts for no group, did you mean 'Miner started'?" in told
-    assert "no execution context began: none of miner came" in told
+    assert "no execution context was opened: none of miner was seen" in told
     assert "got:      silence" in told
 
 
@@ -204,7 +204,7 @@ def test_a_failing_test_says_that_its_expectation_is_wrong(tmp_path: Path, expec
 def test_a_failing_test_says_that_a_stronger_case_came(tmp_path: Path) -> None:
     told = why(tmp_path, "{detect: [miner, pool, cron], process: a > b}", "[{severity: high, case: Mining}]")
 
-    assert "'Mining' needs miner and pool; what came together is an earlier row of the table already" in told
+    assert "'Mining' needs miner and pool; what was seen together is already an earlier row of the table" in told
 
 
 def test_a_failing_test_says_that_only_the_order_differs(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_failing_test_says_that_only_the_order_differs(tmp_path: Path) -> None
         "[{severity: critical, case: Established}, {severity: high, case: Mining}]",
     )
 
-    assert "the same notifications came in another order" in told
+    assert "the same notifications arrived in another order" in told
 
 
 def test_check_names_the_line_of_each_mistake_and_the_nearest_name(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from support.cost import cost
 from sidecar.cli.stories import BEGIN
 from sidecar.model import Notification
 from sidecar.storage import archive
-from sidecar.storage.archive import KEEP, Archive, IncidentFilter, in_memory
+from sidecar.storage.archive import RETENTION_SECONDS, Archive, IncidentFilter, in_memory
 
 SECOND = 1_000_000_000
 
@@ -33,7 +33,7 @@ def kept(notes: list[Notification]) -> Archive:
 
 
 def many(note: Notification, count: int) -> Archive:
-    made = Archive(in_memory()._db, most=count)
+    made = Archive(in_memory()._db, capacity=count)
     severities = ("low", "medium", "high", "critical")
     for number in range(count):
         where = note.where._replace(pod=f"web-{number}")
@@ -116,22 +116,22 @@ def test_a_list_is_filtered_sorted_and_paged(
 
 def test_the_oldest_go_beyond_number_size_and_age(notes: list[Notification]) -> None:
     made = many(notes[-1], 10)
-    made._most = 4
+    made._capacity = 4
     made.prune(BEGIN)
     assert ids(made.listed(IncidentFilter(), now=BEGIN)) == [9, 8, 7, 6]
 
-    made._size = 2 * made._db.execute("SELECT max(size) FROM incidents").fetchone()[0]
+    made._max_bytes = 2 * made._db.execute("SELECT max(size) FROM incidents").fetchone()[0]
     made.prune(BEGIN)
     assert ids(made.listed(IncidentFilter(), now=BEGIN)) == [9, 8]
 
-    made.prune(notes[-1].last + 9 * SECOND + KEEP * SECOND)
+    made.prune(notes[-1].last + 9 * SECOND + RETENTION_SECONDS * SECOND)
     assert ids(made.listed(IncidentFilter(), now=BEGIN)) == [9]
 
 
 def test_the_bounds_are_kept_without_being_asked(notes: list[Notification]) -> None:
     made = in_memory()
-    made._most = 5
-    for number in range(archive.PRUNED_EVERY):
+    made._capacity = 5
+    for number in range(archive.PRUNE_EVERY):
         made.put(replace(notes[-1], incident=f"{number:016x}"), step=True)
 
     assert made.listed(IncidentFilter(), now=BEGIN)[1] == 5

@@ -26,7 +26,7 @@ def used(folder: Path) -> int:
 
 
 def test_the_budgets_fit_the_shipped_volume() -> None:
-    content = state_module.MAX_ALERT_BYTES + state_module.MAX_OUTBOX_BYTES + archive.BYTES
+    content = state_module.MAX_ALERT_BYTES + state_module.MAX_OUTBOX_BYTES + archive.MAX_BYTES
     beside = opening.MAX_WAL_BYTES + opening.MAX_KEPT_DAMAGED_BYTES + ring.MAX_RING_BYTES + ring.MAX_ALERT_RING_BYTES
 
     assert content * 1.25 < opening.MAX_FILE_BYTES
@@ -73,11 +73,11 @@ def test_at_80_percent_it_is_reported_once(tmp_path: Path, monkeypatch: pytest.M
 def test_a_flood_of_incidents_of_one_container_pushes_out_nobody_elses() -> None:
     kept = archive.in_memory()
     kept.put(note("f" * 16, container="quiet", pod="quiet"), step=True)
-    for number in range(2 * archive.MOST_IN_MEMORY):
+    for number in range(2 * archive.MAX_INCIDENTS_IN_MEMORY):
         kept.put(replace(note(f"{number:016x}", container="loud"), last=10**18 + number), step=True)
 
     assert kept.find("f" * 16) is not None
-    assert kept.find(f"{2 * archive.MOST_IN_MEMORY - 1:016x}") is not None
+    assert kept.find(f"{2 * archive.MAX_INCIDENTS_IN_MEMORY - 1:016x}") is not None
 
 
 def test_a_share_takes_only_from_those_with_most() -> None:

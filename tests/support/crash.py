@@ -16,7 +16,7 @@ from correlation.test_flood import flood
 from support.falcosidekick import Falcosidekick
 from support.waiting import wait_until
 
-from sidecar.service.supervisor import GIVE_UP
+from sidecar.service.supervisor import MAX_CRASHES
 
 
 class Victim:
@@ -109,7 +109,7 @@ def killing(victim: Victim, until: subprocess.Popen[bytes], *, after: float) -> 
 
     def run() -> None:
         ready = victim.starts()
-        while until.poll() is None and thread.kills < GIVE_UP - 1:  # type: ignore[attr-defined]
+        while until.poll() is None and thread.kills < MAX_CRASHES - 1:  # type: ignore[attr-defined]
             time.sleep(after)
             victim.kill_worker()
             thread.kills += 1  # type: ignore[attr-defined]
