@@ -2,8 +2,10 @@
 
 import logging
 
+import pytest
 from conftest import Clock
 
+from sidecar.service import logs
 from sidecar.service.logs import RateLimit
 
 
@@ -27,6 +29,27 @@ def test_the_next_one_says_how_many_were_suppressed(clock: Clock) -> None:
     limit.filter(again)
 
     assert again.__dict__["suppressed"] == 1
+
+
+def test_a_burst_passes_and_what_comes_beyond_it_is_counted(clock: Clock) -> None:
+    limit = RateLimit(10, clock, burst=20)
+    passed = sum(limit.filter(record("a kept alert could not be replayed")) for _ in range(100_000))
+    clock.now = 10.0
+    again = record("a kept alert could not be replayed")
+    limit.filter(again)
+
+    assert passed == 20
+    assert again.__dict__["suppressed"] == 99_980
+
+
+def test_the_log_of_a_service_is_limited(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup("info")
+    for _ in range(1000):
+        logging.getLogger("sidecar.test").warning("a row is damaged")
+    lines = capsys.readouterr().err.splitlines()
+    logging.basicConfig(force=True)
+
+    assert len(lines) == 20
 
 
 def test_another_message_is_not_held_back(clock: Clock) -> None:

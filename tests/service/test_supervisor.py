@@ -5,11 +5,13 @@ Covers: `service.sockets`, `service.run`.
 
 import contextlib
 import json
+import resource
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,18 @@ def test_a_state_file_that_a_newer_version_took_over_ends_the_supervisor_too_and
     assert code == EXIT_WRONG
     assert "newer version (schema 99" in (tmp_path / "log.jsonl").read_text()
     socket.create_server(("127.0.0.1", victim.port)).close()
+
+
+def test_at_the_limit_of_descriptors_the_log_stays_small_and_alerts_are_taken_again_afterwards(tmp_path: Path) -> None:
+    victim = Victim(tmp_path, free_port(), with_state=False)
+    resource.prlimit(victim.worker(), resource.RLIMIT_NOFILE, (40, 40))
+    with contextlib.ExitStack() as idle:
+        for _ in range(200):
+            idle.enter_context(socket.create_connection(("127.0.0.1", victim.port)))
+        wait_until(lambda: "out of system resource" in (tmp_path / "log.jsonl").read_text())
+    with urllib.request.urlopen(f"http://127.0.0.1:{victim.port}/", b"{}", timeout=60) as answer:
+        status = answer.status
+    victim.stop()
+
+    assert status == 200
+    assert (tmp_path / "log.jsonl").stat().st_size < 50_000
