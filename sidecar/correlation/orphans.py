@@ -174,13 +174,20 @@ def _is_of_first_process(container: Container, path: list[Process], at: int, ori
         and pending.time < started
         and pending.pid != alert.fields.pid
     )
-    return any(_is_sibling(container, pending, orphan) for pending in islice(comparable, MAX_COMPARED))
+    return any(
+        _is_sibling(container, pending, orphan, directly=pending.fingerprint != behaviour)
+        for pending in islice(comparable, MAX_COMPARED)
+    )
 
 
-def _is_sibling(container: Container, pending: PendingDetection, orphan: Process) -> bool:
-    """Whether a pending detection came from another child of the same first process, under the same name."""
+def _is_sibling(container: Container, pending: PendingDetection, orphan: Process, *, directly: bool) -> bool:
+    """Whether a pending detection came from below another child of the same first process, under the same name.
+
+    `directly` asks whether it was that child itself: a service below a supervisor is not the supervisor's own work.
+    """
     path = container.path(pending.pid, pending.start)
     for child, parent in pairwise(path):
         if parent.pid == container.init_pid:
-            return child.pid != orphan.pid and (child.parent_name, child.parent) == (orphan.parent_name, orphan.parent)
+            is_other = child.pid != orphan.pid and (not directly or child is path[0])
+            return is_other and (child.parent_name, child.parent) == (orphan.parent_name, orphan.parent)
     return False
