@@ -2,7 +2,7 @@
 
 use falco_event::events::{AnyEventPayload, PayloadFromBytesError, RawEvent};
 
-use crate::tree::{Born, Exec, Forked};
+use crate::tree::{Announced, Born, Exec, Forked};
 
 const CLONE: u16 = 223;
 const FORK: u16 = 225;
@@ -18,6 +18,9 @@ const IS_THREAD: u32 = 1 << 13;
 /// In `flags` of clone: the child becomes the caller's sibling.
 const AS_SIBLING: u32 = 1 << 8;
 
+/// In `flags` of clone: the child is the first of a new pid namespace.
+const IN_NEW_NAMESPACE: u32 = 1 << 6;
+
 /// In `flags` of clone: the child has other numbers than the result says (a new pid namespace, or an inner one).
 const NUMBERED_ELSEWHERE: u32 = 1 << 6 | 1 << 29;
 
@@ -28,6 +31,8 @@ pub enum ProcessEvent<'a> {
     Born(Born<'a>),
     /// A parent shows its child.
     Forked(Forked<'a>),
+    /// A parent shows its child by the number that it has inside their pid namespace.
+    Announced(Announced),
     /// A process runs another program.
     Exec(Exec<'a>),
     /// A thread ends.
@@ -84,7 +89,15 @@ fn cloned<'a>(raw: &RawEvent<'a>) -> Option<ProcessEvent<'a>> {
     let name = params.text(13);
     if result > 0 {
         let is_host_pid = params.number(18).is_none_or(|vtid| vtid == i64::from(tid));
-        return (is_host_pid && flags & NUMBERED_ELSEWHERE == 0).then_some(ProcessEvent::Forked(Forked {
+        if !is_host_pid {
+            return (flags & IN_NEW_NAMESPACE == 0).then_some(ProcessEvent::Announced(Announced {
+                time: raw.metadata.ts,
+                parent: own,
+                vpid: pid(result)?,
+                namespace: params.number(20)?.cast_unsigned(),
+            }));
+        }
+        return (flags & NUMBERED_ELSEWHERE == 0).then_some(ProcessEvent::Forked(Forked {
             time: raw.metadata.ts,
             parent: own,
             child: pid(result)?,

@@ -135,6 +135,7 @@ impl ParsePlugin for Lineage {
                     forked.name = if this.names { forked.name } else { b"" };
                     this.tree.forked(&forked, &view);
                 }
+                ProcessEvent::Announced(announced) => this.tree.announced(&announced),
                 ProcessEvent::Exec(mut exec) => {
                     if !this.names {
                         (exec.name, exec.file) = (b"", b"");

@@ -23,6 +23,9 @@ const SWEEP_EVERY: u64 = 60_000_000_000;
 /// Nanoseconds that may pass between the two events of one fork. A later one is another process of that number.
 const SAME_FORK: u64 = 2_000_000_000;
 
+/// Announced children whose own event is awaited.
+const MOST_ANNOUNCED: usize = 4096;
+
 /// The longest file name kept; of longer ones the end.
 const LONGEST_FILE: usize = 255;
 
@@ -157,6 +160,19 @@ pub struct Forked<'a> {
     pub as_sibling: bool,
 }
 
+/// The clone event of a process that called it inside a pid namespace: the child's number there, not the host's.
+#[derive(Debug, Clone, Copy)]
+pub struct Announced {
+    /// Event time, nanoseconds.
+    pub time: u64,
+    /// The process that forked.
+    pub parent: u32,
+    /// The new process, as its parent sees it.
+    pub vpid: u32,
+    /// Start of the first process of their pid namespace.
+    pub namespace: u64,
+}
+
 /// A successful execve or execveat.
 #[derive(Debug, Clone, Copy)]
 pub struct Exec<'a> {
@@ -231,6 +247,7 @@ impl Hasher for PidHasher {
 pub struct Tree {
     processes: HashMap<u32, Process, BuildHasherDefault<PidHasher>>,
     graves: VecDeque<(u32, u64)>,
+    announced: HashMap<(u64, u32), (u32, u64)>,
     depth: usize,
     limit: usize,
     swept_at: u64,
@@ -244,6 +261,7 @@ impl Tree {
         Self {
             processes: HashMap::default(),
             graves: VecDeque::new(),
+            announced: HashMap::new(),
             depth: depth.clamp(2, DEEPEST),
             limit,
             swept_at: 0,
@@ -323,7 +341,7 @@ impl Tree {
                 return;
             }
         }
-        let parent = self.leader(event.parent, engine);
+        let parent = self.announcer(event).unwrap_or_else(|| self.leader(event.parent, engine));
         self.find(parent, engine);
         let entered = self.has_entered(parent, event);
         let mut process = self.child(parent, event.name, event.time);
@@ -332,6 +350,27 @@ impl Tree {
         process.entered = entered;
         process.seen_by_child = true;
         self.insert(event.pid, process, engine, event.time);
+    }
+
+    /// A parent inside a pid namespace shows its child. If it ends before the child runs, the child's own event names
+    /// the process that adopted it.
+    pub fn announced(&mut self, event: &Announced) {
+        if self.announced.len() >= MOST_ANNOUNCED {
+            self.announced.retain(|_, (_, time)| event.time.abs_diff(*time) < SAME_FORK);
+            if self.announced.len() >= MOST_ANNOUNCED {
+                self.announced.clear();
+            }
+        }
+        self.announced.insert((event.namespace, event.vpid), (event.parent, event.time));
+    }
+
+    /// The process that announced a child, and is still remembered.
+    fn announcer(&mut self, event: &Born) -> Option<u32> {
+        if event.vpid == event.pid || self.announced.is_empty() {
+            return None;
+        }
+        let (parent, time) = self.announced.remove(&(event.namespace, event.vpid))?;
+        (event.time.abs_diff(time) < SAME_FORK && self.processes.contains_key(&parent)).then_some(parent)
     }
 
     /// A parent shows its child.

@@ -195,5 +195,6 @@ int main(void) {
     const char *path = getenv("ACTOR_PLAN"), *number = getenv("ACTOR_NODE"), *time = getenv("ACTOR_T0");
     if (!path || !number || !time || !read_plan(path)) return 1;
     begin = atof(time);
+    if (!strcmp(number, "0") && getenv("ACTOR_ORPHAN") && fork()) return 0;  // the player is nobody's ancestor
     perform(atoi(number));
 }

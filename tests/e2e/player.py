@@ -9,6 +9,7 @@ import argparse
 import ctypes
 import hashlib
 import os
+import select
 import subprocess
 import time
 from collections.abc import Sequence
@@ -92,18 +93,25 @@ def play(stage: Stage, scenario: tree.Scenario) -> None:
         "ACTOR_NODE": "0",
         "ACTOR_T0": str(time.monotonic() + SLOT),
         "ACTOR_CGROUPS": ":".join(groups),
+        "ACTOR_ORPHAN": "yes",
         "CASE": scenario.name,
         "PATH": "/usr/bin:/bin",
     }
     root = str(stage.root)
+    ended, held = os.pipe()  # every process of the play holds the other end
     child = subprocess.Popen(
         top.argv,
         executable=top.file,
         env=environment,
         preexec_fn=lambda: _enter(root),  # noqa: PLW1509 - the actor needs its own mounts, and no thread holds a lock
         stdin=subprocess.DEVNULL,
+        pass_fds=[held],
     )
+    os.close(held)
     child.wait(timeout=30)
+    if not select.select([ended], [], [], 30)[0]:
+        raise TimeoutError(scenario.name)
+    os.close(ended)
 
 
 def _enter(root: str) -> None:

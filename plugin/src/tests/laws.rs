@@ -2,7 +2,7 @@
 
 use super::Empty;
 use super::machine::{Living, Machine, kept};
-use crate::tree::{Born, DEEPEST, Exec, Forked, Origin, Process, Tree};
+use crate::tree::{Announced, Born, DEEPEST, Exec, Forked, Origin, Process, Tree};
 
 fn line(process: &Process) -> Vec<(u32, u64, String)> {
     let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -66,6 +66,33 @@ fn what_lost_events_spoil_is_a_small_part_and_the_rest_is_right() {
     }
     assert!(wrong * 10 < all, "{wrong} of {all}");
     assert!(unmarked * 100 < all, "{unmarked} of {all} are wrong without a word");
+}
+
+#[test]
+fn a_parent_that_ends_before_its_child_runs_in_a_container_is_still_its_parent() {
+    let mut tree = tree_with_init();
+    let inside = |pid, parent, vpid, time| Born { time, pid, parent, name: b"", vpid, namespace: 7 };
+    tree.born(&inside(10, 1, 1, 2), &Empty);
+    tree.born(&inside(11, 10, 2, 3), &Empty);
+    tree.announced(&Announced { time: 4, parent: 11, vpid: 3, namespace: 7 });
+    tree.exited(11);
+    tree.born(&inside(12, 10, 3, 5), &Empty);
+    assert_eq!(line(tree.get(12).unwrap()).iter().map(|each| each.0).collect::<Vec<_>>(), [1, 10, 11]);
+}
+
+#[test]
+fn what_was_announced_in_another_namespace_or_long_ago_does_not_count() {
+    let mut tree = tree_with_init();
+    let inside = |pid, parent, vpid, time| Born { time, pid, parent, name: b"", vpid, namespace: 7 };
+    tree.born(&inside(10, 1, 1, 2), &Empty);
+    tree.born(&inside(11, 10, 2, 3), &Empty);
+    tree.announced(&Announced { time: 4, parent: 11, vpid: 3, namespace: 8 });
+    tree.announced(&Announced { time: 4, parent: 11, vpid: 4, namespace: 7 });
+    tree.born(&inside(12, 10, 3, 5), &Empty);
+    tree.born(&inside(13, 10, 4, 5_000_000_000), &Empty);
+    for pid in [12, 13] {
+        assert_eq!(line(tree.get(pid).unwrap()).iter().map(|each| each.0).collect::<Vec<_>>(), [1, 10]);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Random;
-use crate::tree::{Born, DEEPEST, Engine, Exec, Forked, Known, Tree};
+use crate::tree::{Announced, Born, DEEPEST, Engine, Exec, Forked, Known, Tree};
 
 /// Pids of the machine: few, so that they come back soon.
 const PIDS: u32 = 64;
@@ -89,6 +89,10 @@ impl Machine {
         let name = above.name.as_bytes();
         let born = Born { time: self.now, pid, parent: kernel_parent, name, vpid, namespace };
         let forked = Forked { time: self.now, parent, child: pid, name, as_sibling };
+        if above.in_container && self.random.once_in(3) {
+            self.orphan(tree, parent, born);
+            return;
+        }
         let (child_lost, parent_lost) = (self.is_lost(), self.is_lost() || !sees_number);
         let parent_first = self.random.once_in(2);
         if parent_first && !parent_lost {
@@ -102,6 +106,22 @@ impl Machine {
         }
         if child_lost || (parent_lost && as_sibling) {
             self.taint(pid);
+        }
+    }
+
+    /// The parent ends before its child runs: the child's own event names init.
+    fn orphan(&mut self, tree: &mut Tree, parent: u32, born: Born) {
+        let (pid, vpid, namespace) = (born.pid, born.vpid, born.namespace);
+        if self.is_lost() {
+            self.taint(pid);
+        } else {
+            tree.announced(&Announced { time: self.now, parent, vpid, namespace });
+        }
+        self.exit(tree, parent);
+        if self.is_lost() {
+            self.taint(pid);
+        } else {
+            tree.born(&Born { parent: 1, ..born }, self);
         }
     }
 
