@@ -215,8 +215,8 @@ def _second(text: bytes) -> int:
     if not text.endswith(b"."):
         return 0
     try:
-        second = nanoseconds(text.decode("ascii") + "000000000Z")
-    except (AlertError, UnicodeDecodeError):
+        second = _seconds(text[:-1].decode("ascii"), "Z") * 1_000_000_000
+    except (ValueError, OverflowError):
         return 0
     if len(_known_seconds) >= CACHED_SECONDS:
         _known_seconds.clear()
