@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -24,7 +23,7 @@ EPILOG = (
     "Exit codes: 0 success; 1 a problem was found (a test failed, a port is in use); 2 wrong usage, file or setting."
 )
 
-VERSION = f"falco-correlator {__version__} (Python {platform.python_version()})"
+VERSION = f"falco-correlator {__version__} (Python {sys.version.partition(' ')[0]})"
 
 DEFAULT_CONFIG = Path("/etc/falco-correlator/config.yaml")
 """The settings of `run` if neither --config nor FALCO_CORRELATOR_CONFIG names a file."""

@@ -31,8 +31,9 @@ _PREFIX = re.compile(
     r"\w+=.*|sudo|env|exec|nice|timeout|nohup|setsid|xargs|command|then|do|else|if|while|!|\{|[0-9.]+[smh]?|-c"
 )
 """Words that stand before a command."""
-_REDIRECTED = re.compile(rf"<\s*[\"']?[^\s;|&<>]*?({_SECRET.pattern})")
-_SENT = re.compile(rf"(@|-T ?|--upload-file[ =]|--post-file[ =]|--body-file[ =])[\"']?[^\s;|&<>]*?({_SECRET.pattern})")
+_REDIRECTED = rf"<\s*[\"']?[^\s;|&<>]*?({_SECRET.pattern})"
+_SENT = rf"(@|-T ?|--upload-file[ =]|--post-file[ =]|--body-file[ =])[\"']?[^\s;|&<>]*?({_SECRET.pattern})"
+"""Both are compiled, and kept by `re`, for the first command that names a secret, not at each start."""
 _LINKED_TOOL = re.compile(r"\bln (?:-\w+ )*(\S+) (\S+?)(?=[;&|\s]|$)")
 _COPIERS = frozenset(("cp", "mv", "install"))
 """Their last argument is what they write."""
@@ -82,7 +83,7 @@ def _reads_secret(command: str) -> bool:
     """Whether one simple command of a shell has a secret's file read, copied, sent or linked to."""
     if not _SECRET.search(command):
         return False
-    if _REDIRECTED.search(command):
+    if re.search(_REDIRECTED, command):
         return True
     words = [word for word in command.split() if not _PREFIX.fullmatch(word)]
     while len(words) > 1 and words[0].startswith("-"):
@@ -95,5 +96,5 @@ def _reads_secret(command: str) -> bool:
     read = any(map(_SECRET.search, [f" {word}" for word in words[1:]]))
     tables = shipped()
     if tables.http_clients.has_file(name) or tables.network_utilities.has_file(name):
-        return bool(_SENT.search(command))
+        return bool(re.search(_SENT, command))
     return read and (name in (".", "source") or tables.file_readers.has_file(name))

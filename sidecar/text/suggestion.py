@@ -1,11 +1,12 @@
 """Suggestions for a misspelt name."""
 
-import difflib
 from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The known word that is most like `word`, "" if none is; `cutoff` is the least similarity, from 0 to 1."""
+    import difflib  # noqa: PLC0415 - it costs every start, and is needed where something is wrong
+
     return next(iter(difflib.get_close_matches(word, list(known), 1, cutoff)), "")
 
 
