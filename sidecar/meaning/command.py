@@ -4,11 +4,11 @@ That much says what an ancestor is, and is short enough to be remembered for eve
 may hold secrets, are not.
 """
 
-import re
 from functools import lru_cache
 from itertools import islice
 
 from sidecar.model import Fields
+from sidecar.text.lazy_pattern import LazyPattern
 
 MAX_CHARS = 4096
 """Characters of a command line that are looked at."""
@@ -24,7 +24,7 @@ _TAKE_A_VALUE = frozenset(
 )
 _NAME_THE_SCRIPT = frozenset(("-jar", "-m", "--module", "-f", "-file"))
 _RUN_CODE = frozenset(("-c", "-e", "-E", "--eval", "--print", "-p", "-pe", "-ne", "--run"))
-_SUBCOMMAND = re.compile(r"[a-z][a-z0-9:_-]{0,30}")
+_SUBCOMMAND = LazyPattern(r"[a-z][a-z0-9:_-]{0,30}")
 _WORDS_BEHIND = 6
 
 

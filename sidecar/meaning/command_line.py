@@ -3,10 +3,11 @@
 Falco joins arguments with blanks, so one that holds blanks is several words here; that bends what comes after it only.
 """
 
-import re
 from collections.abc import Sequence
 
 from msgspec import Struct
+
+from sidecar.text.lazy_pattern import LazyPattern
 
 
 class Syntax(Struct, frozen=True):
@@ -73,7 +74,7 @@ SHELL = Syntax(
     long_valued=frozenset(("--rcfile", "--init-file", "+o", "+O")),
     long_inline=frozenset(("--command",)),
 )
-_NAMED = re.compile("|".join(sorted(_SYNTAXES, key=len, reverse=True)))
+_NAMED = LazyPattern("|".join(sorted(_SYNTAXES, key=len, reverse=True)))
 
 
 class Code(Struct, frozen=True):

@@ -13,6 +13,7 @@ from sidecar.meaning.program import Program
 from sidecar.meaning.secrets import EXECS
 from sidecar.meaning.tables import Tables, base_name, shipped
 from sidecar.model import Fields
+from sidecar.text.lazy_pattern import LazyPattern
 
 Why = Literal["", "memory", "world_writable", "upper_layer", "opened"]
 """Why a program counts as dropped; "" if it does not. `opened`: it opened code that was."""
@@ -32,20 +33,20 @@ METADATA = frozenset(
 )
 """Where clouds give a workload its identity: AWS (instances, ECS, EKS Pod Identity), Azure, Google Cloud."""
 
-_METADATA_IN_ARGUMENTS = re.compile(
+_METADATA_IN_ARGUMENTS = LazyPattern(
     r"169[.]254[.]1(69[.]254|70[.]23?)\b|168[.]63[.]129[.]16|fd00:ec2::(254|23)\b|metadata[.]google[.]internal|computemetadata/v1"
     r"|latest/(meta-data|api/token)|instance-data[.]ec2",
     re.IGNORECASE,
 )
-_TRANSFER = re.compile(
+_TRANSFER = LazyPattern(
     r"aws2?( --?[\w-]+([ =][\w./:-]+)?)* s3 (cp|sync|mv)( .*)?|gsutil( -\S+)* (cp|rsync|mv)( .*)?"
     r"|gcloud storage (cp|rsync|mv)( .*)?|az storage (blob|file) (upload|download|copy|sync)(-batch)?( .*)?"
 )
-_LOGIN = re.compile(
+_LOGIN = LazyPattern(
     r"aws( --?[\w-]+( [\w.-]+)?)* eks get-token( .*)?"
     r"|gke-gcloud-auth-plugin.*|kubelogin.*|gcloud config config-helper.*"
 )
-_ASSIGNMENT = re.compile(r"\w+=.*")
+_ASSIGNMENT = LazyPattern(r"\w+=.*")
 _KUBERNETES_CLIENTS = frozenset(
     ("kubectl", "helm", "k9s", "argocd", "flux", "kustomize", "terraform", "stern", "velero")
 )

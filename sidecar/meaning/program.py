@@ -7,7 +7,6 @@ files that they open name it where arguments were bent (`sidecar.correlation.mem
 single events with the macros `webrce_shell`, `webrce_file_reader`, `webrce_net_util` and `webrce_one_liner`.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from posixpath import normpath
@@ -19,13 +18,14 @@ from msgspec.structs import replace
 from sidecar.meaning import command_line
 from sidecar.meaning.tables import Tables, base_name, shipped
 from sidecar.model import Fields
+from sidecar.text.lazy_pattern import LazyPattern
 
 Kind = Literal["shell", "file_reader", "shell_utility", "http_client", "network_utility", "interpreter"]
 
 MAX_LOADERS = 4
 """Loaders and multi-call files that may stand before a program."""
 
-_STDIN = re.compile(r"-|/dev/stdin|/dev/fd/\d+|/proc/(self|thread-self|\d+)/fd/\d+|php://stdin")
+_STDIN = LazyPattern(r"-|/dev/stdin|/dev/fd/\d+|/proc/(self|thread-self|\d+)/fd/\d+|php://stdin")
 _LOADER_VALUES = frozenset(
     (
         "--argv0",
@@ -38,8 +38,8 @@ _LOADER_VALUES = frozenset(
     )
 )
 _ASKS_ABOUT_ITSELF = frozenset(("--version", "-V", "-VV", "--help", "-h", "-version", "-v"))
-_NO_COMMAND_LINE = re.compile(r"(php-fpm|php-cgi|lsphp).*")
-_VERSION = re.compile(r"[-.0-9]+[a-z]*$")
+_NO_COMMAND_LINE = LazyPattern(r"(php-fpm|php-cgi|lsphp).*")
+_VERSION = LazyPattern(r"[-.0-9]+[a-z]*$")
 
 
 class Program(Struct, frozen=True):

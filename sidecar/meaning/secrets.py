@@ -5,36 +5,37 @@ import re
 from sidecar.meaning.program import Program
 from sidecar.meaning.tables import base_name, shipped
 from sidecar.model import Fields
+from sidecar.text.lazy_pattern import LazyPattern
 
 EXECS = frozenset(("execve", "execveat"))
 LINKS = frozenset(("symlink", "symlinkat", "link", "linkat"))
 
-_OWN_TOKEN = re.compile(
+_OWN_TOKEN = LazyPattern(
     r"(/proc/(self|thread-self)/root|\.)?/+(var/+)?run/+secrets/.*(token|/azure/|/eks\.amazonaws\.com/).*"
     r"|/var/run/secrets/.*token.*"
 )
-_SECRET = re.compile(
+_SECRET = LazyPattern(
     r"/(?:run/secrets/(kubernetes[.]io|eks[.]amazonaws[.]com|pods[.]eks[.]amazonaws[.]com|azure|tokens|workload)[^\s;|&<>\"'`]*token"
     r"|etc/g?shadow-?(?![\w.])|proc/(\d+|[*])/environ\b"
     r"|[.](?:aws/(credentials|sso|cli)\b|azure/|config/gcloud/|kube/config\b"
     r"|ssh/id_[a-z0-9]+\b(?![.]pub)|(git-credentials|netrc|pgpass|npmrc|pypirc|dockercfg|vault-token)\b|docker/config[.]json\b))"
     r"|(?<![\w*?-])[.]env([.](local|prod|production|staging|dev|development))?(?=[\s;|&<>\"'`)]|$)"
 )
-_ASKS_FOR_SECRET = re.compile(
+_ASKS_FOR_SECRET = LazyPattern(
     r"(?:^|[\s/])(gcloud auth (application-default )?print-(access|identity)-token|az account get-access-token"
     r"|kubectl( -\S+( (?!get |describe )\S+)?)* (get|describe) secrets?|vault (kv get|read|print token))\b"
 )
 """Command lines of clouds and clusters that print a secret."""
 
-_SEPARATOR = re.compile(r"[;|&`\n()]+")
-_PREFIX = re.compile(
+_SEPARATOR = LazyPattern(r"[;|&`\n()]+")
+_PREFIX = LazyPattern(
     r"\w+=.*|sudo|env|exec|nice|timeout|nohup|setsid|xargs|command|then|do|else|if|while|!|\{|[0-9.]+[smh]?|-c"
 )
 """Words that stand before a command."""
 _REDIRECTED = rf"<\s*[\"']?[^\s;|&<>]*?({_SECRET.pattern})"
 _SENT = rf"(@|-T ?|--upload-file[ =]|--post-file[ =]|--body-file[ =])[\"']?[^\s;|&<>]*?({_SECRET.pattern})"
 """Both are compiled, and kept by `re`, for the first command that names a secret, not at each start."""
-_LINKED_TOOL = re.compile(r"\bln (?:-\w+ )*(\S+) (\S+?)(?=[;&|\s]|$)")
+_LINKED_TOOL = LazyPattern(r"\bln (?:-\w+ )*(\S+) (\S+?)(?=[;&|\s]|$)")
 _COPIERS = frozenset(("cp", "mv", "install"))
 """Their last argument is what they write."""
 
