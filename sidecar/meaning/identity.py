@@ -86,7 +86,8 @@ def dropped(fields: Fields, run: Program, tables: Tables | None = None) -> Why:
     file = run.file
     if file.startswith(("memfd:", "/memfd:")):
         return "memory"
-    code = (run.script, *run.loads) if not run.is_module else run.loads
+    script = f"{fields.cwd or ''}/{run.script}" if run.is_module else run.script
+    code = (script, *run.loads)
     if any(tables.world_writable.has_path(path) for path in (file, *code)) or tables.dropped.has_path(file):
         return "world_writable"
     return "upper_layer" if fields.is_upper and not run.is_loaded else ""

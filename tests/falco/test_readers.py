@@ -7,6 +7,7 @@ correlation: what counts for no group there is the workload's own doing.
 import gzip
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ from falco.ruleset import shipped
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules import loading
 
-RECORDED = Path(__file__).with_name("data") / "readers.jsonl.gz"
+DATA = Path(__file__).with_name("data")
+RECORDED = DATA / "readers.jsonl.gz"
+OPENED = DATA / "opened.jsonl.gz"
+"""With every file that was opened: modules, libraries, links to a token."""
+
 SILENT: frozenset[str] = frozenset()
 CREDENTIAL = frozenset(("credential",))
 BOTH = frozenset(("credential", "network"))
@@ -56,9 +61,9 @@ UNDECIDABLE = {
 
 
 @cache
-def events() -> dict[str, list[dict[str, Any]]]:
+def events(path: Path = RECORDED) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in gzip.decompress(RECORDED.read_bytes()).splitlines():
+    for line in gzip.decompress(path.read_bytes()).splitlines():
         event = json.loads(line)
         found[event["case"]].append(event)
     return found
@@ -94,42 +99,48 @@ def alert(rule: str, tags: list[str], time: str, fields: dict[str, Any]) -> byte
     return json.dumps({"rule": rule, "tags": tags, "hostname": "h", "time": time, "output_fields": fields}).encode()
 
 
-def groups(case: str) -> frozenset[str]:
-    """The groups that a case counts for, beside the shell above it."""
+def groups(*cases: list[dict[str, Any]]) -> frozenset[str]:
+    """The groups that the last of these cases counts for, after the others, beside the shell above it."""
     pipeline = Pipeline(loading.load([loading.SHIPPED / "correlation"]), lambda: 0.0)
-    first = below_a_web_shell({"output_fields": {}}) | {
-        "proc.pid": 20,
-        "proc.ppid": 10,
-        "proc.apid[2]": 5,
-        "proc.name": "sh",
-    }
-    first |= {
-        "proc.pname": "php-fpm",
-        "proc.aname[1]": "php-fpm",
-        "proc.pexepath": "/usr/sbin/php-fpm8.2",
-        "proc.cmdline": "sh",
-    }
-    pipeline.process_json(alert("R", ["webrce_web_shell"], events()[case][0]["time"], first))
-    notes = []
-    for event in events()[case]:
-        fields = below_a_web_shell(event)
+    for case in cases[:-1]:
+        list(raised(pipeline, case, 40))
+    shell = below_a_web_shell({"output_fields": {}}) | {"proc.pid": 20, "proc.ppid": 10, "proc.apid[2]": 5}
+    shell |= {"proc.name": "sh", "proc.pname": "php-fpm", "proc.aname[1]": "php-fpm", "proc.cmdline": "sh"}
+    shell |= {"proc.pexepath": "/usr/sbin/php-fpm8.2"}
+    pipeline.process_json(alert("R", ["webrce_web_shell"], cases[-1][0]["time"], shell))
+    seen = {group for note in raised(pipeline, cases[-1], 50) for group in note.groups}
+    return frozenset(seen - {"web_shell", "interactive"})
+
+
+def raised(pipeline: Pipeline, case: list[dict[str, Any]], pid: int) -> Iterator[Any]:
+    """The notifications that the events of a case lead to."""
+    for event in case:
+        fields = below_a_web_shell(event) | {"proc.pid": pid}
         for rule in shipped().fired(Event(fields)):
             if "webrce_web_shell" not in shipped().rules[rule]["tags"]:
                 body = alert(rule, shipped().rules[rule]["tags"], event["time"], fields)
-                notes += [*pipeline.process_json(body)[1], *pipeline.flush()]
-    seen = {group for note in notes for group in note.groups}  # type: ignore[union-attr]
-    return frozenset(seen - {"web_shell", "interactive"})
+                yield from [*pipeline.process_json(body)[1], *pipeline.flush()]
 
 
 @pytest.mark.parametrize("case", WANTED)
 def test_recorded_case_counts_for(case: str) -> None:
-    assert groups(case) == WANTED[case]
+    assert groups(events()[case]) == WANTED[case]
 
 
 @pytest.mark.parametrize("case", UNDECIDABLE)
 def test_what_no_engine_shows_counts_for_nothing(case: str) -> None:
-    assert groups(case) == SILENT
+    assert groups(events()[case]) == SILENT
 
 
 def test_every_case_is_decided() -> None:
     assert {case for case in events() if not case.startswith("st_")} == {*WANTED, *UNDECIDABLE}
+
+
+@pytest.mark.parametrize("case", ["py_m_cwd", "py_pythonstartup_site", "preload", "ldso_tmp", "node_r", "perl_script"])
+def test_opened_code_tells_what_a_program_runs(case: str) -> None:
+    assert groups(events(OPENED)[case]) == CREDENTIAL
+
+
+@pytest.mark.parametrize("case", ["sec_symlink", "sec_hard", "sec_dirlink", "sec_cd_link", "sec_cdP_link"])
+def test_a_token_is_known_by_its_inode_once_it_was_read_by_name(case: str) -> None:
+    assert groups(events(OPENED)["direct"], events(OPENED)[case]) == CREDENTIAL

@@ -186,6 +186,20 @@ def test_a_loader_runs_a_file_relative_to_its_folder() -> None:
     assert run("/lib64/ld-linux-x86-64.so.2", "ld.so ./c -s", cwd="/tmp/x").file == "/tmp/x/c"
 
 
+@pytest.mark.parametrize(
+    ("exepath", "command", "is_tool"),
+    [
+        ("/srv/t/n24/node_modules/node/bin/node", "MainThread nt.js", False),
+        ("/srv/t/n24/node_modules/node/bin/node", "node nt.js", False),
+        ("/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "java -cp . NT", False),
+        ("/usr/local/bin/python3.11", "evilname -c \ufffdimport threading", True),
+        ("/usr/local/bin/python3.11", "python3 -c \ufffdimport threading", True),
+    ],
+)
+def test_the_name_that_a_thread_or_prctl_gave_changes_nothing(exepath: str, command: str, is_tool: bool) -> None:
+    assert run(exepath, command).is_general_tool == is_tool
+
+
 def test_without_a_file_the_name_decides() -> None:
     assert run("", "curl -s x").is_general_tool
     assert not run("", "php-fpm").is_general_tool
