@@ -54,7 +54,7 @@ class AgingDict(Generic[K, V]):
         if key not in self._young:
             self._old.pop(key, None)
             if len(self._young) >= self._half:
-                self._rotate()
+                self._make_room()
         self._young[key] = value
 
     def add(self, key: K, value: V) -> bool:
@@ -62,7 +62,7 @@ class AgingDict(Generic[K, V]):
         if key in self._young or key in self._old:
             return False
         if len(self._young) >= self._half:
-            self._rotate()
+            self._make_room()
         self._young[key] = value
         return True
 
@@ -79,6 +79,9 @@ class AgingDict(Generic[K, V]):
         dropped = self._old
         self._rotate()
         return dropped
+
+    def _make_room(self) -> None:
+        self._rotate()
 
     def _rotate(self) -> None:
         self._old = self._young

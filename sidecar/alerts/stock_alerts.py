@@ -2,7 +2,7 @@
 
 With `rule_matching: all` Falco sends one alert for each rule that an event matches, one directly after the other and in
 the order in which the rules were loaded: the stock alert may come before ours or after it. So a stock alert waits until
-its event is complete, no longer, and then counts for the groups that ours left open.
+its event is complete, no longer, and then counts unless ours decided about one of its groups.
 """
 
 from collections.abc import Sequence
@@ -58,6 +58,6 @@ class StockAlerts:
     def _open_groups(self, verdict: Verdict) -> Groups:
         groups = dict(verdict.groups)
         for index, mask in verdict.fallback_groups:
-            if counting := mask & ~self._decided.get(index, 0):
-                groups[index] = groups.get(index, 0) | counting
+            if not mask & self._decided.get(index, 0):
+                groups[index] = groups.get(index, 0) | mask
         return tuple(groups.items())

@@ -79,8 +79,8 @@ class Correlator:
 
     def _add(self, placed: PlacedDetection) -> None:
         rule, context, time = self._rules[placed.rule], placed.context, placed.detection.time
-        placed.container.timeline_bytes += context.add(placed.detection, rule)
-        case = rule.outcomes[context.active_groups]
+        placed.container.timeline_bytes += context.add(placed.detection, rule, placed.shell)
+        case = context.case(placed.detection, rule)
         incident = context.incident
         if incident is None or time - incident.last > rule.idle_timeout or time - incident.first > rule.max_duration:
             if case < 0:

@@ -3,9 +3,9 @@
 from sidecar.correlation.anchors import is_service
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.context import Context
-from sidecar.correlation.memory.lineage import MAX_DEPTH, has_entered
+from sidecar.correlation.memory.lineage import MAX_DEPTH
 from sidecar.correlation.memory.process import Process
-from sidecar.correlation.orphans import Joined, join_as_orphan
+from sidecar.correlation.orphans import Joined, has_entered, join_as_orphan
 from sidecar.correlation.serving import within_boundary
 from sidecar.meaning import tables
 from sidecar.meaning.service import Nature, nature
@@ -81,9 +81,8 @@ def _is_service_itself(rule: CorrelationRule, path: list[Process], at: int, cont
 
 def _runs_code_itself(anchor: Process) -> bool:
     """Whether a service's code runs inside it, as in a web server, so that its children are programs of their own."""
-    services = tables.shipped().services
-    image = anchor.file or anchor.name
-    return services["web_servers"].has_file(image) or services["databases"].has_file(image)
+    kinds = (tables.shipped().services[kind] for kind in ("web_servers", "databases"))
+    return any(kind.has_file(anchor.file) or kind.has_file(anchor.name) for kind in kinds)
 
 
 def _is_from_entry_script(rule: CorrelationRule, child: Process, anchor: Process) -> bool:

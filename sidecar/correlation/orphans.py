@@ -4,14 +4,15 @@ An orphan hangs below init, the container's first process, or nothing. Its sessi
 happened in its container before tell whether it came from a web shell, from the first process itself, or from outside.
 """
 
+from collections.abc import Sequence
 from itertools import islice, pairwise
 from typing import Literal
 
 from sidecar.correlation.anchors import STARTERS
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.context import Context
-from sidecar.correlation.memory.inits import INITS
-from sidecar.correlation.memory.lineage import MAX_DEPTH, MAX_VISIBLE, has_entered
+from sidecar.correlation.memory.inits import INITS, is_outside, is_runtime
+from sidecar.correlation.memory.lineage import MAX_DEPTH, MAX_VISIBLE
 from sidecar.correlation.memory.pending import PendingDetection, fingerprint
 from sidecar.correlation.memory.process import Process
 from sidecar.meaning.boundary import boundary
@@ -92,6 +93,17 @@ def _origin(container: Container, path: list[Process], alert: Alert) -> tuple[Or
         return "entered", top  # its parent is not in the container
     is_cut = len(path) >= MAX_VISIBLE or parent not in (None, 1) or (bool(container.init_pid) and parent != 1)
     return "unknown" if is_cut else "adopted", top
+
+
+def has_entered(path: Sequence[Process]) -> bool:
+    """Whether a path that does not lead to the container's first process leads to a runtime outside.
+
+    A process inside may be named like a runtime: one that has others above it, further than an alert shows.
+    """
+    for at in range(1, len(path)):
+        if is_runtime(path[at].name):
+            return len(path) < MAX_VISIBLE or is_outside(process.name for process in path[at + 1 :])
+    return False
 
 
 def _lets_in(process: Process) -> bool:

@@ -47,6 +47,8 @@ class PlacedDetection(Struct, frozen=True):
     context: Context
     detection: Detection
     alert: Alert
+    shell: Process | None = None
+    """The outermost process that anchored the context, among its ancestors or itself."""
 
 
 class Placement:
@@ -111,7 +113,7 @@ class Placement:
         """The groups of an alert without those that mean nothing here, and with those that its program adds."""
         credentials = mask & self._rules[index].credentials
         if credentials and (reason := judged.declined()):
-            mask &= ~credentials
+            mask = 0 if judged.alert.rule in self._rules[index].stock else mask & ~credentials
             self.declined[reason] += 1
         for shows, bits in self._traits[index]:
             if bits & ~mask and shows(judged):
@@ -161,9 +163,11 @@ class Placement:
             context.sessions.add(session)
             container.contexts.revision += 1
         if not mask:
+            path[0].has_left = True
             return None
         shown_path = tuple([(process.pid, process.name) for process in path[: at + 1]])
-        return PlacedDetection(index, container, context, _detection(alert, mask, how, shown_path), alert)
+        shell = next((process for process in reversed(path[: max(at, 1)]) if process.is_shell), None)
+        return PlacedDetection(index, container, context, _detection(alert, mask, how, shown_path), alert, shell)
 
     def _joined(
         self, container: Container, index: int, mask: int, alert: Alert, path: list[Process], service: int

@@ -66,6 +66,11 @@ class CorrelationRule:
         return frozenset(tag for tag in tags if not _FALCO_TAG.fullmatch(tag))
 
     @cached_property
+    def stock(self) -> frozenset[str]:
+        """The Falco rules of others that count: each sees one thing, whatever groups it counts for."""
+        return frozenset(name for group in self.written.groups.values() for name in group.stock)
+
+    @cached_property
     def trait_bits(self) -> tuple[tuple[str, int], ...]:
         """Each trait with the mask of the groups that it counts for."""
         groups = self.written.groups.items()

@@ -370,3 +370,53 @@ def test_an_orphan_whose_fork_was_lost_still_has_descendants(own_start: int | No
     place.tells(place.fork(place.fork(orphan, "bash"), "find"), "credential")
 
     assert outcome(place) == CRITICAL
+
+
+@pytest.mark.parametrize("is_host", [True, False])
+@pytest.mark.parametrize("by_others", [True, False])
+def test_a_flood_of_processes_does_not_push_out_what_an_attack_hangs_on(is_host: bool, by_others: bool) -> None:
+    place = Place(is_host=is_host)
+    exporter = place.fork(place.reaper, "exporter", setsid=True)
+    shell = place.web_shell()
+    job = place.fork(shell, "setsid", setsid=True)
+    place.tells(job)
+    for _ in range(9000):
+        noise = place.fork(exporter if by_others else shell, "curl", ms=0)
+        place.tells(noise, "network")
+    place.count += 100
+    place.orphaned(job).name = "sh"
+    place.passes(60)
+    place.tells(place.fork(job, "curl"), "network", "credential")
+
+    assert outcome(place) == CRITICAL
+
+
+@given(places(), st.integers(901, 3000))
+def test_the_evidence_of_one_living_shell_outlasts_the_window(place: Place, pause: int) -> None:
+    shell = place.web_shell()
+    place.tells(place.fork(shell, "curl"), "network")
+    place.passes(pause)
+    place.tells(place.fork(shell, "cat"), "credential")
+
+    assert outcome(place) == CRITICAL
+
+
+@given(places(), st.integers(930, 3000))
+def test_the_evidence_of_an_earlier_shell_does_not(place: Place, pause: int) -> None:
+    place.tells(place.fork(place.web_shell(), "curl"), "network")
+    place.passes(pause)
+    place.tells(place.fork(place.web_shell(), "cat"), "credential")
+
+    assert outcome(place) == RANK["medium"]
+
+
+@given(places(), st.integers(1000, 90_000), st.permutations(range(4)))
+def test_a_clock_that_steps_forward_and_back_hides_nothing(place: Place, step: int, order: list[int]) -> None:
+    shell = place.web_shell()
+    place.passes(step)
+    place.tells(place.fork(shell, "curl"), "network")
+    place.passes(60 - step)
+    place.tells(place.fork(shell, "cat"), "credential")
+    place.tells(place.fork(shell, "wget"), "network")
+
+    assert worst(place.alerts[at][1] for at in order) == CRITICAL

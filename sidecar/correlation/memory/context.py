@@ -1,8 +1,12 @@
 """An execution context: the place within which detections are related, its evidence, and its open incident."""
 
+from collections.abc import Iterator
+from operator import attrgetter
+
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from sidecar.correlation.memory.process import Process
 from sidecar.model import Alert, Detection, Span
 from sidecar.rules.rule import CorrelationRule
 
@@ -103,8 +107,11 @@ class Context(Struct):
     mask_valid_until: int = 0
     """Event time (ns) up to which newer evidence only adds its own groups to the mask."""
 
-    def add(self, detection: Detection, rule: CorrelationRule) -> int:
-        """Add one detection. Returns the bytes by which the timeline grew."""
+    def add(self, detection: Detection, rule: CorrelationRule, shell: Process | None = None) -> int:
+        """Add one detection. Returns the bytes by which the timeline grew.
+
+        `shell` is the web shell that it comes from, if that is known.
+        """
         time = detection.time
         is_anchoring = detection.groups & rule.anchoring
         has_room = self._count(detection)
@@ -115,6 +122,8 @@ class Context(Struct):
             self.active_groups |= detection.groups
         else:
             self._update_mask(time, rule)
+            if shell is not None and self._has_stale_groups(time - rule.idle_timeout):
+                self.active_groups |= self._groups_of_living(shell, time - rule.idle_timeout)
         if not has_room:
             return 0
         self.timeline.append(detection)
@@ -172,6 +181,49 @@ class Context(Struct):
             if expiring >> bit & 1
         ]
         self.mask_valid_until = min(renewed, default=self.newest) + rule.window
+
+    def case(self, detection: Detection, rule: CorrelationRule) -> int:
+        """The case that holds with a detection just added, -1 for none.
+
+        One from long before the newest evidence, as after a step of the clock, counts in the windows that it lies in.
+        """
+        case = rule.outcomes[self.active_groups]
+        if detection.time >= self.newest - rule.window:
+            return case
+        cases = [case, *(rule.outcomes[mask] for mask in self._masks_since(detection, rule))]
+        return min((each for each in cases if each >= 0), default=-1)
+
+    def _masks_since(self, added: Detection, rule: CorrelationRule) -> Iterator[int]:
+        """The groups that counted at each detection of the window that begins with one."""
+        last: dict[int, int] = {}
+        sticky = sum(1 << bit for bit in self.spans) & rule.sticky
+        renewed = 0
+        for each in sorted([*self.timeline, added], key=attrgetter("time")):
+            time = each.time
+            if time > added.time + rule.window:
+                return
+            last |= dict.fromkeys(_bits(each.groups), time)
+            if each.groups & rule.anchoring or time - renewed <= rule.window:
+                renewed = time
+            if time >= added.time:
+                counting = sum(1 << bit for bit, seen in last.items() if seen >= time - rule.window)
+                anchoring = sum(1 << bit for bit in last if rule.anchoring >> bit & 1)
+                yield sticky | counting | (anchoring if time - renewed <= rule.window else 0)
+
+    def _has_stale_groups(self, horizon: int) -> bool:
+        """Whether groups of an incident open since a time (ns) no longer count, as they were seen too long ago."""
+        if self.incident is None or self.incident.last < horizon:
+            return False
+        return any(not self.active_groups >> bit & 1 for bit in self.spans)
+
+    def _groups_of_living(self, shell: Process, horizon: int) -> int:
+        """Groups that the same living shell gave since a time (ns): a pause does not make its evidence another's."""
+        since = max(shell.start or shell.parent_since, horizon)
+        mask = 0
+        for each in self.timeline:
+            if each.time >= since and any(pid == shell.pid for pid, _ in each.path):
+                mask |= each.groups
+        return mask
 
     def groups_within_window(self, rule: CorrelationRule) -> int:
         """The mask of groups that count at the newest evidence."""

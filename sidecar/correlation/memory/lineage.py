@@ -15,8 +15,7 @@ from msgspec import Struct
 
 from sidecar.aging_dict import AgingDict
 from sidecar.alerts.ancestry import Ancestor, Ancestry, decode, is_same_start
-from sidecar.correlation.memory.inits import is_outside, is_runtime
-from sidecar.correlation.memory.process import Process, is_reused, parent_of
+from sidecar.correlation.memory.process import Process, is_reused, parent_of, shares
 from sidecar.model import Fields
 
 MAX_VISIBLE = 7
@@ -24,6 +23,9 @@ MAX_VISIBLE = 7
 
 MAX_DEPTH = 64
 """Steps of a walk towards the root; a loop made of reused pids ends here."""
+
+KEPT_SHARE = 4
+"""When memory is full, one process of so many survives for the sake of its service."""
 
 Observation = tuple[int, str | None, int | None, int | None, str | None, str | None]
 """A process as one alert showed it: pid, name, start time (ns), the parent's pid, the parent's name, executable."""
@@ -81,17 +83,6 @@ def shown_ancestors(fields: Fields) -> tuple[Any, ...]:
 
 
 _UNKNOWN = (None,) * 5
-
-
-def has_entered(path: Sequence[Process]) -> bool:
-    """Whether a path that does not lead to the container's first process leads to a runtime outside.
-
-    A process inside may be named like a runtime: one that has others above it, further than an alert shows.
-    """
-    for at in range(1, len(path)):
-        if is_runtime(path[at].name):
-            return len(path) < MAX_VISIBLE or is_outside(process.name for process in path[at + 1 :])
-    return False
 
 
 class Lineage(AgingDict[int, Process]):
@@ -255,6 +246,12 @@ class Lineage(AgingDict[int, Process]):
             self._replace(known, process, replaced)
         self[pid] = process
         return NEW if known is None else REPLACED
+
+    def _make_room(self) -> None:
+        """Evict what was unused for longest, but let each service keep a share: one must not push out another's."""
+        evicted = self._old
+        self._rotate()
+        self._young |= shares(evicted.values(), self._old.get, self._half // KEPT_SHARE)
 
     def evict_unused(self, keep: Iterable[int] = ()) -> None:
         """Evict the processes that were unused for longest, except for the pids to `keep`."""

@@ -1,12 +1,17 @@
 """A remembered process, and what distinguishes it from others that had its pid before or have it now."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from operator import attrgetter
 from sys import intern
 
 from msgspec import Struct
 
 from sidecar.alerts.ancestry import TOLERANCE, Ancestor, is_same_start
+from sidecar.correlation.memory.inits import HOST_INITS, INITS, is_runtime
+
+MAX_STEPS = 16
+"""Steps from a process up to the one that stands for its service."""
 
 MAX_FORMER = 4
 """Former holders of a pid that are remembered with the present one."""
@@ -41,6 +46,8 @@ class Process(Struct, gc=False):
     """Such a process was started below it."""
     runs_dropped: bool = False
     """It opened code that was dropped since it became this program."""
+    has_left: bool = False
+    """It was about to detach itself from its session: its parent may be the last trace of where it came from."""
     is_foreign: bool = False
     """The first process of its container adopted it: it was started from outside."""
     ancestors_hash: int = 0
@@ -57,6 +64,11 @@ class Process(Struct, gc=False):
     """Those that had the pid before, the latest first."""
     command: str = ""
     """The script that it runs, and the subcommand, as `meaning.command` gives them; "" while unknown."""
+
+    @property
+    def is_link(self) -> bool:
+        """Whether detections hang on it: forgetting it would cut them off."""
+        return self.is_anchor or self.is_shell or self.has_left or bool(self.ancestors_hash)
 
     @property
     def program(self) -> str:
@@ -139,3 +151,38 @@ def is_reused(known: Process, name: str | None, start: int, parent: int | None, 
         return False
     is_reparented = bool(parent) and bool(known.parent) and parent != known.parent and not is_init(parent or 0)
     return is_reparented or (bool(name) and name != known.name)
+
+
+def shares(processes: Iterable[Process], find: Callable[[int], Process | None], room: int) -> dict[int, Process]:
+    """At most `room` of the processes, by pid: of each service those that others hang on, then those seen last.
+
+    `find` looks up processes that are not among them.
+    """
+    known = {process.pid: process for process in processes}
+    services: dict[int, list[Process]] = {}
+    roots: dict[int, int] = {}
+    for process in known.values():
+        root = roots.get(process.parent)
+        if root is None:
+            root = roots[process.parent] = _root(process, lambda pid: known.get(pid) or find(pid))
+        services.setdefault(root, []).append(process)
+    share = max(room // max(len(services), 1), 1)
+    kept: dict[int, Process] = {}
+    for members in services.values():
+        members.sort(key=_worth, reverse=True)
+        kept |= {process.pid: process for process in members[:share]}
+    return dict(islice(kept.items(), room))
+
+
+def _root(process: Process, find: Callable[[int], Process | None]) -> int:
+    """Pid of the process that stands for the service of another: the outermost below init, or what is known."""
+    for _ in range(MAX_STEPS):
+        parent = find(process.parent)
+        if parent is None or parent.pid == 1 or parent.name in HOST_INITS | INITS or is_runtime(parent.name):
+            break
+        process = parent
+    return process.pid
+
+
+def _worth(process: Process) -> tuple[bool, int]:
+    return process.is_link, process.last_seen
