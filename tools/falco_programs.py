@@ -19,17 +19,17 @@ FIELDS = {
     "argv0": "proc.exe",
     "argument": "proc.args",
     "parent_file": "proc.pexepath",
-    "grandparent_file": "proc.aexepath[2]",
-    "great_grandparent_file": "proc.aexepath[3]",
+    "ancestor_file": "proc.aexepath",
 }
 """The field that each ending of a macro's name stands for."""
 
 BEFORE = {
     "proc.exe": "-?([^ ]*/)?",
     "proc.args": "(--[^ ]+ ([^ -][^ ]* )?)*(([^ ]*/)?(busybox|toybox)[^ /]* )?(--coreutils-prog=)?([^ ]*/)?",
+    "proc.pexepath": "(/usr(/local)?)?/s?bin/",
 }
-"""What stands before a program's name in a field: the options of a dynamic loader, and a file that is many programs. In
-the others it is a folder: images put programs anywhere."""
+"""What stands before a program's name in a field: the options of a dynamic loader, and a file that is many programs; of a
+parent that is to be a tool, a folder of tools. In the others it is any folder: images put programs anywhere."""
 
 AFTER = {"proc.args": r"( (.|\n)*)?"}
 

@@ -73,7 +73,7 @@ def _boundary(process: Process) -> str:
 def _nature(process: Process) -> Nature:
     """What a process is. An unknown program is what it calls itself: that can only make it more suspicious."""
     what = nature(process.file or process.name, process.name, process.command)
-    return what if what is not Nature.PROGRAM else max(what, nature(process.name, process.name, process.command))
+    return max(what, nature(process.name, process.name, process.command)) if what is Nature.PROGRAM else what
 
 
 def _serves(container: Container, path: Sequence[Process], at: int, servers: Servers, time: int) -> Serves:

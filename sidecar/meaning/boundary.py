@@ -12,7 +12,17 @@ UNPROTECTED = frozenset(("container_runtimes", "coding_agents", "remote_editors"
 """Kinds whose files lie where the user of a service may write, or that a container can fake: they count only where no
 service is above them."""
 
-OF_JOBS = frozenset(("job_runners", "package_managers", "installers", "ci_agents", "coding_agents", "remote_editors"))
+OF_JOBS = frozenset(
+    (
+        "job_runners",
+        "package_managers",
+        "installers",
+        "ci_agents",
+        "queue_workers",
+        "coding_agents",
+        "remote_editors",
+    )
+)
 """Kinds below which whatever may serve, but was not seen to, is part of the job."""
 
 

@@ -27,13 +27,16 @@ _RUN_CODE = frozenset(("-c", "-e", "-E", "--eval", "--print", "-p", "-pe", "-ne"
 _SUBCOMMAND = LazyPattern(r"[a-z][a-z0-9:_-]{0,30}")
 _WORDS_BEHIND = 6
 
+CODE = "-c"
+"""Stands for code from the command line."""
+
 
 @lru_cache(maxsize=4096)
 def summary(cmdline: str) -> str:
     """Script and subcommand of a command line as Falco gives it: the process's name, then its arguments.
 
     `node /usr/local/bin/npm ci` gives `/usr/local/bin/npm ci`, `java -cp x.jar org.example.Main` gives
-    `org.example.Main`, code from the command line gives "".
+    `org.example.Main`, code from the command line gives CODE.
     """
     words = cmdline[:MAX_CHARS].split()
     at = 1
@@ -43,7 +46,7 @@ def summary(cmdline: str) -> str:
             at += 1
             break
         if word in _RUN_CODE:
-            return ""
+            return CODE
         at += 2 if word in _TAKE_A_VALUE else 1
     if at >= len(words):
         return ""

@@ -6,6 +6,7 @@ Whether one that may serve does, is remembered elsewhere (`correlation.memory.se
 from enum import IntEnum
 from functools import lru_cache
 
+from sidecar.meaning.command import CODE
 from sidecar.meaning.tables import Programs, base_name, shipped
 
 
@@ -42,7 +43,7 @@ def nature(image: str, name: str, command: str) -> Nature:
     if _is_tool(image, name):
         return Nature.NONE
     if is_interpreter:
-        return Nature.RUNTIME
+        return Nature.PROGRAM if script == CODE else Nature.RUNTIME
     return Nature.RUNTIME if tables.compiled_servers.has_file(image) else Nature.PROGRAM
 
 

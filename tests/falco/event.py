@@ -80,6 +80,7 @@ def of_process(line: list[tree.Process], *, container: bool) -> dict[str, Any]:
         "proc.cwd": own.options.get("cwd", "/"),
         "proc.tty": TERMINAL if any("terminal" in process.marks for process in line) else 0,
         "proc.vpid": len(line) - 1,
+        "proc.pvpid": len(line) - 2,
         "proc.is_exe_from_memfd": False,
         "proc.is_exe_upper_layer": layer(own.marks, container=container) == "upper",
         "proc.is_exe_lower_layer": layer(own.marks, container=container) == "lower",

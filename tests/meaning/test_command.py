@@ -13,7 +13,7 @@ from sidecar.model import Fields
         ("python3 -X dev -m flask --app x.py run -p 80", "flask run"),
         ("java -Xmx1g -cp a.jar:b.jar org.example.Main serve", "org.example.Main serve"),
         ("java -jar /opt/agent.jar", "/opt/agent.jar"),
-        ("python3 -c import(os)", ""),
+        ("python3 -c import(os)", "-c"),
         ("node", ""),
         ("ruby /app/run.rb --token=secret", "/app/run.rb"),
     ],

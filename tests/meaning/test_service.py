@@ -15,6 +15,7 @@ from sidecar.meaning.service import Nature, nature
         ("/usr/local/bin/node", "MainThread", "/app/server.js", Nature.RUNTIME),
         ("/usr/bin/python3.11", "gunicorn", "/usr/local/bin/gunicorn", Nature.SERVICE),
         ("/usr/bin/python3.11", "python3", "uvicorn", Nature.SERVICE),
+        ("/usr/bin/python3.11", "python3", "-c", Nature.PROGRAM),
         ("/usr/bin/python3.11", "celery", "/usr/local/bin/celery worker", Nature.JOB_TOOL),
         ("/usr/local/bin/node", "node", "/srv/app/node_modules/.bin/jest", Nature.JOB_TOOL),
         ("/usr/local/bin/node", "node", "/usr/local/bin/npm start", Nature.RUNTIME),
