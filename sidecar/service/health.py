@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from sidecar.alerts.canary import MARKER, TIMEOUT_SECONDS, Canary, Traffic
 from sidecar.model import Report, Where
+from sidecar.service import marker
 from sidecar.settings.schema import CanarySettings
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,8 @@ def degraded(text: str) -> Report:
 
 
 async def _start_marker(nonce: str) -> None:
-    """Start a process that does nothing, with the marker among its arguments."""
+    """Start a process with the marker among its arguments, which listens for a moment so that our marker rule fires."""
     try:
-        await asyncio.to_thread(subprocess.run, [sys.executable, "-S", "-c", "", MARKER + nonce], check=False)
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-S", marker.__file__, MARKER + nonce], check=False)
     except OSError as error:
         log.warning("the canary could not be started", extra={"error": str(error)})
