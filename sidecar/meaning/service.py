@@ -40,7 +40,7 @@ def nature(image: str, name: str, command: str) -> Nature:
         return Nature.SERVICE
     if _is_job_tool(image, scripts, (script, subcommand)):
         return Nature.JOB_TOOL
-    if _is_tool(image, name):
+    if _is_tool(image, name) or _is_one(tables.supervisors, image, scripts):
         return Nature.NONE
     if is_interpreter:
         return Nature.PROGRAM if script == CODE else Nature.RUNTIME
@@ -62,7 +62,6 @@ def _is_tool(image: str, name: str) -> bool:
     tables = shipped()
     kinds = (
         tables.shells,
-        tables.supervisors,
         tables.shell_utilities,
         tables.http_clients,
         tables.network_utilities,

@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Callable
 
+from sidecar import marker
 from sidecar.alerts.canary import MARKER, TIMEOUT_SECONDS, Canary, Traffic
 from sidecar.model import Report, Where
-from sidecar.service import marker
 from sidecar.settings.schema import CanarySettings
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,8 @@ expire after an hour or two. Where an entry had to make room, and where Falco dr
 watched only from then on: what started before is in doubt again.
 """
 
+import re
+
 from sidecar.correlation.memory.process import Process
 from sidecar.model import Alert
 
@@ -21,6 +23,8 @@ TOLERANCE = 1_000_000_000
 """Nanoseconds by which two start times of one process may differ: Falco reads those older than itself from /proc."""
 
 _NEVER = 1 << 63
+
+_DEBUGGER = re.compile(r"jdwp=[^ ]*address=[^ ,]+|jmxremote(?:[.]rmi)?[.]port=\d+")
 
 Key = tuple[str, str, int]
 """Host, container, pid."""
@@ -40,6 +44,8 @@ class Servers:
         """Note that the process of an alert listens, and that its host is watched."""
         host, pid, start = alert.host, alert.fields.pid or 0, alert.fields.start or 0
         self.watch(host, alert.time)
+        if _is_for_debugging(alert.fields.cmdline or "", alert.fields.remote_port or 0):
+            return
         key = host, alert.container, pid
         known = self._listening.pop(key, None)
         if known is not None and _is_same(known[0], start):
@@ -75,6 +81,12 @@ class Servers:
     def was_watched(self, host: str, start: int) -> bool:
         """Whether a process that started at `start` (ns, 0 unknown) would have been seen to listen."""
         return start > self._watched_since.get(host, _NEVER)
+
+
+def _is_for_debugging(cmdline: str, port: int) -> bool:
+    """Whether a Java program was asked for a debugger or monitor at this port, which does not serve."""
+    options = _DEBUGGER.findall(cmdline)
+    return port > 0 and any(option.endswith((f":{port}", f"={port}")) for option in options)
 
 
 def _is_same(start: int, other: int) -> bool:

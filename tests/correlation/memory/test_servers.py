@@ -1,5 +1,7 @@
 """Who was seen to listen, and since when that would have been seen."""
 
+import pytest
+
 from sidecar.correlation.memory import servers as memory
 from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import Servers
@@ -71,3 +73,22 @@ def test_hosts_are_bounded() -> None:
 
     assert not servers.was_watched("node-0", 2)
     assert servers.was_watched(f"node-{memory.MAX_HOSTS}", 2)
+
+
+@pytest.mark.parametrize(
+    ("option", "port", "serves"),
+    [
+        ("-agentlib:jdwp=transport=dt_socket,server=y,address=*:8530", 8530, False),
+        ("-agentlib:jdwp=transport=dt_socket,server=y,address=8530", 8530, False),
+        ("-Dcom.sun.management.jmxremote.port=8532", 8532, False),
+        ("-agentlib:jdwp=transport=dt_socket,server=y,address=*:8530", 8080, True),
+    ],
+)
+def test_the_port_of_a_debugger_or_monitor_is_no_service(option: str, port: int, *, serves: bool) -> None:
+    servers = Servers()
+    alert = listening()
+    alert.fields.cmdline = f"java {option} -cp app Main"
+    alert.fields.remote_port = port
+    servers.record(alert)
+
+    assert servers.listens("node-1", "c1", process(), alert.time) is serves
