@@ -11,7 +11,7 @@ from falco.ruleset import shipped
 
 from sidecar.alerts import decode
 from sidecar.correlation.memory.container import Container
-from sidecar.correlation.memory.lineage import Process
+from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import SERVING_TAG, Servers
 from sidecar.correlation.serving import service_above
 from sidecar.meaning.command import summary
