@@ -29,16 +29,31 @@ def service_above(container: Container, path: Sequence[Process], servers: Server
     """The service that started the process of a path, directly or not; `time` is that of its alert (ns).
 
     Returns:
-        The index in `path` of the outermost service that no boundary separates from it, 0 if there is none, and then
-        the reason, one of `meaning.declined.REASONS`.
+        The index in `path` of the service's root, 0 if no service is above it, and then the reason, one of
+        `meaning.declined.REASONS`.
     """
     boundaries = [_boundary(process) for process in path]
     end = within_boundary(path)
     serving = [Serves.NO, *(_serves(container, path, at, servers, time) for at in range(1, end))]
-    for at in range(end - 1, 0, -1):
-        if serving[at] is Serves.YES and not boundaries[at]:
-            return at, ""
+    known = [at for at in range(1, end) if serving[at] is Serves.YES and not boundaries[at]]
+    if known:
+        return _root(path, known, end), ""
     return _perhaps_above(path, serving, boundaries[: end + 1])
+
+
+def _root(path: Sequence[Process], known: Sequence[int], end: int) -> int:
+    """Index of the root of a service: the outermost process that is a service by its file, if there is one.
+
+    Another program that listened hangs its contexts on itself and its masters of the same file: a Python program that
+    has a port and starts all else on a machine would join what has nothing in common.
+    """
+    by_file = [at for at in known if _nature(path[at]) is Nature.SERVICE]
+    if by_file:
+        return by_file[-1]
+    at = known[0]
+    while at + 1 < end and path[at + 1].program == path[at].program:
+        at += 1
+    return at
 
 
 def _perhaps_above(path: Sequence[Process], serving: Sequence[Serves], boundaries: Sequence[str]) -> tuple[int, str]:
