@@ -1,4 +1,4 @@
-"""What of the chart is made from elsewhere: the values table of its README, and the schema of `config`. `make docs`."""
+"""Generates parts of the chart for `make docs`: the table of values in its README, and the schema of `config`."""
 
 import json
 import re
@@ -48,9 +48,9 @@ def values(lines: list[str]) -> Iterator[Value]:
         if stripped.startswith("#"):
             comment = [stripped[4:].strip()] if stripped.startswith("# --") else [*comment, stripped[2:]]
             continue
-        found = re.match(r"([\w-]+):", stripped)
-        if found:
-            above = [*(each for each in above if each[0] < indent), (indent, found[1])]
+        key = re.match(r"([\w-]+):", stripped)
+        if key:
+            above = [*(each for each in above if each[0] < indent), (indent, key[1])]
             if comment and above:
                 path = [name for _, name in above]
                 yield Value(".".join(path), _default(defaults, path), " ".join(comment))
@@ -97,7 +97,7 @@ def _resolved(part: Any, definitions: dict[str, Any]) -> Any:
 
 def readme() -> str:
     """README.md of the chart with the table as it should be."""
-    return TABLE.sub(lambda found: found[1] + table() + found[2], (CHART / "README.md").read_text())
+    return TABLE.sub(lambda match: match[1] + table() + match[2], (CHART / "README.md").read_text())
 
 
 def schema() -> str:

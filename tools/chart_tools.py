@@ -98,9 +98,9 @@ def _fetch_scanners(folder: Path) -> None:
 
 def _pip(python: str, *arguments: str) -> None:
     command = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", *FEW_TRIES, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Unreachable((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise Unreachable((process.stderr.strip() or f"exit code {process.returncode}").splitlines()[-1])
 
 
 def main() -> None:

@@ -81,25 +81,25 @@ def rules(text: str) -> str:
     """The text of the rules file with the outputs that its rules should have."""
     conditions = {item["rule"]: item["condition"] for item in yaml.safe_load(text) if "rule" in item}
 
-    def made(found: re.Match[str]) -> str:
-        lines = _wrapped(output(found["rule"], conditions[found["rule"]]), " " * 4)
-        return f"{found['head']}{lines}\n"
+    def replacement(match: re.Match[str]) -> str:
+        lines = _wrapped(output(match["rule"], conditions[match["rule"]]), " " * 4)
+        return f"{match['head']}{lines}\n"
 
-    return OUTPUT.sub(made, text)
+    return OUTPUT.sub(replacement, text)
 
 
 def lists(text: str, *, with_plugin: bool) -> str:
     """A text with every list `extra_fields` in it as it should be: the packed field is the plugin's, or Falco's guess."""
 
-    def made(found: re.Match[str]) -> str:
-        indent = found["indent"]
+    def replacement(match: re.Match[str]) -> str:
+        indent = match["indent"]
         inner = f"{indent}  "
         names = [f'"{name}"' if "[" in name else name for name in APPENDED]
         packed = f"{inner}{PACKED}," if with_plugin else _guess(inner)
         listed = f"{_wrapped(', '.join(names) + ',', inner)}\n{packed}"
         return f"{indent}extra_fields: # made by `make docs`\n{inner}[\n{listed}\n{inner}]\n"
 
-    return EXTRA.sub(made, text)
+    return EXTRA.sub(replacement, text)
 
 
 def _guess(indent: str) -> str:

@@ -60,14 +60,14 @@ def programs(text: str) -> str:
     """The text of the rules file with its macros `LIST_by_...` as they should be."""
     lists = {item["list"]: [str(name) for name in item["items"]] for item in yaml.safe_load(text) if "list" in item}
 
-    def made(found: re.Match[str]) -> str:
-        names, whose = lists[found["list"]], found["whose"]
+    def replacement(match: re.Match[str]) -> str:
+        names, whose = lists[match["list"]], match["whose"]
         below = [f"{name}_by_{whose}" for name in names if name in lists]
         checks = [*below, *conditions([name for name in names if name not in lists], FIELDS[whose])]
         joined = " or\n".join(checks)
-        return found["head"] + "  condition: >\n" + textwrap.indent(f"({joined})", " " * 4) + "\n"
+        return match["head"] + "  condition: >\n" + textwrap.indent(f"({joined})", " " * 4) + "\n"
 
-    return MACRO.sub(made, text)
+    return MACRO.sub(replacement, text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Writes the reference pages of the documentation from the code: `python -m reference` writes them all.
+"""Generates the reference pages of the documentation from the code: `python -m reference` writes them all.
 
-Each page is a function; a test compares what it gives with the file, so that no page can be out of date.
+Each page is a function; a test compares its result with the file, so that no page can be out of date.
 """
 
 import ast
@@ -70,7 +70,7 @@ def settings_page() -> str:
 
 
 def _section(kind: type[Struct], path: str) -> Iterator[str]:
-    told = _field_texts(kind)
+    texts = _field_texts(kind)
     fields = msgspec.structs.fields(kind)
     values = [each for each in fields if not _is_section(each.type)]
     if path:
@@ -81,7 +81,7 @@ def _section(kind: type[Struct], path: str) -> Iterator[str]:
         yield "| --- | --- | --- |"
         for each in values:
             name = f"{path}.{each.name}" if path else each.name
-            yield f"| `{name}` | {_default(each)} | {_cell(told.get(each.name, ''))} |"
+            yield f"| `{name}` | {_default(each)} | {_cell(texts.get(each.name, ''))} |"
         yield ""
     for each in fields:
         if _is_section(each.type):
@@ -103,12 +103,12 @@ def _field_texts(kind: type[Struct]) -> dict[str, str]:
     """The docstring under each field, which Python itself does not keep."""
     (node,) = ast.parse(inspect.getsource(kind)).body
     assert isinstance(node, ast.ClassDef)
-    told = {}
+    texts = {}
     for field, text in zip(node.body, node.body[1:], strict=False):
         is_text = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
-            told[field.target.id] = str(text.value.value)  # type: ignore[attr-defined]
-    return told
+            texts[field.target.id] = str(text.value.value)  # type: ignore[attr-defined]
+    return texts
 
 
 def _cell(text: str) -> str:
@@ -233,5 +233,5 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 if __name__ == "__main__":
-    for page, made in PAGES.items():
-        (FOLDER / page).write_text(made())
+    for page, render in PAGES.items():
+        (FOLDER / page).write_text(render())

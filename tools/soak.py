@@ -34,13 +34,15 @@ WEB_RCE = next(rule for rule in RULES if rule.id == "web-application-rce")
 
 
 BATCH = 5_000
-"""Alerts that one service gets, killed all the while."""
+"""Alerts sent to one service while it is killed repeatedly."""
 
 
 def worker_kills(folder: Path, *, short: bool) -> tuple[bool, str]:
-    """Kill -9 of the worker again and again under curl, with the parent and without."""
-    kills, done, seen, lost, began = 20 if short else 100, 0, 0, 0, time.monotonic()
-    while done < kills:
+    """Kill the worker repeatedly with SIGKILL while curl sends alerts, with the parent and without."""
+    kills = 20 if short else 100
+    killed = seen = lost = 0
+    started = time.monotonic()
+    while killed < kills:
         place = folder / str(seen)
         place.mkdir()
         victim = Victim(place, free_port())
@@ -49,17 +51,17 @@ def worker_kills(folder: Path, *, short: bool) -> tuple[bool, str]:
         curl.wait()
         killer.join()
         victim.stop()
-        done += killer.kills  # type: ignore[attr-defined]
+        killed += killer.kills  # type: ignore[attr-defined]
         seen += BATCH
         lost += BATCH - len(victim.remembered())
-    rate = seen / (time.monotonic() - began)
+    rate = seen / (time.monotonic() - started)
     control = _control(folder / "control")
-    told = f"{done} kills, {seen} alerts, {rate:.0f}/s with all restarts: {lost} lost; without the parent {control:.0%} lost"
-    return lost == 0 and control > 0.1, told
+    summary = f"{killed} kills, {seen} alerts, {rate:.0f}/s with all restarts: {lost} lost; without the parent {control:.0%} lost"
+    return lost == 0 and control > 0.1, summary
 
 
 def _control(folder: Path) -> float:
-    """The share of alerts that is lost when the same service has no parent and is started again by hand."""
+    """The share of alerts that is lost when the same service has no parent and is restarted after each kill."""
     folder.mkdir()
     victim = Victim(folder, free_port(), FALCO_CORRELATOR_SUPERVISOR="false")
     count = 6000
@@ -75,7 +77,9 @@ def _control(folder: Path) -> float:
 
 def raw_alerts(folder: Path, *, short: bool) -> tuple[bool, str]:
     """F5: kill -9 of the worker while thousands of raw alerts wait, with a state file and without."""
-    count, kills, told, passed = (4_000, 4, [], True) if short else (28_000, 56, [], True)
+    count, kills = (4_000, 4) if short else (28_000, 56)
+    summaries = []
+    passed = True
     for with_state in (True, False):
         place = folder / str(with_state)
         place.mkdir()
@@ -84,15 +88,15 @@ def raw_alerts(folder: Path, *, short: bool) -> tuple[bool, str]:
             judged = raw_alerts_over_kills(victim, sidekick, count=count, kills=kills)
         passed &= judged.lost == 0 and judged.in_order and judged.repeated <= 2 * kills
         kept = "in a file" if with_state else "in memory"
-        told.append(f"{kept}: {judged.lost} lost, {judged.repeated} repeated, in order {judged.in_order}")
-    return passed, f"{count} alerts, {kills} kills; {'; '.join(told)}"
+        summaries.append(f"{kept}: {judged.lost} lost, {judged.repeated} repeated, in order {judged.in_order}")
+    return passed, f"{count} alerts, {kills} kills; {'; '.join(summaries)}"
 
 
 def random_kills(folder: Path, *, short: bool) -> tuple[bool, str]:
     """Kill -9 of everything at seeded points."""
     kills = 30 if short else 200
-    lost, anew = killed_at_random_points(folder, WEB_RCE, kills=kills, seed=7)
-    return (lost, anew) == (0, 0), f"{kills} kills: {lost} escalations lost, {anew} told under another key"
+    lost, renamed = killed_at_random_points(folder, WEB_RCE, kills=kills, seed=7)
+    return (lost, renamed) == (0, 0), f"{kills} kills: {lost} escalations lost, {renamed} sent under another key"
 
 
 def outage(folder: Path, *, short: bool) -> tuple[bool, str]:
@@ -113,9 +117,10 @@ def outage(folder: Path, *, short: bool) -> tuple[bool, str]:
                 service.post(body)
         time.sleep(0.1)
         sidekick.behave = lambda _: None
-        began, waiting = time.monotonic(), sum(service.service.notified.values())
+        started = time.monotonic()
+        waiting = sum(service.service.notified.values())
         events = sidekick.wait_for(waiting, timeout=180)
-        took = time.monotonic() - began
+        took = time.monotonic() - started
         service.close()
     fields = [event["output_fields"] for event in events if event["rule"] not in REPORTS]
     arrived = {each["container.name"] for each in fields}
@@ -148,8 +153,8 @@ def load_test(folder: Path, *, short: bool) -> tuple[bool, str]:
         victim.stop()
     lost = len(times) // 2 - len(victim.remembered())
     p99 = sorted(times)[int(len(times) * 0.99)] * 1000
-    told = f"{len(times)} alerts, answers p99 {p99:.2f} ms, worst {max(times) * 1000:.1f} ms, {lost} lost"
-    return lost == 0 and p99 <= 10, told
+    summary = f"{len(times)} alerts, answers p99 {p99:.2f} ms, worst {max(times) * 1000:.1f} ms, {lost} lost"
+    return lost == 0 and p99 <= 10, summary
 
 
 def hung() -> int:
@@ -160,9 +165,10 @@ def hung() -> int:
 
 def _paced(port: int, rate: int, seconds: int, start: int) -> list[float]:
     falco = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    times, began = [], time.monotonic()
+    times = []
+    started = time.monotonic()
     for number in range(rate * seconds):
-        pause = began + number / rate - time.monotonic()
+        pause = started + number / rate - time.monotonic()
         if pause > 0:
             time.sleep(pause)
         sent = time.monotonic()
@@ -239,7 +245,7 @@ CHECKS: dict[str, Callable[..., tuple[bool, str]]] = {
     "a worker that is killed loses no alert": worker_kills,
     "a worker that is killed loses no raw alert": raw_alerts,
     "a service that is killed loses no escalation": random_kills,
-    "an outage of the sink is made up for": outage,
+    "notifications arrive after an outage of the sink": outage,
     "a full disk and a sink that is down lose and repeat nothing": full_disk,
     "no answer waits for a slow disk": slow_disk,
     "no second step overtakes its first": overtaking,
@@ -261,13 +267,13 @@ def main() -> int:
     failed = 0
     for name, check in checks.items():
         with tempfile.TemporaryDirectory() as folder:
-            began = time.monotonic()
+            started = time.monotonic()
             try:
-                passed, told = check(Path(folder), short=short)
+                passed, summary = check(Path(folder), short=short)
             except Exception as error:  # the other checks are worth running
-                passed, told = False, f"{type(error).__name__}: {error}"
+                passed, summary = False, f"{type(error).__name__}: {error}"
         failed += not passed
-        print(f"{'ok    ' if passed else 'FAILED'} {name} ({time.monotonic() - began:.0f} s): {told}", flush=True)
+        print(f"{'ok    ' if passed else 'FAILED'} {name} ({time.monotonic() - started:.0f} s): {summary}", flush=True)
     print(f"{len(checks) - failed} passed, {failed} failed")
     return failed
 

@@ -100,11 +100,16 @@ def _identities(spec: AlertSpec) -> list[str]:
 def _tree(spec: AlertSpec, born: dict[str, int]) -> list[tuple[str, int, int]]:
     """Name, host pid and pid inside the container of each process, outermost first."""
     words = _words(spec)
-    inside = 1 if not spec.host and not is_runtime(spec.process.split(">")[0].strip()) else 0
+    is_entered = is_runtime(spec.process.split(">")[0].strip())
     tree = []
     for depth, (word, identity) in enumerate(zip(words, _identities(spec), strict=True)):
-        pid = 1 if word == "systemd" and not depth else _pid(identity, born)
-        vpid = pid if spec.host else 1 if depth == inside and inside else pid % 1000 + 2
+        pid = 1 if word == "systemd" and depth == 0 else _pid(identity, born)
+        if spec.host:
+            vpid = pid
+        elif depth == 1 and not is_entered:
+            vpid = 1  # the container's first process, below the runtime that `_words` puts in front
+        else:
+            vpid = pid % 1000 + 2
         tree.append((word.partition("=")[0].partition("#")[0], pid, vpid))
     return tree
 

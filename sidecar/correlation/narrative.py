@@ -36,24 +36,31 @@ def summary(rule: RuleFile, place: str, service: str, timeline: Timeline) -> str
 
     The first clause is about the anchoring groups, the others are about what followed.
     """
+    clauses = _clauses(rule, service, timeline)
+    anchors = rule.anchor.groups if rule.anchor else []
+    first = next((clauses[name][0] for name in anchors if clauses.get(name)), "")
+    others = [clause for name in clauses if name not in anchors for clause in clauses[name]]
+    if first and others:
+        return f"In {place}, {first}, which then {_enumerated(others)}."
+    if others:
+        return f"In {place}, {_enumerated(others)}."
+    return f"In {place}, {first}." if first else ""
+
+
+def _clauses(rule: RuleFile, service: str, timeline: Timeline) -> dict[str, list[str]]:
+    """Up to MAX_CLAUSES different clauses for each group that has sentences, in the order of the rule."""
     clauses: dict[str, list[str]] = {name: [] for name, group in rule.groups.items() if group.sentences}
     seen = set[tuple[str, str, str, str]]()
     for detection, groups in timeline:
         for name in groups:
-            of_group = clauses.get(name)
             facts = (name, detection.path[0][1], detection.cmdline, detection.detail)
-            if of_group is None or len(of_group) >= MAX_CLAUSES or facts in seen:
+            if name not in clauses or len(clauses[name]) >= MAX_CLAUSES or facts in seen:
                 continue
             seen.add(facts)
             clause = _clause(rule.groups[name].sentences, service, detection)
-            if clause and clause not in of_group:
-                of_group.append(clause)
-    anchors = rule.anchor.groups if rule.anchor else []
-    first = next((clauses[name][0] for name in anchors if clauses.get(name)), "")
-    others = [clause for name, of_group in clauses.items() if name not in anchors for clause in of_group]
-    if not first:
-        return f"In {place}, {_enumerated(others)}." if others else ""
-    return f"In {place}, {first}{', which then ' + _enumerated(others) if others else ''}."
+            if clause and clause not in clauses[name]:
+                clauses[name].append(clause)
+    return clauses
 
 
 def _clause(sentences: Sequence[str], service: str, detection: Detection) -> str:

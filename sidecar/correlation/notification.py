@@ -68,16 +68,23 @@ def _mitre(placed: PlacedDetection) -> Iterator[str]:
 def _triage(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> Iterator[tuple[str, str]]:
     """The next steps, each with its command for the place of the incident, "" if it has none."""
     values = _values(rule, placed, fields)
-    kind = "pod" if values["pod"] else "container" if values["container"] else "host"
+    where = placed.container.where
     for step in rule.written.triage:
-        command = getattr(step, kind) or (step.container if kind == "pod" and values["container"] else "")
+        command = step.host
+        if where.pod:
+            command = step.pod or (step.container if where.container else "")
+        elif where.container:
+            command = step.container
         yield step.do, filled(command, values, shlex.quote)
 
 
 def _values(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> dict[str, str]:
     """Values of the placeholders. The shell is the parent of the deciding process, or itself below the service."""
-    where, path = placed.container.where, placed.detection.path
+    where = placed.container.where
+    path = placed.detection.path
     has_shell_parent = len(path) > 2 and not _is_service(rule, path[1][1])
+    shell_pid = fields.ppid if has_shell_parent else fields.pid
+    shell_vpid = fields.pvpid if has_shell_parent else fields.vpid
     return {
         "namespace": where.namespace or "default",
         "pod": where.pod,
@@ -87,8 +94,8 @@ def _values(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> d
         "user": fields.user or "root",
         "pid": str(fields.pid or ""),
         "vpid": str(fields.vpid or ""),
-        "shell_pid": str((fields.ppid if has_shell_parent else fields.pid) or ""),
-        "shell_vpid": str((fields.pvpid if has_shell_parent else fields.vpid) or ""),
+        "shell_pid": str(shell_pid or ""),
+        "shell_vpid": str(shell_vpid or ""),
         "first_seconds": str(_first(placed.context) // SECOND_NS),
     }
 

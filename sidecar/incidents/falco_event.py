@@ -128,20 +128,24 @@ def _clock(time: int) -> str:
 
 
 def _sentence(note: Notification, fields: dict[str, str]) -> str:
-    """What a person reads: when, how severe, what happened, then the remote addresses and where to look."""
+    """The `output`: when, how severe, what happened, then the remote addresses and where to look."""
     summary = fields.get("incident.summary", "")
-    others = [address for address in indicators(note).addresses if address not in summary][:3]
-    rose = f" (was {note.came_from})" if note.came_from else ""
-    parts = [
-        f"{_clock(note.last)}: {PRIORITY[note.severity]} {note.case}{': ' if summary else ''}{cut(summary, 400)}",
-        *([f"addresses: {', '.join(others)}"] if others else []),
-        f"incident={note.incident} severity={note.severity}{rose}",
-    ]
-    return " | ".join(parts) + (f" {fields['incident.url']}" if "incident.url" in fields else "")
+    headline = f"{_clock(note.last)}: {PRIORITY[note.severity]} {note.case}"
+    if summary:
+        headline += f": {cut(summary, 400)}"
+    reference = f"incident={note.incident} severity={note.severity}"
+    if note.came_from:
+        reference += f" (was {note.came_from})"
+    if "incident.url" in fields:
+        reference += f" {fields['incident.url']}"
+    addresses = [address for address in indicators(note).addresses if address not in summary][:3]
+    if addresses:
+        return f"{headline} | addresses: {', '.join(addresses)} | {reference}"
+    return f"{headline} | {reference}"
 
 
 def _fields(note: Notification, origin: Origin) -> Iterator[tuple[str, str, int]]:
-    """Name, value and greatest length of each field; no name is the beginning of another."""
+    """Name, value and maximum length in bytes of each field; no name is a prefix of another."""
     incomplete = " Falco dropped events, so evidence may be missing." if note.incomplete else ""
     doubt = f" {LOW_CONFIDENCE}" if confidence(note) == "low" else ""
     yield "incident.id", note.incident, MAX_NAME_BYTES
@@ -165,15 +169,15 @@ def _fields(note: Notification, origin: Origin) -> Iterator[tuple[str, str, int]
 
 
 def next_steps(note: Notification, limit: int) -> str:
-    """The first steps of the triage, as many as fit into `limit` bytes whole."""
-    told = ""
+    """The first steps of the triage: as many complete ones as fit into `limit` bytes."""
+    text = ""
     for number, (words, command) in enumerate(note.triage, 1):
         step = f"{number}. {words}: {command}" if command else f"{number}. {words}"
-        longer = f"{told}; {step}" if told else step
-        if len(escape.event(longer).encode("utf-8", "replace")) > limit:
+        longer = f"{text}; {step}" if text else step
+        if _sent_bytes(longer) > limit:
             break
-        told = longer
-    return told
+        text = longer
+    return text
 
 
 def timeline(note: Notification, limit: int) -> str:
@@ -182,13 +186,21 @@ def timeline(note: Notification, limit: int) -> str:
         f"+{(event.detection.time - note.first) / SECOND_NS:.1f}s {'+'.join(event.groups)}: {_moment(event.detection)}"
         for event in timeline_events(note)
     ]
-    for left_out in range(len(entries)):
-        middle = len(entries) // 2
-        before, after = entries[: middle - left_out // 2], entries[middle + (left_out + 1) // 2 :]
-        told = "; ".join([*before, *([f"... {left_out} more ..."] if left_out else []), *after])
-        if len(escape.event(told).encode("utf-8", "replace")) <= limit:
-            return told
-    return f"{len(entries)} moments"
+    middle = len(entries) // 2
+    text = "; ".join(entries)
+    left_out = 0
+    while _sent_bytes(text) > limit:
+        left_out += 1
+        if left_out >= len(entries):
+            return f"{len(entries)} moments"
+        before = entries[: middle - left_out // 2]
+        after = entries[middle + (left_out + 1) // 2 :]
+        text = "; ".join([*before, f"... {left_out} more ...", *after])
+    return text
+
+
+def _sent_bytes(text: str) -> int:
+    return len(escape.event(text).encode("utf-8", "replace"))
 
 
 def _moment(detection: Detection) -> str:

@@ -123,9 +123,9 @@ def report(folder: Path, engine: Engine, only: Sequence[str], *, with_plugin: bo
     for fields in (event["output_fields"] for event in sent):
         if "correlator.report" in fields:
             echo(f"report: {fields['correlator.report']}")
-    told = judge.notes_by_scenario(sent, scenarios, seen)
+    notes = judge.notes_by_scenario(sent, scenarios, seen)
     played = [case for case in cases() if case.is_playable and (not only or case.name in only)]
-    rows = [*judge.verdicts(scenarios, told), *judge.detection_verdicts(played, seen)]
+    rows = [*judge.verdicts(scenarios, notes), *judge.detection_verdicts(played, seen)]
     rows += judge.group_mistakes(scenarios, seen, ruleset)
     guessed = set() if with_plugin else {scenario.name for scenario in scenarios if scenario.plugin}
     for row in [row for row in rows if row.name in guessed]:

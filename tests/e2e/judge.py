@@ -1,4 +1,4 @@
-"""Compares what the sidecar told with what must come of each scenario, and Falco with the test bench."""
+"""Compares the notifications of each scenario with the expected ones, and Falco with the test bench."""
 
 import re
 from collections import defaultdict
@@ -68,7 +68,7 @@ def notes_by_scenario(
 ) -> dict[str, list[Note]]:
     """The notifications of each scenario, in order."""
     by_container = {container_id(scenario.name): scenario.name for scenario in scenarios}
-    told: dict[str, list[Note]] = defaultdict(list)
+    notes: dict[str, list[Note]] = defaultdict(list)
     for event in sent:
         fields = event["output_fields"]
         if "incident.id" not in fields:  # a report of the service about itself
@@ -76,14 +76,14 @@ def notes_by_scenario(
         pids = re.findall(r"(?:kill -9|grep) (\d+)", fields.get("incident.next", ""))
         played = (seen.scenario_of[pid] for pid in pids if pid in seen.scenario_of)
         name = by_container.get(fields.get("container.id", "")) or next(played, "?")
-        told[name].append(Note(fields["incident.severity"].lower(), event["rule"], fields["incident.id"]))
-    return told
+        notes[name].append(Note(fields["incident.severity"].lower(), event["rule"], fields["incident.id"]))
+    return notes
 
 
-def verdicts(scenarios: Sequence[Scenario], told: Mapping[str, Sequence[Note]]) -> Iterator[Verdict]:
-    """One row per scenario: the worst case told must be the expected one, under one incident id."""
+def verdicts(scenarios: Sequence[Scenario], notes: Mapping[str, Sequence[Note]]) -> Iterator[Verdict]:
+    """One row per scenario: the most severe notification must be the expected one, under one incident id."""
     for scenario in scenarios:
-        mine = told.get(scenario.name, [])
+        mine = notes.get(scenario.name, [])
         worst = max(mine, key=lambda note: SEVERITIES.index(note.severity), default=None)
         got = worst.case if worst else "silence"
         expected = scenario.case or "silence"

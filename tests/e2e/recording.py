@@ -1,6 +1,6 @@
 """The events of played scenarios as a real Falco showed them: kept by `make e2e RECORD=FILE`, run again without Falco.
 
-A line is one event with the fields that had a value. What the rules make of it is decided anew each time.
+A line is one event with the fields that had a value. The rules are evaluated again each time.
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""A scenario is right when the worst that was told is the expected case, once, under one incident."""
+"""A scenario passes if its most severe notification is the expected case, once, in one incident."""
 
 import pytest
 from e2e.judge import Note, notes_by_scenario, record, verdicts

@@ -128,9 +128,9 @@ class Falcosidekick:
         """Answer one request; raises Panicked."""
         with self.arrived:
             number, self.requests = self.requests, self.requests + 1
-            told = self.behave(number)
-            if told is not None:
-                return int(told)
+            status = self.behave(number)
+            if status is not None:
+                return int(status)
             try:
                 event = handle(body)
             except Refused:

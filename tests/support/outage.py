@@ -16,7 +16,7 @@ from sidecar.storage.state import State
 
 
 class DownAndUp:
-    """A sink that is down until it is told otherwise. `accepted` holds delivery keys in their order."""
+    """A sink that is down until the test brings it up. `accepted` has delivery keys in order."""
 
     name = "sink"
 

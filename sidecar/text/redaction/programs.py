@@ -6,6 +6,7 @@ program takes what is data: `programs` in `secrets.toml`.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -242,28 +243,27 @@ def _behind_sign(row: Program, word: Word, at: int) -> Iterator[Span]:
 
 
 def _in_operands(row: Program, words: Sequence[Word]) -> Iterator[Span]:
-    """Secrets that stand as words of their own."""
+    """Secrets that are words of their own."""
     if not (row.after or row.last_word or row.logon):
         return
     operands = [word for word in words if word.text[:1] not in ("-", "", "<", ">")]
     if row.command:
         commands = [number for number, word in enumerate(operands) if word.text == row.command]
         operands = operands[commands[0] + 1 :] if commands else []
-    if row.after:
-        behind = [number + 1 for number, word in enumerate(operands) if word.text in row.after]
-        yield from (
-            (word.start, word.end)
-            for number in behind
-            for word in operands[number : number + 1]
-            if "=" not in word.text and len(word.text) > SHORTEST_ATTACHED
-        )
+    for word, following in pairwise(operands):
+        if word.text in row.after and "=" not in following.text and len(following.text) > SHORTEST_ATTACHED:
+            yield following.start, following.end
     if row.last_word and len(operands) > 1 and (row.last_word == "*" or _has_flag(words, row.last_word)):
         yield operands[-1].start, operands[-1].end
     if row.logon:
-        for word in operands:
-            found = _LOGON.match(word.text)
-            if found and (found.end() < len(word.text) or not _FILE.search(word.text)):
-                yield word.start + found.start("s"), word.start + found.end("s")
+        yield from _in_logons(operands)
+
+
+def _in_logons(words: Iterable[Word]) -> Iterator[Span]:
+    for word in words:
+        logon = _LOGON.match(word.text)
+        if logon and (logon.end() < len(word.text) or not _FILE.search(word.text)):
+            yield word.start + logon.start("s"), word.start + logon.end("s")
 
 
 def _has_command(row: Program, words: Iterable[Word]) -> bool:
