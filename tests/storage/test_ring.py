@@ -5,7 +5,7 @@ from collections import deque
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.storage.ring import RECORDS_AT, Ring, open_ring
@@ -38,6 +38,7 @@ def test_any_course_of_adding_removing_and_crashing_keeps_what_was_not_removed(s
 
 
 @given(STEPS, st.integers(0, CAPACITY + RECORDS_AT), st.binary(min_size=1, max_size=40))
+@example(steps=[], at=4111, damage=b"\x00")
 def test_a_damaged_ring_gives_only_what_was_written_in_order(steps: list[int | str], at: int, damage: bytes) -> None:
     descriptor = memory()
     ring, written = Ring(descriptor, CAPACITY), list[bytes]()
