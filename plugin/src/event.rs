@@ -94,7 +94,6 @@ fn cloned<'a>(raw: &RawEvent<'a>) -> Option<ProcessEvent<'a>> {
                 time: raw.metadata.ts,
                 parent: own,
                 vpid: pid(result)?,
-                namespace: params.number(20)?.cast_unsigned(),
             }));
         }
         return (flags & NUMBERED_ELSEWHERE == 0).then_some(ProcessEvent::Forked(Forked {

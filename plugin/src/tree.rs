@@ -169,8 +169,6 @@ pub struct Announced {
     pub parent: u32,
     /// The new process, as its parent sees it.
     pub vpid: u32,
-    /// Start of the first process of their pid namespace.
-    pub namespace: u64,
 }
 
 /// A successful execve or execveat.
@@ -344,6 +342,11 @@ impl Tree {
         let parent = self.announcer(event).unwrap_or_else(|| self.leader(event.parent, engine));
         self.find(parent, engine);
         let entered = self.has_entered(parent, event);
+        if let Some(above) = self.processes.get_mut(&parent) {
+            if above.namespace == 0 && above.vpid != parent && event.vpid != 1 {
+                above.namespace = event.namespace; // it was there before Falco
+            }
+        }
         let mut process = self.child(parent, event.name, event.time);
         process.vpid = event.vpid;
         process.namespace = event.namespace;
@@ -355,13 +358,18 @@ impl Tree {
     /// A parent inside a pid namespace shows its child. If it ends before the child runs, the child's own event names
     /// the process that adopted it.
     pub fn announced(&mut self, event: &Announced) {
+        // The caller's event does not name the namespace.
+        let namespace = self.processes.get(&event.parent).map_or(0, |each| each.namespace);
+        if namespace == 0 {
+            return;
+        }
         if self.announced.len() >= MOST_ANNOUNCED {
             self.announced.retain(|_, (_, time)| event.time.abs_diff(*time) < SAME_FORK);
             if self.announced.len() >= MOST_ANNOUNCED {
                 self.announced.clear();
             }
         }
-        self.announced.insert((event.namespace, event.vpid), (event.parent, event.time));
+        self.announced.insert((namespace, event.vpid), (event.parent, event.time));
     }
 
     /// The process that announced a child, and is still remembered.

@@ -74,7 +74,7 @@ fn a_parent_that_ends_before_its_child_runs_in_a_container_is_still_its_parent()
     let inside = |pid, parent, vpid, time| Born { time, pid, parent, name: b"", vpid, namespace: 7 };
     tree.born(&inside(10, 1, 1, 2), &Empty);
     tree.born(&inside(11, 10, 2, 3), &Empty);
-    tree.announced(&Announced { time: 4, parent: 11, vpid: 3, namespace: 7 });
+    tree.announced(&Announced { time: 4, parent: 11, vpid: 3 });
     tree.exited(11);
     tree.born(&inside(12, 10, 3, 5), &Empty);
     assert_eq!(line(tree.get(12).unwrap()).iter().map(|each| each.0).collect::<Vec<_>>(), [1, 10, 11]);
@@ -86,8 +86,9 @@ fn what_was_announced_in_another_namespace_or_long_ago_does_not_count() {
     let inside = |pid, parent, vpid, time| Born { time, pid, parent, name: b"", vpid, namespace: 7 };
     tree.born(&inside(10, 1, 1, 2), &Empty);
     tree.born(&inside(11, 10, 2, 3), &Empty);
-    tree.announced(&Announced { time: 4, parent: 11, vpid: 3, namespace: 8 });
-    tree.announced(&Announced { time: 4, parent: 11, vpid: 4, namespace: 7 });
+    tree.born(&Born { namespace: 8, ..inside(21, 1, 1, 2) }, &Empty);
+    tree.announced(&Announced { time: 4, parent: 21, vpid: 3 });
+    tree.announced(&Announced { time: 4, parent: 11, vpid: 4 });
     tree.born(&inside(12, 10, 3, 5), &Empty);
     tree.born(&inside(13, 10, 4, 5_000_000_000), &Empty);
     for pid in [12, 13] {

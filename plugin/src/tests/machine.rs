@@ -111,11 +111,11 @@ impl Machine {
 
     /// The parent ends before its child runs: the child's own event names init.
     fn orphan(&mut self, tree: &mut Tree, parent: u32, born: Born) {
-        let (pid, vpid, namespace) = (born.pid, born.vpid, born.namespace);
+        let (pid, vpid) = (born.pid, born.vpid);
         if self.is_lost() {
             self.taint(pid);
         } else {
-            tree.announced(&Announced { time: self.now, parent, vpid, namespace });
+            tree.announced(&Announced { time: self.now, parent, vpid });
         }
         self.exit(tree, parent);
         if self.is_lost() {
