@@ -27,7 +27,8 @@ from sidecar.delivery.write import Decision, Todo, Write
 from sidecar.incidents.falco_event import Origin, to_json
 from sidecar.model import Alert, Message, Notification, Outgoing, delivery_key
 from sidecar.storage.archive import Archive, in_memory
-from sidecar.storage.state import MAX_DELIVERED, MAX_OUTBOX_BYTES, KeptAlert, Position, State, Written
+from sidecar.storage.shares import row_size
+from sidecar.storage.state import MAX_DELIVERED, MAX_OUTBOX_BYTES, ROW_BYTES, KeptAlert, Position, State, Written
 
 T = TypeVar("T")
 
@@ -183,7 +184,7 @@ class Outbox:
             sink = delivery.sink.name
             self._known |= set(self.decided(sink))
             for key, place, size in self._use(lambda state, name=sink: state.pending(name)) or []:  # type: ignore[misc]
-                self._stored_bytes += size
+                self._stored_bytes += stored_size(key, place, size)
                 delivery.put_stored(key, place, size)
 
     def resumed(self) -> None:
@@ -259,7 +260,7 @@ class Outbox:
     def _note_stored(self, write: Write) -> None:
         for key, (item, delivery) in write.unstored.items():
             if self._unstored.pop(key, None) is not None:  # otherwise the sink has it by now
-                self._stored_bytes += item.size
+                self._stored_bytes += stored_size(item.key, item.place, item.size)
                 delivery.note_stored(item)
         for key, out in write.unmarked.items():
             if self._unmarked.get(key) is out:
@@ -297,7 +298,7 @@ class Outbox:
 
     def _send(self, delivery: Delivery, out: Outgoing, *, is_stored: bool) -> None:
         if is_stored:
-            self._stored_bytes += len(out.body)
+            self._stored_bytes += stored_size(out.key, out.place, len(out.body))
         item = delivery.put(out, is_stored=is_stored)
         if item is not None and not is_stored and self._state is not None and item.key in delivery:
             self._unstored[item.key] = item, delivery
@@ -306,7 +307,7 @@ class Outbox:
 
     def _done(self, delivery: Delivery, item: Pending, outcome: str) -> None:
         if item.is_stored:
-            self._stored_bytes -= item.size
+            self._stored_bytes -= stored_size(item.key, item.place, item.size)
         self._unstored.pop(item.key, None)
         if outcome == "dropped":
             self._report(
@@ -367,3 +368,8 @@ class Outbox:
 def place_of(message: Message) -> str:
     """The container of a message (or its host), as it is shared out fairly."""
     return f"{message.where.host}/{message.where.container}"
+
+
+def stored_size(key: str, place: str, length: int) -> int:
+    """What a message of `length` bytes takes in the state file."""
+    return row_size(length + len(place) + 2 * len(key) + ROW_BYTES)

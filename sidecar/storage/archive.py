@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.model import RANK, Notification, Severity
-from sidecar.storage.shares import shrink
+from sidecar.storage.shares import row_size, shrink
 
 RETENTION_SECONDS = 30 * 86_400
 """How long an incident is kept after its last evidence."""
@@ -198,7 +198,8 @@ def _row(note: Notification, steps: Sequence[Step]) -> tuple[object, ...]:
     place = where.host, where.namespace, where.pod, where.container_name or where.container
     times = note.first, note.last, note.closes, note.count, note.incomplete
     steps_json = msgspec.json.encode(steps).decode()
-    return note.incident, RANK[note.severity], note.case, *place, *times, steps_json, len(body) + 500, body
+    size = row_size(len(body) + len(steps_json) + sum(map(len, place)) + 250)
+    return note.incident, RANK[note.severity], note.case, *place, *times, steps_json, size, body
 
 
 def _steps(text: str) -> tuple[Step, ...]:

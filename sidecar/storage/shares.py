@@ -3,6 +3,29 @@
 import sqlite3
 from collections.abc import Iterable
 
+PAGE_BYTES = 4096
+LEAF_BYTES = 4050
+"""Of a page, for rows; what is longer goes on in pages of its own."""
+
+
+def row_size(length: int) -> int:
+    """What a row of so many bytes takes in the file: as many rows as fit share a page, and the rest of it is lost.
+
+    >>> row_size(2100), row_size(100), row_size(9000)
+    (4096, 102, 12288)
+    """
+    if length > LEAF_BYTES:
+        return (length // LEAF_BYTES + 1) * PAGE_BYTES
+    return PAGE_BYTES // max(LEAF_BYTES // max(length, 1), 1)
+
+
+def row_size_sql(length: str) -> str:
+    """`row_size` as an expression of SQL; the text must be our own, not input."""
+    long = f"({length}) / {LEAF_BYTES} + 1"
+    return (
+        f"iif({length} > {LEAF_BYTES}, ({long}) * {PAGE_BYTES}, {PAGE_BYTES} / max({LEAF_BYTES} / max({length}, 1), 1))"
+    )
+
 
 def largest_fair_share(used: Iterable[int], budget: int) -> int:
     """The maximum that each may keep so that all together stay within the budget; those that use less keep everything.

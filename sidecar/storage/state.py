@@ -28,7 +28,7 @@ from sidecar.storage.opening import (
     refuse_unusable,
     transaction,
 )
-from sidecar.storage.shares import shrink
+from sidecar.storage.shares import row_size, row_size_sql, shrink
 
 __all__ = ["DiskError", "Position", "State", "StateError"]
 
@@ -46,6 +46,9 @@ MAX_DELIVERED = 50_000
 
 ROW_BYTES = 150
 """Overhead of a row."""
+
+ALERT_SIZE = row_size_sql(f"(length(body) + {ROW_BYTES})")
+"""What an alert takes in the file."""
 
 _ALERTS = """
 CREATE TABLE alerts (id BLOB PRIMARY KEY, at INTEGER NOT NULL, place TEXT NOT NULL, body BLOB NOT NULL);
@@ -227,7 +230,7 @@ class State:
         row = (name, int(self._wall()), place, body, anchors)
         if self._db.execute("INSERT OR IGNORE INTO alerts VALUES (?, ?, ?, ?, ?)", row).rowcount:
             self.alerts += 1
-            self.alert_bytes += ROW_BYTES + len(body)
+            self.alert_bytes += row_size(ROW_BYTES + len(body))
             if self.alert_bytes > MAX_ALERT_BYTES or self.alerts > MAX_ALERTS or self.alerts % 1000 == 0:
                 self.prune()
         return True
@@ -309,14 +312,14 @@ class State:
         horizon = int(self._wall() - self._keep)
         expired = self._db.execute("DELETE FROM alerts WHERE at < ? RETURNING length(body)", (horizon,)).fetchall()
         self.alerts -= len(expired)
-        self.alert_bytes -= sum(size + ROW_BYTES for (size,) in expired)
+        self.alert_bytes -= sum(row_size(ROW_BYTES + size) for (size,) in expired)
         self._db.execute("DELETE FROM outbox WHERE done IS NOT NULL AND at < ?", (horizon - int(self._keep),))
         self._db.execute(
             "DELETE FROM outbox WHERE done IS NOT NULL AND number <= (SELECT max(number) - ? FROM outbox)",
             (MAX_DELIVERED,),
         )
         for used, most, weight in (
-            (self.alert_bytes, MAX_ALERT_BYTES, f"length(body) + {ROW_BYTES}"),
+            (self.alert_bytes, MAX_ALERT_BYTES, ALERT_SIZE),
             (self.alerts, MAX_ALERTS, "1"),
         ):
             if used > most:
@@ -326,7 +329,9 @@ class State:
 
     def usage(self) -> dict[str, float]:
         """The used share of its budget, for each kind of row."""
-        (pending,) = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM outbox WHERE done IS NULL").fetchone()
+        size = row_size_sql(f"length(body) + length(place) + 2 * length(key) + {ROW_BYTES}")
+        query = f"SELECT coalesce(sum({size}), 0) FROM outbox WHERE done IS NULL"  # noqa: S608 - our own words
+        (pending,) = self._db.execute(query).fetchone()
         return {
             "alerts": max(self.alert_bytes / MAX_ALERT_BYTES, self.alerts / MAX_ALERTS),
             "notifications": pending / MAX_OUTBOX_BYTES,
@@ -334,9 +339,8 @@ class State:
         }
 
     def _count_alerts(self) -> None:
-        query = "SELECT count(*), coalesce(sum(length(body)), 0) FROM alerts"
-        self.alerts, size = self._db.execute(query).fetchone()
-        self.alert_bytes = size + ROW_BYTES * self.alerts
+        query = f"SELECT count(*), coalesce(sum({ALERT_SIZE}), 0) FROM alerts"  # noqa: S608 - our own words
+        self.alerts, self.alert_bytes = self._db.execute(query).fetchone()
 
     @contextlib.contextmanager
     def _durably(self, *, if_needed: bool) -> Iterator[None]:

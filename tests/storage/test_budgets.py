@@ -1,10 +1,14 @@
 """The state file fits the volume that the chart gives it, whatever an attacker writes."""
 
+import contextlib
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
 from conftest import Clock
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from support.messages import note
 from support.outage import DownAndUp, Life
@@ -57,7 +61,7 @@ def test_control_characters_many_incidents_and_a_dead_sink_stay_within_the_shipp
 
 
 def test_at_80_percent_it_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_module, "MAX_ALERT_BYTES", 1000)
+    monkeypatch.setattr(state_module, "MAX_ALERT_BYTES", 1200)
     clock, reports = Clock(), list[str]()
     state = state_module.State(tmp_path / "state.db", keep=3600)
     outbox = Outbox(state, [], timer=clock)
@@ -84,3 +88,21 @@ def test_a_share_takes_only_from_those_with_most() -> None:
     assert shares.largest_fair_share([10, 20, 900], 100) == 70
     assert shares.largest_fair_share([50, 50, 50], 100) == 33
     assert shares.largest_fair_share([1, 2], 100) >= 2
+
+
+@given(st.integers(0, 1_000_000))
+def test_a_row_weighs_the_same_in_sql_and_in_python(length: int) -> None:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        (size,) = db.execute(f"SELECT {shares.row_size_sql('?1')}", (length,)).fetchone()
+
+    assert size == shares.row_size(length)
+
+
+@pytest.mark.parametrize("length", [100, 1300, 1400, 2000, 2100, 4000, 9000])
+def test_rows_take_no_more_of_the_file_than_they_weigh(tmp_path: Path, length: int) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "rows.db")) as db:
+        db.execute("CREATE TABLE rows (body BLOB)")
+        db.executemany("INSERT INTO rows VALUES (?)", [(b"x" * length,)] * 1000)
+        db.commit()
+
+    assert (tmp_path / "rows.db").stat().st_size < 1000 * shares.row_size(length + 20) * 1.05
