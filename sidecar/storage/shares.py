@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 PAGE_BYTES = 4096
 LEAF_BYTES = 4050
-"""Of a page, for rows; what is longer goes on in pages of its own."""
+"""Of a page, for rows; a longer row continues in pages of its own."""
 
 
 def row_size(length: int) -> int:
