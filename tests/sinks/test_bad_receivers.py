@@ -93,4 +93,4 @@ def test_a_receiver_that_misbehaves_delays_neither_falco_nor_the_others(
         sinks = {"falcosidekick": {"url": url, "timeout": "10m"}, "file": {"path": str(sink)}}
         with serving({"sinks": sinks}) as service:
             assert {service.post(line) for line in STOCK} == {200}
-            wait_until(lambda: sink.exists() and sink.read_text().count("\n") == 3)
+            wait_until(lambda: sink.exists() and sink.read_text().count("\n") == 4)

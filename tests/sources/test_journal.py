@@ -136,7 +136,7 @@ def test_alerts_that_came_while_the_service_was_away_are_read_and_those_that_cam
 
     relevant = sum(json.loads(line)["rule"] != "" for line in STOCK[:40])
     assert 0 < duplicates <= relevant
-    assert len(sidekick.events) == 3
+    assert len(sidekick.events) == 4
 
 
 @pytest.mark.slow
