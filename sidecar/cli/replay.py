@@ -39,7 +39,8 @@ def run(pipeline: Pipeline, paths: Sequence[str], output: str) -> bool:
         (pipeline.correlator.opened, "incident"),
     )
     counted = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
-    click.echo(counted + (f"; odd: {odd}" if odd else ""), err=True)
+    declined = ", ".join(f"{count} {reason}" for reason, count in sorted(pipeline.declined.items()))
+    click.echo(counted + (f"; odd: {odd}" if odd else "") + (f"; declined: {declined}" if declined else ""), err=True)
     if pipeline.received > sum(pipeline.reasons[reason] for reason in NO_ALERT):
         return True
     reason = max(NO_ALERT, key=lambda reason: pipeline.reasons[reason])

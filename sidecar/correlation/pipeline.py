@@ -148,6 +148,10 @@ class Pipeline:
         verdict = self._classifier.classify(alert.rule, alert.tags)
         return self._correlate(alert, verdict, (alert.host, alert.time, alert.fields.pid))
 
+    def mark_restored(self) -> None:
+        """Note that what was remembered is restored. Programs that listened in between were not seen."""
+        self._placement.servers.doubt_all()
+
     def reject(self, reason: str) -> None:
         """Count an alert that could not be decoded at all."""
         self.received += 1

@@ -78,6 +78,7 @@ class Restore:
                 self._decide_again(decided, sent)
                 decided = []
         self._decide_again([*decided, *self._pipeline.flush()], sent)
+        self._pipeline.mark_restored()
         self._outbox.resumed()
         if damaged:
             self.problems.append(f"{damaged} alerts in the state file could not be replayed; they were set aside")

@@ -5,8 +5,10 @@ import pytest
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import SERVING_TAG, Servers
+from sidecar.correlation.pipeline import Pipeline
 from sidecar.correlation.serving import service_above
 from sidecar.model import Alert, Fields
+from sidecar.rules.rule import CorrelationRule
 
 NOW = 1_000
 WATCHED_SINCE = 100
@@ -105,3 +107,14 @@ def test_the_ports_that_the_plugin_saw_decide() -> None:
 
     processes[1].ports = ()
     assert service_above(container, processes, Servers(), NOW) == (0, "not_serving")
+
+
+def test_what_started_before_a_restart_is_in_doubt_again(rules: list[CorrelationRule]) -> None:
+    fields = Fields(container_id="c1", pid=5, start=90, evt_type="listen", name="canary")
+    pipeline = Pipeline(rules, lambda: 0.0)
+    pipeline.restore(b"1", Alert(WATCHED_SINCE, "node-1", "Program listens on a port", (SERVING_TAG,), fields))
+    servers = pipeline._placement.servers
+    assert servers.was_watched("node-1", 500)
+
+    pipeline.mark_restored()
+    assert not servers.was_watched("node-1", 500)
