@@ -66,7 +66,7 @@ def test_replay_as_jsonl_is_what_a_sink_would_be_sent() -> None:
 
     assert told.exit_code == 0
     assert [event["priority"] for event in events] == ["Warning"] * 4
-    assert re.fullmatch(r"119 alerts, \d+ detections, 4 incidents\n", told.stderr)
+    assert re.fullmatch(r"119 alerts, \d+ detections, 4 incidents(; declined: .*)?\n", told.stderr)
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,7 @@ def test_explain_shows_each_incident_once_as_it_was_last() -> None:
 
     assert shown.stdout.count("Next steps") == 1
     assert "(was medium)" in shown.stdout
-    assert shown.stderr == "19 alerts, 19 detections, 1 incident\n"
+    assert shown.stderr == "19 alerts, 19 detections, 1 incident; declined: 1 boundary, 1 own_identity\n"
 
 
 ARGUMENT = st.sampled_from(
