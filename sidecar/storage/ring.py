@@ -98,7 +98,7 @@ class Ring:
         if len(head) < RECORD.size:
             return None
         stored, length, checksum = RECORD.unpack(head)
-        if stored != position or not 0 < length <= self._capacity:  # zeros would be an empty record at position 0
+        if stored != position or length > self._capacity:
             return None
         body = os.pread(self._file, length, at + RECORD.size)
         if len(body) < length or checksum != _checksum(position, body):
@@ -107,7 +107,7 @@ class Ring:
 
 
 def _checksum(position: int, body: bytes) -> int:
-    return zlib.crc32(body, position & 0xFFFFFFFF)
+    return zlib.crc32(body, ~position & 0xFFFFFFFF)  # inverted, so that zeros are not an empty record at position 0
 
 
 def open_ring(
