@@ -156,7 +156,7 @@ def test_the_position_survives_a_restart(serving: Serving, path: Path, tmp_path:
         wait_until(lambda: service.service.received["journal"] == len(STOCK) - 60)
         assert service.service.pipeline.reasons["duplicate"] == 0
 
-    assert len((tmp_path / "incidents.jsonl").read_text().splitlines()) == 3
+    assert len((tmp_path / "incidents.jsonl").read_text().splitlines()) == 4
 
 
 def test_a_file_that_was_rotated_twice_while_away_is_read_with_all_that_came_between(
