@@ -284,7 +284,7 @@ def test_run_serves_logs_json_and_stops_cleanly_with_what_it_decided_delivered(
     code, logs = started.stop(name)
 
     assert (code, logs[-1]["message"]) == (0, "stopped")
-    assert len(started.sink.read_text().splitlines()) == 3
+    assert len(started.sink.read_text().splitlines()) == 4
 
 
 @pytest.mark.slow
