@@ -122,6 +122,8 @@ def _is_younger(container: Container, path: list[Process], at: int, context: Con
     orphan = path[at]
     if orphan.start:
         return orphan.start >= context.started - RESTART_SHIFT
+    if at and not (container.is_host or container.init_pid):
+        return False  # it may be another first process
     return orphan.parent_since >= context.started and (not at or orphan.pid > context.shell_pid)
 
 
