@@ -77,14 +77,15 @@ def _control(folder: Path) -> float:
 
 def raw_alerts(folder: Path, *, short: bool) -> tuple[bool, str]:
     """F5: kill -9 of the worker while thousands of raw alerts wait, with a state file and without."""
-    count, kills = (4_000, 4) if short else (28_000, 56)
+    count, kills = (4_000, 4) if short else (14_000, 28)
     summaries = []
     passed = True
     for with_state in (True, False):
         place = folder / str(with_state)
         place.mkdir()
         with falcosidekick.running() as sidekick:
-            victim = Victim(place, free_port(), sidekick=sidekick.url, with_state=with_state)
+            settings = {"FALCO_CORRELATOR_PASS_THROUGH__QUEUE_SIZE": "100000"}
+            victim = Victim(place, free_port(), sidekick=sidekick.url, with_state=with_state, **settings)
             judged = raw_alerts_over_kills(victim, sidekick, count=count, kills=kills)
         passed &= judged.lost == 0 and judged.in_order and judged.repeated <= 2 * kills
         kept = "in a file" if with_state else "in memory"
