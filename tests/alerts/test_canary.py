@@ -169,7 +169,7 @@ def test_a_second_reader_of_falcos_queue_is_named(
         for rule in RULES:
             falco.queue.append(fake_falco.response(json.loads(alert(rule, MARKER + nonce))))
 
-    monkeypatch.setattr("sidecar.service.health._mark", seen_by_falco)
+    monkeypatch.setattr("sidecar.service.health._start_marker", seen_by_falco)
     monkeypatch.setattr("sidecar.service.service.Health", partial(Health, patience=0.3))
     settings = {
         "http": {"enabled": False},

@@ -197,7 +197,7 @@ def test_the_image_says_what_it_is_and_starts_our_command_without_a_shell(image:
     assert told["Config"]["Cmd"] == ["run"]
     assert told["User"] == "65532:65532"
     assert (labels["version"], labels["revision"], labels["licenses"]) == (__version__, "abc123", "Apache-2.0")
-    assert run(*podman("version")) == f"falco-correlator {__version__}\n"
+    assert run(*podman("version")).startswith(f"falco-correlator {__version__} (Python 3.")
 
 
 def test_it_is_small(image: str) -> None:

@@ -127,7 +127,7 @@ def test_no_text_takes_long_whatever_it_is_made_of() -> None:
 def test_time_grows_with_the_length_and_not_faster() -> None:
     for unit in UNITS:
         text = (unit * 65_536)[:65_536]
-        assert masking(text, 3) < 100, unit
+        assert masking(text, 3) < 500, unit  # 120 for the slowest; the square of the length would be seconds
 
 
 DATA_ROWS: list[Token | Names | Pattern | Program] = [
