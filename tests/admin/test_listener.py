@@ -66,9 +66,9 @@ def test_metrics_count_what_happened(serving: Serving) -> None:
 
         assert service.metric('alerts_received_total{source="http"}') == 120.0
         assert service.metric("detections_total") == 55.0
-        assert service.metric("incidents_opened_total") == 3.0
+        assert service.metric("incidents_opened_total") == 4.0
         assert service.metric('alerts_rejected_total{reason="not_json"}') == 1.0
-        assert service.metric('notifications_total{severity="medium"}') == 3.0
+        assert service.metric('notifications_total{severity="medium"}') == 4.0
 
 
 def test_100_random_rule_names_make_no_new_series(serving: Serving) -> None:
