@@ -8,6 +8,7 @@ from msgspec import Struct
 from sidecar import __version__
 from sidecar.incidents import query, view
 from sidecar.model import Severity
+from sidecar.yamlfile.typed import DURATION
 
 
 class Problem(Struct, frozen=True):
@@ -70,9 +71,7 @@ _PARAMETERS = [
     ),
     _parameter("state", "Open or closed; an incident closes by itself.", type="string", enum=list(query.STATES)),
     _parameter("q", "Part of a place, a case or an id.", type="string", maxLength=query.MAX_VALUE_CHARS),
-    _parameter(
-        "since", "Last evidence not older than this: 30m, 24h.", type="string", pattern="^[0-9]{1,9}(ms|s|m|h)$"
-    ),
+    _parameter("since", "Last evidence not older than this: 30m, 24h.", type="string", pattern=f"^{DURATION}$"),
     _parameter("sort", "What to sort by.", type="string", enum=list(query.SORTS), default="last"),
     _parameter("order", "Ascending or descending.", type="string", enum=list(query.ORDERS), default="desc"),
     _parameter("limit", "Incidents on a page.", type="integer", minimum=1, maximum=query.MAX_LIMIT, default=50),

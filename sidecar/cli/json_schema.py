@@ -7,7 +7,7 @@ import msgspec
 from sidecar.meaning.tables import Tables
 from sidecar.rules.spec import RuleFile
 from sidecar.settings.schema import Settings
-from sidecar.yamlfile.typed import Duration
+from sidecar.yamlfile.typed import DURATION, Duration
 
 KINDS = {"rule": RuleFile, "settings": Settings, "programs": Tables}
 
@@ -20,5 +20,5 @@ def for_kind(kind: str) -> dict[str, Any]:
 
 def _schema_of_duration(kind: type) -> dict[str, Any]:
     if kind is Duration:
-        return {"type": "string", "pattern": "^[0-9]{1,9}(ms|s|m|h)$", "examples": ["500ms", "15m"]}
+        return {"type": "string", "pattern": f"^{DURATION}$", "examples": ["500ms", "15m"]}
     raise NotImplementedError(kind)  # pragma: no cover - msgspec's protocol for types it does not know

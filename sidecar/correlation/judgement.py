@@ -9,14 +9,12 @@ from functools import cached_property
 
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.process import Process
+from sidecar.correlation.memory.servers import SERVING_TAG
 from sidecar.meaning import identity, secrets
 from sidecar.meaning.identity import OPENS, Why
 from sidecar.meaning.program import Program, program
 from sidecar.meaning.secrets import EXECS
 from sidecar.model import Alert
-
-SERVES = "webrce_serves"
-"""Tag of the Falco rule that fires when a program listens on a port."""
 
 OPENED_CODE = "webrce_code"
 """Tag of the Falco rule that fires when code is opened that is not of the image."""
@@ -59,7 +57,7 @@ class Judgement:
             process.runs_dropped = False
             if self.fields.is_upper:
                 self._container.known_files().learn_program(self.fields.exepath or "", self.alert.time)
-        elif kind == "listen" and SERVES in self.alert.tags:
+        elif kind == "listen" and SERVING_TAG in self.alert.tags:
             self._container.known_files().learn_serving(self.alert.time)
         elif kind in OPENS and OPENED_CODE in self.alert.tags:
             self._learn_code()

@@ -43,6 +43,9 @@ _UNITS = {
 }
 """Nanoseconds of each unit of a duration."""
 
+DURATION = f"([0-9]{{1,9}})({'|'.join(_UNITS)})"
+"""What a duration looks like, as a regular expression: also for JSON Schemas."""
+
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -61,7 +64,7 @@ class Duration(int):
     @classmethod
     def parse(cls, text: object) -> "Duration":
         """Raises ValueError with examples of what is valid."""
-        match = re.fullmatch(r"(\d{1,9})(ms|s|m|h|d|w)", text) if isinstance(text, str) else None
+        match = re.fullmatch(DURATION, text) if isinstance(text, str) else None
         if not match:
             raise ValueError(f"expected a duration such as 500ms, 5s, 15m, 24h or 7d, got {text!r}")
         return cls(int(match[1]) * _UNITS[match[2]])

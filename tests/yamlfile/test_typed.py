@@ -1,5 +1,6 @@
 """Files that people write: every problem at once, with its path."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from sidecar.cli import json_schema
 from sidecar.errors import ConfigError
 from sidecar.yamlfile.typed import MAX_BYTES, MAX_NODES, Duration, build, lasting, parse_yaml, read_yaml
 
@@ -56,6 +58,14 @@ def test_an_empty_file_is_told_so() -> None:
 
 def test_what_is_right_is_built() -> None:
     assert Duration.parse("2m") == build(Outer, {"inner": {"size": 1}, "wait": "2m"}, "f").wait
+
+
+@given(st.integers(1, 999_999), st.sampled_from(["ms", "s", "m", "h", "d", "w"]))
+def test_a_duration_that_can_be_read_is_valid_for_editors_and_helm(number: int, unit: str) -> None:
+    published = json_schema.for_kind("rule")["$defs"]["RuleFile"]["properties"]["window"]["pattern"]
+
+    assert Duration.parse(f"{number}{unit}") > 0
+    assert re.search(published, f"{number}{unit}")
 
 
 @given(st.integers(1, 999_999), st.sampled_from(["ms", "s", "m", "h", "d", "w"]))

@@ -7,6 +7,7 @@ watched only from then on: what started before is in doubt again.
 
 import re
 
+from sidecar.alerts.ancestry import is_same_start
 from sidecar.correlation.memory.process import Process
 from sidecar.model import Alert
 
@@ -18,9 +19,6 @@ MAX_HOSTS = 4_096
 
 SERVING_TAG = "webrce_serves"
 """The tag of the Falco rule that sees programs listen."""
-
-TOLERANCE = 1_000_000_000
-"""Nanoseconds by which two start times of one process may differ: Falco reads those older than itself from /proc."""
 
 _NEVER = 1 << 63
 
@@ -48,7 +46,7 @@ class Servers:
             return
         key = host, alert.container, pid
         known = self._listening.pop(key, None)
-        if known is not None and _is_same(known[0], start):
+        if known is not None and is_same_start(known[0], start):
             self._listening[key] = known
             return
         if len(self._listening) >= MAX_SERVERS:
@@ -76,7 +74,7 @@ class Servers:
     def listens(self, host: str, container: str, process: Process, time: int) -> bool:
         """Whether a process was listening at `time` (ns)."""
         known = self._listening.get((host, container, process.pid))
-        return known is not None and known[1] <= time and _is_same(known[0], process.start)
+        return known is not None and known[1] <= time and is_same_start(known[0], process.start)
 
     def was_watched(self, host: str, start: int) -> bool:
         """Whether a process that started at `start` (ns, 0 unknown) would have been seen to listen."""
@@ -87,7 +85,3 @@ def _is_for_debugging(cmdline: str, port: int) -> bool:
     """Whether a Java program was asked for a debugger or monitor at this port, which does not serve."""
     options = _DEBUGGER.findall(cmdline)
     return port > 0 and any(option.endswith((f":{port}", f"={port}")) for option in options)
-
-
-def _is_same(start: int, other: int) -> bool:
-    return not start or not other or abs(start - other) < TOLERANCE
