@@ -40,11 +40,12 @@ def summary(rule: RuleFile, place: str, service: str, timeline: Timeline) -> str
     anchors = rule.anchor.groups if rule.anchor else []
     first = next((clauses[name][0] for name in anchors if clauses.get(name)), "")
     others = [clause for name in clauses if name not in anchors for clause in clauses[name]]
+    where = f"{'On' if place.startswith('host ') else 'In'} {place}"
     if first and others:
-        return f"In {place}, {first}, which then {_enumerated(others)}."
+        return f"{where}, {first}, which then {_enumerated(others)}."
     if others:
-        return f"In {place}, {_enumerated(others)}."
-    return f"In {place}, {first}." if first else ""
+        return f"{where}, {_enumerated(others)}."
+    return f"{where}, {first}." if first else ""
 
 
 def _clauses(rule: RuleFile, service: str, timeline: Timeline) -> dict[str, list[str]]:

@@ -94,3 +94,10 @@ def test_the_next_steps_have_their_commands_for_a_pod_a_container_and_a_host(
 
     assert note.triage[0][1].startswith(tool)
     assert [bool(command) for _, command in note.triage] == [True] * 7 + [False] * 2
+
+
+def test_a_host_is_a_place_that_things_happen_on(play: Play) -> None:
+    (note,) = play(
+        spec("apache2 > sh", "web_shell", host=True), spec("apache2 > sh > curl", "network", at="1s", host=True)
+    )
+    assert note.summary.startswith("On host node-1, apache2 ran ")
