@@ -8,7 +8,7 @@ makes Falco hang. Messages are parsed here, not by grpcio, so that one bad messa
 
 import logging
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,6 +35,9 @@ MAX_CACHED = 1024
 
 MAX_CACHED_TAG_BYTES = 1024
 """Of one list of tags in the cache."""
+
+MAX_CACHED_NAME_CHARS = 1024
+"""Of the names in one alert that are not of our fields."""
 
 MAX_SECONDS = 253_402_300_799
 """The largest value of a protobuf Timestamp: the end of the year 9999."""
@@ -104,12 +107,18 @@ class GrpcEnvelope:
     def _strings(self) -> dict[str, str]:
         """The output fields that we use, by name."""
         fields = self._response.output_fields
-        names = _names_by_rule.get((self.rule, len(fields)), ())
-        values = [fields[name] for name in names]  # b"" for an absent one; Falco itself never sends b""
-        if not names or b"" in values:
-            names = tuple(name for name in KEYS if name in fields)
+        layout = self.rule, len(fields)
+        ours, others = _names_by_layout.get(layout) or _learn_names(layout, fields)
+        for name in others:
+            if name not in fields:  # `in` first: fields[name] inserts a name that is missing
+                ours, others = _learn_names(layout, fields)
+                break
+        names = ours
+        values = [fields[name] for name in names]
+        if b"" in values:  # of a name that was missing, as Falco itself never sends b""
+            _names_by_layout.pop(layout, None)
+            names = tuple(name for name in KEYS if fields.get(name))
             values = [fields[name] for name in names]
-            _remember_names(self.rule, len(fields), names)
         try:
             texts = [value.decode() for value in values]
         except UnicodeDecodeError:
@@ -124,15 +133,21 @@ class GrpcEnvelope:
             return data.decode("utf-8", "replace")
 
 
-_names_by_rule: dict[tuple[str, int], tuple[str, ...]] = {}
-"""The names of our fields in the alerts of a rule with so many fields: a rule always sends the same ones."""
+_Names = tuple[tuple[str, ...], tuple[str, ...]]
+"""The names of our fields in an alert, and the names of its other fields."""
+
+_names_by_layout: dict[tuple[str, int], _Names] = {}
+"""By rule and number of fields. An alert with so many fields that has all of the names has no others."""
 
 
-def _remember_names(rule: str, count: int, names: tuple[str, ...]) -> None:
-    if len(_names_by_rule) >= MAX_CACHED:
-        _names_by_rule.clear()
-    if len(rule) <= MAX_NAME_CHARS:
-        _names_by_rule[rule, count] = names
+def _learn_names(layout: tuple[str, int], fields: Mapping[str, bytes]) -> _Names:
+    ours = tuple(name for name in KEYS if name in fields)
+    names = ours, tuple(name for name in fields if name not in KEYS)
+    if len(_names_by_layout) >= MAX_CACHED:
+        _names_by_layout.clear()
+    if len(layout[0]) <= MAX_NAME_CHARS and sum(map(len, names[1])) <= MAX_CACHED_NAME_CHARS:
+        _names_by_layout[layout] = names
+    return names
 
 
 @lru_cache(maxsize=MAX_CACHED)

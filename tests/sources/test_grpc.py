@@ -15,6 +15,7 @@ from support.fake_falco import FakeFalco
 from support.falcosidekick import Falcosidekick
 from support.waiting import wait_until
 
+from sidecar.alerts import decode
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents.falco_event import to_json
 from sidecar.rules.rule import CorrelationRule
@@ -68,6 +69,21 @@ def test_falcos_own_events_are_internal_by_either_field() -> None:
             pipeline_reasons.append(str(error))
 
     assert pipeline_reasons == ["internal", "internal"]
+
+
+@pytest.mark.parametrize("absent", ["proc.cwd", "container.image.repository"])
+@pytest.mark.parametrize("other", ["custom.field", "proc.env"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_rules_alerts_with_as_many_but_other_fields_keep_all_of_ours(absent: str, other: str, swapped: bool) -> None:
+    fields = {**_shell()["output_fields"], "proc.cwd": "/srv", "container.image.repository": "shop"}
+    layouts = [fields, {**{name: value for name, value in fields.items() if name != absent}, other: "x"}]
+    alerts = [{**_shell(), "rule": f"{absent} {other} {swapped}", "output_fields": layout} for layout in layouts]
+    if swapped:
+        alerts.reverse()
+
+    for alert in [*alerts, *alerts]:
+        over_http = decode.envelope(json.dumps(alert).encode()).alert()
+        assert GrpcEnvelope(fake_falco.response(alert)).alert() == over_http
 
 
 def _shell() -> dict[str, Any]:
