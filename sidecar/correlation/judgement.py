@@ -13,7 +13,10 @@ from sidecar.correlation.memory.servers import SERVING_TAG
 from sidecar.meaning import identity, secrets
 from sidecar.meaning.identity import OPENS, Why
 from sidecar.meaning.program import Program, program
+from sidecar.meaning.script import is_of_application
 from sidecar.meaning.secrets import EXECS
+from sidecar.meaning.service import Nature, nature
+from sidecar.meaning.tables import shipped
 from sidecar.model import Alert
 
 OPENED_CODE = "webrce_code"
@@ -31,7 +34,7 @@ class Judgement:
         self.alert = alert
         self.fields = alert.fields
         self._container = container
-        self._path = path
+        self.path = path
 
     @cached_property
     def program(self) -> Program:
@@ -52,7 +55,7 @@ class Judgement:
     def learn(self) -> None:
         """Remember what the alert shows of the container's files and of the code that its process runs."""
         kind = self.fields.evt_type
-        process = self._path[0] if self._path else None
+        process = self.path[0] if self.path else None
         if kind in EXECS and process is not None:
             process.runs_dropped = False
             if self.fields.is_upper:
@@ -69,8 +72,8 @@ class Judgement:
         path, files = self.fields.file or "", self._container.known_files()
         if self.fields.is_file_upper:
             files.learn_program(path, self.alert.time)
-        if self._path and identity.is_dropped_code(self.fields) and not files.is_older_than_service(path):
-            self._path[0].runs_dropped = True
+        if self.path and identity.is_dropped_code(self.fields) and not files.is_older_than_service(path):
+            self.path[0].runs_dropped = True
 
     def declined(self) -> str:
         """Why the alert shows no theft of credentials; "" if it may. A key of `sidecar.meaning.declined.REASONS`."""
@@ -85,10 +88,34 @@ class Judgement:
             return "moves_data"
         return ""
 
+    def script_shell(self) -> int:
+        """The index in the path of the shell whose script did this, if the script is part of the application; 0 if not.
+
+        Only tools may stand between. What a web server starts by itself may be a CGI script, which a request bends.
+        """
+        path = self.path
+        for at in range(1, len(path) - 1):
+            process = path[at]
+            if _is_shell(process):
+                script = process.command.partition(" ")[0]
+                is_own = not process.runs_dropped and is_of_application(script) and not _is_web_server(path[at + 1])
+                return at if is_own else 0
+            if nature(process.file or process.name, process.name, process.command) is not Nature.NONE:
+                return 0
+        return 0
+
+    def reaches_for_others(self) -> bool:
+        """Whether it was dropped, or takes a secret that is not its workload's own identity."""
+        return bool(self.dropped) or self.names_secret() or self.reads_known_secret()
+
+    def uses_identity(self) -> bool:
+        """Whether it asks for its workload's identity, directly or by a cloud's command line."""
+        return identity.asks_for_identity(self.fields) or identity.is_cloud_client(self.fields, self.program)
+
     def _runs_opened_code(self) -> bool:
         """Whether its process, or one of the same program that forked it, opened code that was dropped."""
-        for process in self._path:
-            if process.file != self._path[0].file or (process.name != self._path[0].name and not process.file):
+        for process in self.path:
+            if process.file != self.path[0].file or (process.name != self.path[0].name and not process.file):
                 return False
             if process.runs_dropped:
                 return True
@@ -112,6 +139,14 @@ class Judgement:
     def moves_data(self) -> bool:
         """A cloud's command line copies objects to or from a store."""
         return identity.may_move_data(self.fields) and identity.moves_data(self.fields, self.program)
+
+
+def _is_shell(process: Process) -> bool:
+    return shipped().shells.has_file(process.file or process.name)
+
+
+def _is_web_server(process: Process) -> bool:
+    return shipped().services["web_servers"].has_file(process.file or process.name)
 
 
 TRAITS: dict[str, Callable[[Judgement], bool]] = {

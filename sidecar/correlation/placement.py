@@ -91,6 +91,7 @@ class Placement:
         judged.learn()
         for index, shown_groups in groups or self._all:
             mask = self._meant(index, self._with_traits(index, shown_groups, alert, container), judged)
+            mask = self._beside_scripts(index, mask, judged, container)
             if mask & self._rules[index].anchoring and not (learned.is_new or path[0].is_shell):
                 explains = True
             detection = self._place_new(container, index, mask, alert, path)
@@ -119,6 +120,24 @@ class Placement:
             if bits & ~mask and shows(judged):
                 mask |= bits
         return mask
+
+    def _beside_scripts(self, index: int, mask: int, judged: Judgement, container: Container) -> int:
+        """The groups of an alert without those that a script of the application causes below a service."""
+        rule = self._rules[index]
+        own = mask & rule.deeds
+        if not own or not rule.below_service:
+            return mask
+        shell = judged.script_shell()
+        if not shell or judged.reaches_for_others():
+            return mask
+        service, _ = service_above(container, judged.path[shell:], self.servers, judged.alert.time)
+        if not service:
+            return mask
+        if not judged.uses_identity():
+            own &= ~rule.credentials
+        if own:
+            self.declined["own_script"] += 1
+        return mask & ~own
 
     def _place_new(
         self, container: Container, index: int, mask: int, alert: Alert, path: list[Process]

@@ -102,7 +102,7 @@ def _serves(container: Container, path: Sequence[Process], at: int, servers: Ser
         return Serves.YES
     if what is Nature.PROGRAM:
         return Serves.NO
-    return Serves.JOB if what is Nature.JOB_TOOL or listened is False else Serves.PERHAPS
+    return Serves.JOB if what < Nature.RUNTIME or listened is False else Serves.PERHAPS
 
 
 def _listened(container: Container, path: Sequence[Process], at: int, servers: Servers, time: int) -> bool | None:
@@ -112,7 +112,7 @@ def _listened(container: Container, path: Sequence[Process], at: int, servers: S
     family = [process, *(above for above in path[at + 1 :] if process.file and above.file == process.file)]
     if any(each.ports or servers.listens(host, cid, each, time) for each in family):
         return True
-    if process.ports is not None or servers.was_watched(host, _earliest_start(path, at)):
+    if process.ports is not None or servers.was_watched(host, _earliest_start(path, at) or container.started):
         return False
     return None
 

@@ -112,6 +112,11 @@ def moves_data(fields: Fields, run: Program) -> bool:
     return fields.evt_type in EXECS and bool(_TRANSFER.fullmatch(_command(run)))
 
 
+def is_cloud_client(fields: Fields, run: Program) -> bool:
+    """Whether the command line of a cloud is started, which asks for the identity of its workload."""
+    return fields.evt_type in EXECS and _command(run).partition(" ")[0] in ("aws", "aws2", "az", "gcloud", "gsutil")
+
+
 def may_be_login_plugin(fields: Fields) -> bool:
     """Whether a Kubernetes client started the program: a quick look before `is_login_plugin`."""
     return fields.evt_type in EXECS and base_name(fields.pexepath or "") in _KUBERNETES_CLIENTS

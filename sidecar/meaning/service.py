@@ -17,11 +17,13 @@ class Nature(IntEnum):
     """A shell, a tool, an init: it never makes its children those of a service."""
     PROGRAM = 1
     """Another program: in a container it is a service once it was seen to listen."""
-    JOB_TOOL = 2
+    JOB_SCRIPT = 2
+    """It does one thing and ends, by the name of its script: it serves nothing, unless it was seen to listen."""
+    JOB_TOOL = 3
     """It serves nothing, unless it was seen to listen; what may serve below it is part of its job."""
-    RUNTIME = 3
+    RUNTIME = 4
     """It may serve: if it listened, or if nobody can know."""
-    SERVICE = 4
+    SERVICE = 5
     """It is a service, whatever it listens on."""
 
 
@@ -42,6 +44,8 @@ def nature(image: str, name: str, command: str) -> Nature:
         return Nature.JOB_TOOL
     if _is_tool(image, name) or _is_one(tables.supervisors, image, scripts):
         return Nature.NONE
+    if any(map(tables.job_scripts.has_script, scripts)):
+        return Nature.JOB_SCRIPT
     if is_interpreter:
         return Nature.PROGRAM if script == CODE else Nature.RUNTIME
     return Nature.RUNTIME if tables.compiled_servers.has_file(image) else Nature.PROGRAM

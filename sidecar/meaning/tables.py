@@ -73,6 +73,7 @@ class Tables(Struct, forbid_unknown_fields=True):
     runtimes: Programs
     compiled_servers: Programs
     job_tools: Programs
+    job_scripts: Programs
     job_commands: Programs
     boundaries: dict[str, Programs]
     supervisors: Programs
@@ -86,6 +87,7 @@ class Tables(Struct, forbid_unknown_fields=True):
     loaders: Programs
     world_writable: Programs
     tool_modules: Programs
+    data: Programs
     dropped: Programs
 
 

@@ -45,7 +45,10 @@ class CorrelationRule:
         self.credentials = self.mask(name for name, group in written.groups.items() if group.kind == "credentials")
         self.below_service = written.anchor is not None and written.anchor.kind == "service"
         self.standalone = frozenset(written.anchor.standalone) if written.anchor else frozenset()
+        self.markers = self.mask(name for name, group in written.groups.items() if group.kind == "marker")
         self.anchoring = self.mask(written.anchor.groups if written.anchor else self.groups)
+        self.deeds = self.mask(self.groups) & ~self.anchoring & ~self.markers
+        """The groups of what is done below an anchor."""
 
     def mask(self, names: Iterable[str]) -> int:
         """The bits of these groups."""

@@ -127,6 +127,42 @@ def test_a_secret_is_known_by_its_inode_once_it_was_read_by_name(story: Story) -
     assert story.cases == [MEDIUM_C]
 
 
+SCRIPT: dict[str, Any] = {"proc.pcmdline": "sh /scripts/notify.sh +sdown", "proc.acmdline[2]": "node /app/server.js",
+          "proc.aname[2]": "node", "proc.aexepath[2]": "/usr/local/bin/node", "proc.pexepath": "/usr/bin/dash"}  # fmt: skip
+
+
+def curl_below(story: Story, **fields: Any) -> Story:
+    story.alert("/usr/bin/curl", "curl http://192.0.2.1/", ["webrce_network"], **{**SCRIPT, **fields})
+    return story
+
+
+def test_what_a_script_of_the_application_does_is_its_work(story: Story) -> None:
+    assert curl_below(story).cases == []
+    assert story.declined == {"own_script": 1}
+
+
+def test_a_command_or_a_dropped_script_is_no_part_of_the_application(story: Story) -> None:
+    assert curl_below(story, **{"proc.pcmdline": "sh -c curl"}).cases == [MEDIUM_N]
+    assert curl_below(Story().shell(), **{"proc.pcmdline": "sh /tmp/notify.sh"}).cases == [MEDIUM_N]
+
+
+def test_a_script_that_was_written_since_the_service_serves_is_no_part_of_it(story: Story) -> None:
+    opened = {**SCRIPT, "proc.pid": 20, "fd.is_upper_layer": True}
+    story.opens("/usr/bin/dash", "sh /scripts/notify.sh", "/scripts/notify.sh", *CODE, shown=opened)
+    assert curl_below(story).cases == [MEDIUM_N]
+
+
+def test_a_cgi_script_is_no_part_of_it_because_a_request_may_bend_it(story: Story) -> None:
+    assert curl_below(story, **{"proc.aname[2]": "apache2", "proc.aexepath[2]": "/usr/sbin/apache2"}).cases == [
+        MEDIUM_N
+    ]
+
+
+def test_a_secret_that_such_a_script_takes_is_still_a_theft(story: Story) -> None:
+    story.alert("/usr/bin/cat", "cat /etc/shadow", ["webrce_credential"], **SCRIPT)
+    assert story.cases == [MEDIUM_C]
+
+
 def test_another_file_of_the_same_device_is_no_secret(story: Story) -> None:
     story.opens("/usr/local/bin/wal-g", "wal-g push", TOKEN, shown={"fd.dev": "2f", "fd.ino": 4711})
     story.opens("/usr/bin/tac", "tac /tmp/l", "/tmp/l", "webrce_lineage", shown={"fd.dev": "2f", "fd.ino": 4712})

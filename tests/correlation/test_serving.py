@@ -68,6 +68,26 @@ def test_in_doubt_it_is_a_service() -> None:
     assert judged(SH, NODE, watched=False) == (1, "")
 
 
+def test_a_script_that_is_named_as_a_job_is_one_in_doubt_unless_a_service_is_above() -> None:
+    backup = "/usr/local/bin/node /app/backup.js"
+    assert judged(SH, backup, watched=False) == (0, "not_serving")
+    assert judged(SH, backup, NODE, watched=False) == (2, "")
+    assert judged(SH, backup, listens=1) == (1, "")
+
+
+def test_nothing_in_a_container_is_older_than_its_first_process() -> None:
+    container = Container("node-1", "c1", 1.0, lambda: 0.0)
+    first = Fields(
+        container_id="c1", pid=9, vpid=1, start=300, name="node", ppid=8, pname="runc", aname1="runc", evt_type="execve"
+    )
+    container.learn(first, 300)
+    servers = Servers()
+    servers.watch("node-1", WATCHED_SINCE)
+    unknown_starts = path(SH, NODE, start=0)
+
+    assert service_above(container, unknown_starts, servers, NOW) == (0, "not_serving")
+
+
 def test_in_doubt_it_is_part_of_the_job_that_started_it() -> None:
     assert judged(SH, NODE, SH, "/usr/local/bin/node /usr/local/bin/npm ci", watched=False) == (0, "boundary")
     assert judged(SH, NODE, "/usr/bin/python3 celery worker", watched=False) == (0, "job_tool")

@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from e2e import tree
 from falco import playing
 from falco.ruleset import shipped
@@ -12,18 +14,40 @@ from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import RANK, Notification
 from sidecar.rules import loading
 
-PLAYS = tree.load(Path(__file__).parents[1] / "data" / "plays" / "serving.yaml")
+FOLDER = Path(__file__).parents[1] / "data" / "plays"
+PLAYS = tree.load(FOLDER / "serving.yaml")
+ROUNDS = [yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("round_*.yaml"))]
 
 
-def worst(scenario: tree.Scenario) -> str | None:
-    """The case of the strongest notification of a play."""
+def strongest(scenario: tree.Scenario) -> Notification | None:
+    """The strongest notification of a play."""
     pipeline = Pipeline(loading.load([loading.SHIPPED / "correlation"]), lambda: 0.0)
     alerts = playing.alerts(scenario, shipped())
     messages = [message for alert in alerts for message in pipeline.process_json(json.dumps(alert).encode())[1]]
     notes = [message for message in [*messages, *pipeline.flush()] if isinstance(message, Notification)]
-    return max(notes, key=lambda note: RANK[note.severity]).case if notes else None
+    return max(notes, key=lambda note: RANK[note.severity], default=None)
 
 
 @pytest.mark.parametrize("scenario", PLAYS, ids=lambda scenario: scenario.name)
 def test_a_play_comes_to_its_case(scenario: tree.Scenario) -> None:
-    assert worst(scenario) == scenario.case
+    note = strongest(scenario)
+
+    assert (note.case if note else None) == scenario.case
+
+
+def rank(play: dict[str, Any]) -> int:
+    """How severe what comes of a play is; -1 is silence."""
+    note = strongest(tree.scenario("round", play))
+    return RANK[note.severity] if note else -1
+
+
+@pytest.mark.parametrize(
+    "play", [play for plays in ROUNDS for play in plays["workloads"]], ids=lambda play: play["name"]
+)
+def test_everyday_work_is_silent(play: dict[str, Any]) -> None:
+    assert rank(play) <= RANK.get(play.get("most", ""), -1)
+
+
+@pytest.mark.parametrize("play", [play for plays in ROUNDS for play in plays["attacks"]], ids=lambda play: play["name"])
+def test_an_attack_is_told(play: dict[str, Any]) -> None:
+    assert rank(play) >= RANK[play["severity"]]

@@ -20,6 +20,8 @@ from sidecar.meaning.service import Nature, nature
         ("/usr/local/bin/node", "node", "/srv/app/node_modules/.bin/jest", Nature.JOB_TOOL),
         ("/usr/local/bin/node", "node", "/usr/local/bin/npm start", Nature.RUNTIME),
         ("/usr/local/bin/node", "node", "/usr/local/bin/npm ci", Nature.JOB_TOOL),
+        ("/usr/local/bin/node", "node", "/app/db-backup.js", Nature.JOB_SCRIPT),
+        ("/usr/local/bin/node", "node", "/app/jobs.js", Nature.RUNTIME),
         ("/usr/bin/dash", "nginx", "", Nature.NONE),
         ("/usr/bin/dash", "sh", "/entrypoint.sh", Nature.NONE),
         ("/tmp/agent", "perl", "", Nature.PROGRAM),

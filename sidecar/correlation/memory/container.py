@@ -96,8 +96,9 @@ class Container:
     """Everything remembered about one container, or about the host itself (its id is "" then).
 
     `init_pid`, `init_name` and `init_tty` are the pid, name and terminal of the container's first process, 0 or ""
-    while unknown. `init_epoch` distinguishes one life of the container from the next: it is `init_pid` if that
-    process was seen, else 0. `foreign_sessions` have a process that belongs to no context.
+    while unknown; `started` is when the earliest known one started (ns), 0 while unknown. `init_epoch` distinguishes
+    one life of the container from the next: it is `init_pid` if that process was seen, else 0. `foreign_sessions` have
+    a process that belongs to no context.
     """
 
     __slots__ = (
@@ -117,6 +118,7 @@ class Container:
         "next_report_at",
         "pending",
         "reviewed_revision",
+        "started",
         "timeline_bytes",
         "touched_at",
         "where",
@@ -137,7 +139,7 @@ class Container:
         self.foreign_sessions: set[int] | frozenset[int] = NO_SESSIONS
         self.init_pid = self.init_epoch = 0
         self._init_name = ""
-        self.init_tty = 0
+        self.init_tty = self.started = 0
         self.timeline_bytes = 0
         """Upper bound for the bytes of all its timelines: what folding drops stays counted until they are shortened."""
         self.files: Files | None = None
@@ -253,6 +255,8 @@ class Container:
             self._set_init(pid, name)
         if at == 0 and self.init_pid == pid:
             self.init_tty = fields.tty or 0
+            if fields.start and above and is_runtime(above[0][1]):
+                self.started = min(self.started or fields.start, fields.start)
 
     def infer_init(self, path: Sequence[Process]) -> None:
         """While the first process is unknown, take the one between the container runtime and a service for it."""
