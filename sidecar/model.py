@@ -27,7 +27,7 @@ REJECTIONS: dict[str, str] = {
     "text_mode": "It is text: `json_output` is off.",
     "not_an_object": "It is JSON, but not an object.",
     "too_deep": "It is nested too deeply.",
-    "wrong_type": "A field has the wrong type.",
+    "wrong_type": "Its rule, time, tags or output fields have the wrong type.",
     "no_rule": "It names no rule.",
     "no_output_fields": "It has no output fields: `json_include_output_fields_property` is off, or they are empty.",
     "bad_time": "It has no valid time.",
@@ -42,6 +42,7 @@ REJECTIONS: dict[str, str] = {
 
 ANOMALIES: dict[str, str] = {
     "bad_utf8": "Invalid UTF-8 in it was replaced.",
+    "bad_field": "An output field has a value of the wrong type; the alert is used without that field.",
     "unknown_priority": "Its priority is none of Falco's eight.",
     "future_time": "Its time is more than 120 s ahead of this machine's clock.",
     "via_falcosidekick": "A Falcosidekick had it first, so it is not passed through.",

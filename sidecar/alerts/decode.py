@@ -7,7 +7,7 @@ but long enough for `truncate` to recognise a secret that its cut would go throu
 """
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
@@ -141,8 +141,8 @@ _BOUNDS: dict[str, Any] = {
     **dict.fromkeys(ANCESTOR_COMMANDS, _Command),
     "packed": _Packed,
 }
-_BoundedFields: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
-    "_BoundedFields",
+BoundedFields: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
+    "BoundedFields",
     [(name, _BOUNDS.get(name, _Number) | None, None) for name in _NAMES],
     bases=(Fields,),
     rename=_NAMES,
@@ -150,11 +150,28 @@ _BoundedFields: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
 )
 """Fields whose texts are neither empty nor too long and whose numbers fit 64 bits. The decoder checks it at no cost."""
 
+_TYPES: dict[str, Any] = {name: str if name in TEXTS else bool if name in _FLAGS else _Number for name in _NAMES}
+_LenientFields: type[Fields] = msgspec.defstruct(  # type: ignore[assignment]
+    "_LenientFields",
+    [(name, kind | None, None) for name, kind in _TYPES.items()],
+    bases=(Fields,),
+    rename=_NAMES,
+    gc=False,
+)
+"""Fields whose texts may be of any length."""
+
+MAX_EXACT_FLOAT = 2**53
+"""Above it, a number with a decimal point or an exponent was rounded: as a start time it would name another process."""
+
+
+class PartialFields(Fields, gc=False, eq=False, rename=_NAMES):
+    """Fields of an alert some of which had a value of the wrong type, and were left out."""
+
 
 class _KnownAlert(Struct, gc=False, rename={"host": "hostname"}):
     """What remains to be decoded of an alert whose rule, tags and time are known."""
 
-    output_fields: _BoundedFields  # type: ignore[valid-type]
+    output_fields: BoundedFields  # type: ignore[valid-type]
     host: _Name = ""
 
 
@@ -172,8 +189,8 @@ _known_seconds: dict[bytes, int] = {}
 _envelope = msgspec.json.Decoder(JsonEnvelope)
 _tags = msgspec.json.Decoder(tuple[str, ...] | None)
 _known = msgspec.json.Decoder(_KnownAlert, strict=False)
-_bounded = msgspec.json.Decoder(_BoundedFields, strict=False)
-_lenient = msgspec.json.Decoder(Fields, strict=False)
+_bounded = msgspec.json.Decoder(BoundedFields, strict=False)
+_lenient = msgspec.json.Decoder(_LenientFields, strict=False)
 _raw = msgspec.json.Decoder(_RawFields)
 
 
@@ -232,20 +249,19 @@ def replace_bad_utf8(body: bytes) -> bytes:
 def from_strings(strings: dict[str, str]) -> Fields:
     """The fields of an alert whose values are all text, as over gRPC: numbers are "12", absent is "<NA>" or "".
 
-    Raises:
-        AlertError: `wrong_type`, a number cannot be parsed.
+    A number that cannot be parsed is left out (`PartialFields`).
     """
     present = strings
     if not _ABSENT.isdisjoint(strings.values()):
         present = {key: value for key, value in strings.items() if value not in _ABSENT}
     try:
-        return _normalised(msgspec.convert(present, _BoundedFields, strict=False))
+        return _normalised(msgspec.convert(present, BoundedFields, strict=False))
     except msgspec.ValidationError:
         pass
     try:
-        return _normalised(_limit(msgspec.convert(present, Fields, strict=False)))
+        return _normalised(_limit(msgspec.convert(present, _LenientFields, strict=False)))
     except msgspec.ValidationError:
-        raise AlertError("wrong_type") from None
+        return _normalised(_limit(_partial(present)))
 
 
 def _normalised(fields: Fields) -> Fields:
@@ -320,27 +336,35 @@ def _present(raw: bytes) -> Fields:
     try:
         fields = _bounded.decode(raw)
     except msgspec.ValidationError:  # a number, perhaps, that is "" or "<NA>"; or a long text
-        values = msgspec.structs.astuple(_raw.decode(raw))
-        pairs = [
-            b'"' + name.encode() + b'":' + value
-            for name, value in zip(_NAMES.values(), map(bytes, values), strict=True)
-            if value not in _ABSENT_JSON
-        ]
-        return _limit(_lenient.decode(b"{" + b",".join(pairs) + b"}"))
+        values = zip(_NAMES.values(), msgspec.structs.astuple(_raw.decode(raw)), strict=True)
+        present = {name: value for name, value in values if bytes(value) not in _ABSENT_JSON}
+        pairs = [b'"' + name.encode() + b'":' + bytes(value) for name, value in present.items()]
+        try:
+            return _limit(_lenient.decode(b"{" + b",".join(pairs) + b"}"))
+        except msgspec.ValidationError:
+            return _limit(_partial(present))
     for name in TEXTS:
         if getattr(fields, name) in _ABSENT:
             setattr(fields, name, None)
     return fields
 
 
-def _limit(fields: Fields) -> Fields:
-    """Every text at the greatest length that is looked through for secrets.
+def _partial(values: Mapping[str, Raw | str]) -> Fields:
+    """The fields whose values, as JSON or text, have the right type; a whole number may have a decimal point."""
+    fields = PartialFields()
+    for attribute, name in _NAMES.items():
+        value = values.get(name)
+        if value is None:
+            continue
+        with suppress(msgspec.DecodeError):
+            decoded = value if isinstance(value, str) else msgspec.json.decode(value)
+            if not isinstance(decoded, float) or abs(decoded) < MAX_EXACT_FLOAT:
+                setattr(fields, attribute, msgspec.convert(decoded, _TYPES[attribute], strict=False))
+    return fields
 
-    Raises:
-        AlertError: `wrong_type`, a number does not fit 64 bits.
-    """
-    if any(isinstance(value, int) and value.bit_length() > 63 for value in msgspec.structs.astuple(fields)):
-        raise AlertError("wrong_type")
+
+def _limit(fields: Fields) -> Fields:
+    """Every text at the greatest length that is looked through for secrets."""
     for name in TEXTS:
         text = getattr(fields, name)
         if text is not None:

@@ -11,7 +11,7 @@ from msgspec.structs import astuple, replace
 from msgspec.structs import fields as struct_fields
 
 from sidecar.alerts import ancestry
-from sidecar.alerts.decode import TEXTS
+from sidecar.alerts.decode import TEXTS, BoundedFields
 from sidecar.model import FALLBACKS, MAX_COMMAND_CHARS, MAX_NAME_CHARS, Alert, Fields
 from sidecar.text.redaction.redactor import Redactor
 
@@ -68,7 +68,7 @@ def mask_and_truncate(fields: Fields, redact: Redactor) -> None:
                 setattr(fields, name, _shortened(redact(text), name))
     if fields.packed is not None:
         fields.packed = ancestry.redacted(fields.packed, redact, harmless)
-    if type(fields) is Fields:  # decoding found a text that is too long for its quick form
+    if type(fields) is not BoundedFields:  # decoding found a text that is too long, or something else that is odd
         for name in NOT_MASKED:
             setattr(fields, name, _shortened(getattr(fields, name) or "", name) or None)
 

@@ -125,7 +125,7 @@ class Pipeline:
             envelope.check()
             verdict = self._classifier(envelope)
             if verdict.relevant:
-                alert = truncate(envelope.alert())
+                alert = self._decoded(envelope)
             elif verdict is not NOTHING:
                 self._record_own_alert(envelope, verdict)
         except AlertError as error:
@@ -160,6 +160,12 @@ class Pipeline:
     def flush(self) -> list[Message]:
         """What waits for its event to be complete; to be called when no alert came for a moment."""
         return self._complete(())
+
+    def _decoded(self, envelope: Envelope) -> Alert:
+        alert = truncate(envelope.alert())
+        if type(alert.fields) is decode.PartialFields:
+            self.reasons["bad_field"] += 1
+        return alert
 
     def _apply_anomalies(self, verdict: Verdict, anomalies: Sequence[str]) -> Verdict:
         if not verdict.own_alert_reason:

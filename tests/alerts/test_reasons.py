@@ -10,9 +10,11 @@ import pytest
 from conftest import Serving, fed, spec, told
 from support.falcosidekick import Falcosidekick
 
+from sidecar.alerts import decode
 from sidecar.cli.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents.falco_event import to_json
+from sidecar.model import Fields
 from sidecar.rules.rule import CorrelationRule
 
 GOOD: dict[str, Any] = {
@@ -68,10 +70,6 @@ BAD: dict[str, tuple[bytes, str]] = {
     "tags a text": (good(tags="a,b"), "wrong_type"),
     "time a number": (good(time=1700000000), "wrong_type"),
     "no zone": (good(time="2026-11-24T03:03:08"), "bad_time"),
-    "pid a list": (with_field("proc.pid", "[1]"), "wrong_type"),
-    "pid a fraction": (with_field("proc.pid", "1.5"), "wrong_type"),
-    "name a number": (good().replace(b'"proc.name": "sh"', b'"proc.name": 5'), "wrong_type"),
-    "pid of 5,000 digits": (with_field("proc.pid", "9" * 5000), "wrong_type"),
     "no process": (good(output_fields={"container.id": "a1b2c3d4a1b2", "proc.name": "sh"}), "no_process"),
     "process not available": (with_field("proc.pid", '"<NA>"'), "no_process"),
     "lone surrogate": (good().replace(b'"proc.cmdline": "sh"', b'"proc.cmdline": "\\ud800"'), "not_json"),
@@ -194,15 +192,32 @@ def test_a_body_over_4_mib_is_refused_and_counted_and_the_service_lives(serving:
         assert service.post(good()) == 200
 
 
-@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**26, "99999999999999999999999999"])
-def test_a_number_that_no_process_has_is_of_the_wrong_type_and_does_not_stop_what_waits(
-    pipeline: Pipeline, number: int | str
-) -> None:
-    body = json.loads(good())
-    body["tags"] = ["webrce_network"]
-    pipeline.process_json(json.dumps(body).encode())
-    body["output_fields"]["proc.pid.ts"] = number
-    pipeline.process_json(json.dumps(body).encode())
+@pytest.mark.parametrize(
+    "raw",
+    ["[1]", "{}", "true", "1.5", '"twelve"', "9" * 5000, str(2**63), str(-(2**63) - 1), f'"{10**26}"', "1.79549e+18"],
+)
+def test_a_number_of_the_wrong_type_costs_that_field_only(pipeline: Pipeline, raw: str) -> None:
+    body = with_field("proc.pid.ts", raw + ', "proc.pid": 50')
+    pipeline.process_json(body)
 
-    assert dict(pipeline.reasons) == {"wrong_type": 1}
-    assert pipeline.detections == 1
+    assert (dict(pipeline.reasons), pipeline.detections) == ({"bad_field": 1}, 1)
+    kept = fields_of(body)
+    assert (kept.start, kept.pid, kept.cmdline, kept.aname1) == (None, 50, "sh", "nginx")
+
+
+def test_a_process_name_that_is_a_number_costs_that_field_only(pipeline: Pipeline) -> None:
+    body = with_field("proc.name", '5, "proc.pid": 50').replace(b'"proc.name": "sh"', b'"x": 1')
+    pipeline.process_json(body)
+
+    assert (dict(pipeline.reasons), pipeline.detections) == ({"bad_field": 1}, 1)
+    assert fields_of(body).name is None
+
+
+@pytest.mark.parametrize(("raw", "number"), [("50.0", 50), ("5e1", 50), ('"50.0"', 50), ("-0.0", 0)])
+def test_a_whole_number_with_a_decimal_point_is_that_number(raw: str, number: int) -> None:
+    assert fields_of(with_field("proc.pid", raw)).pid == number
+    assert fields_of(with_field("proc.pid", raw + ', "proc.sid": [1]')).pid == number
+
+
+def fields_of(body: bytes) -> Fields:
+    return decode.envelope(body).alert().fields

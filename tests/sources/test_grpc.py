@@ -58,6 +58,13 @@ def test_bytes_that_are_not_utf8_are_replaced_and_counted(pipeline: Pipeline) ->
     assert (dict(pipeline.reasons), pipeline.detections) == ({"bad_utf8": 1}, 1)
 
 
+def test_a_number_that_is_none_costs_that_field_only(pipeline: Pipeline) -> None:
+    fields = {**_shell()["output_fields"], "proc.pid.ts": "soon", "proc.tty": str(10**26)}
+    take(pipeline, [fake_falco.response({**_shell(), "output_fields": fields})])
+
+    assert (dict(pipeline.reasons), pipeline.detections) == ({"bad_field": 1}, 1)
+
+
 def test_falcos_own_events_are_internal_by_either_field() -> None:
     pipeline_reasons = []
     for source, deprecated in ((b"internal", 0), (b"", 2)):
