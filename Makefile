@@ -9,7 +9,7 @@ PIN := $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --gene
 .PHONY: plugin plugin-dist plugin-test plugin-bench run test quick check fix coverage fuzz mutants proto e2e docs screenshots soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
-	$(BIN)/falco-correlator demo $(if $(ONCE),--once)
+	@$(BIN)/falco-correlator demo $(if $(ONCE),--once)
 
 test: $(DEV) chart-tools ## Every test
 	$(BIN)/pytest -n 2 -q
@@ -124,11 +124,12 @@ clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build .coverage*
 
 $(RUN): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[grpc]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
+	@echo 'Installing into .venv, once ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[grpc]'
+	@touch $@
 
 $(DEV): $(RUN)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev

@@ -1,19 +1,24 @@
 """The command `demo`: the service on loopback, and a recorded attack sent to its HTTP port."""
 
 import json
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from sidecar.correlation.pipeline import Pipeline
+from rich.text import Text
+
+from sidecar.incidents import terminal, view
 from sidecar.incidents.falco_event import rfc3339
+from sidecar.model import Notification, Outgoing
 from sidecar.net.http_client import Client
 from sidecar.rules.loading import SHIPPED
 from sidecar.rules.rule import CorrelationRule
 from sidecar.service.run import stop_on_signals
 from sidecar.service.service import Service
 from sidecar.settings.schema import Settings
-from sidecar.sinks.stdout import StdoutSink
 from sidecar.storage.archive import IncidentFilter
+from sidecar.text import escape
 
 
 def recording(now: int) -> list[bytes]:
@@ -31,25 +36,42 @@ def _shifted(alert: dict[str, Any], delay: int) -> bytes:
     return json.dumps({**alert, "time": rfc3339(fields["evt.time"])}).encode()
 
 
+class Collector:
+    """A sink that keeps the notifications, so that they are printed when the attack is over."""
+
+    name = "demo"
+
+    def __init__(self) -> None:
+        self.notifications: list[Notification] = []
+
+    async def send(self, out: Outgoing) -> None:
+        """Keep a notification."""
+        if isinstance(out.message, Notification):
+            self.notifications.append(out.message)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 async def run(settings: Settings, rules: list[CorrelationRule], *, once: bool) -> int:
     """Start the service, play the recording, print its incident; then continue to serve, or with `once` return.
 
     Returns:
         The number of critical incidents, which must be 1.
     """
-    service = Service(settings, rules, [StdoutSink("text")])
+    collector = Collector()
+    service = Service(settings, rules, [collector])
     stop = stop_on_signals()
     await service.start()
-    say(f"Listening for Falco's alerts on http://{settings.http.host}:{service.http_port}/")
+    listening = f"http://{settings.http.host}:{service.http_port}/"
     alerts = recording(time.time_ns())
-    say(f"Playing {len(alerts)} alerts that Falco raised during an attack on a web application ...\n")
-    await _play(alerts, f"http://{settings.http.host}:{service.http_port}/")
+    await _play(alerts, listening)
     await service.drained()
-    say(_summary(service.pipeline))
+    _show(collector.notifications, alerts)
     if not once:
-        host = f"http://{settings.admin.host}:{service.admin_port}"
-        say(f"\nSee it:  {host}{_critical(service)}\n")
-        say(f"Still serving; point Falco's http_output at the address above. Metrics: {host}/metrics   Ctrl-C ends.")
+        pages = f"http://{settings.admin.host}:{service.admin_port}"
+        say(f"\nSee it:  {pages}{_critical(service)}")
+        say(f"Ctrl-C stops. Until then Falco's http_output may send to {listening}")
         await stop.wait()
     await service.stop()
     return service.notified["critical"]
@@ -68,9 +90,38 @@ async def _play(alerts: list[bytes], url: str) -> None:
     client.close()
 
 
-def _summary(pipeline: Pipeline) -> str:
-    opened = pipeline.correlator.opened
-    return f"\n{pipeline.received} alerts in, {pipeline.detections} of them detections, {opened} incident."
+def _show(notifications: list[Notification], alerts: list[bytes]) -> None:
+    """Print what was played, how the incident rose, its evidence, and how much stayed silent."""
+    attacked = {note.where.container for note in notifications}
+    containers = [json.loads(alert)["output_fields"]["container.id"] for alert in alerts]
+    silent = [container for container in containers if container not in attacked]
+    screen = terminal.console(sys.stdout)
+    screen.print(f"Played {len(alerts)} alerts of {len(set(containers))} containers.\n")
+    for note in notifications:
+        screen.print(terminal.headline(view.from_notification(note)))
+    if notifications:
+        last = view.from_notification(notifications[-1])
+        screen.print(f"\n{last.summary}\n")
+        screen.print(*_evidence(last, screen.width), sep="\n")
+    incidents = len({note.incident for note in notifications})
+    screen.print(
+        f"\n{incidents} incident of {len(alerts) - len(silent)} alerts. The other {len(silent)}, from "
+        f"{len(set(silent))} containers where they are normal (mail, a cron job, kubectl exec, an SDK), stayed silent."
+    )
+
+
+def _evidence(incident: view.Incident, width: int) -> Iterator[Text]:
+    """One line for each moment; what is longer than the terminal is cut."""
+    moments = [
+        (f"+{event.after:.3f} s", ", ".join(event.groups), event.path[-1].name, event.detail or event.command)
+        for event in incident.timeline
+    ]
+    widths = [max(map(len, column)) for column in zip(*moments, strict=True)][:-1]
+    for *beginning, what in moments:
+        words = [word.ljust(size) for word, size in zip(beginning, widths, strict=True)]
+        line = Text(escape.terminal("  ".join([*words, what])), no_wrap=True)
+        line.truncate(width, overflow="ellipsis")
+        yield line
 
 
 def say(text: str) -> None:

@@ -110,12 +110,17 @@ def _branch(tree: Tree, processes: Iterable[view.ProcessNode]) -> None:
         _branch(branch, process.started)
 
 
-def _panel(incident: view.Incident) -> RenderableType:
+def headline(incident: view.Incident) -> Text:
+    """Severity and case of an incident, and the severity that it rose from."""
     came_from = incident.steps[-1].came_from
     before = f"  (was {came_from})" if came_from else ""
-    title = Text.assemble(
-        (f" {incident.severity.upper()} ", COLOURS[incident.severity]), " ", (incident.case, "bold"), before
+    return Text.assemble(
+        (f" {incident.severity.upper()} ", COLOURS[incident.severity]), " ", (terminal(incident.case), "bold"), before
     )
+
+
+def _panel(incident: view.Incident) -> RenderableType:
+    title = headline(incident)
     parts: list[RenderableType] = [Text(f"{terminal(incident.summary)}\n")] if incident.summary else []
     parts += [_facts(incident), Text("\nTimeline", "bold"), _timeline(incident)]
     if incident.triage:
