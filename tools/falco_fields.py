@@ -1,7 +1,7 @@
 """Writes the fields that we ask of Falco wherever they stand: `python -m falco_fields`, which `make docs` runs.
 
 `sidecar.model.Fields` is the one place for them. Made of it are the outputs of our Falco rules and every list
-`extra_fields` of `append_output`: in `falco_rules/config.d`, the overlays of the chart, and README.md. `falco-correlator
+`extra_fields` of `append_output`: in `falco_rules/config.d`, the overlays of the chart, and docs/wiring.md. `falco-correlator
 doctor` reads the same list.
 """
 
@@ -18,7 +18,7 @@ from sidecar.model import APPENDED, ASKED, PACKED
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "falco_rules" / "web_rce_rules.yaml"
 LISTS = (
-    ROOT / "README.md",
+    ROOT / "docs" / "wiring.md",
     ROOT / "docs" / "plugin.md",
     *sorted((ROOT / "falco_rules" / "config.d").glob("*.yaml")),
     *sorted((ROOT / "charts" / "falco-correlator" / "overlays").glob("*.yaml")),

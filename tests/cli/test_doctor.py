@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from project.test_readme import blocks
+from project.test_readme import falco_settings
 
 from sidecar.cli.doctor import MACHINES
 from sidecar.cli.main import main
@@ -14,7 +14,7 @@ from sidecar.model import APPENDED, ASKED, PACKED
 
 HERE = MACHINES[platform.machine()]
 
-GOOD = next(block for block in blocks("yaml") if block.startswith("# falco.yaml, or"))
+GOOD = falco_settings("# falco.yaml, or")
 GRPC = {
     **yaml.safe_load(GOOD),
     "http_output": {"enabled": False},

@@ -1,4 +1,4 @@
-"""README is true: its commands run and its YAML is what the service and Falco take."""
+"""README and the page on wiring are true: their commands run and their YAML is what the service and Falco take."""
 
 import re
 import shlex
@@ -21,11 +21,16 @@ from sidecar.yamlfile.typed import build
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+WIRING = (ROOT / "docs" / "wiring.md").read_text()
 BIN = Path(sys.executable).parent
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+def falco_settings(first_line: str) -> str:
+    return next(block for block in blocks("yaml", WIRING) if block.startswith(first_line))
 
 
 def commands() -> list[str]:
@@ -44,7 +49,8 @@ def service() -> Iterator[Running]:
 def test_each_command_of_the_readme_runs(command: str, tmp_path: Path, service: Running) -> None:
     State(tmp_path / "state.db", keep=3600).close()
     (tmp_path / "alerts.jsonl").write_bytes((DATA / "stock_alerts.jsonl").read_bytes())
-    (tmp_path / "falco.yaml").write_text(next(b for b in blocks("yaml") if b.startswith("# falco.yaml, or")))
+    (tmp_path / "falco.yaml").write_text(falco_settings("# falco.yaml, or"))
+    (tmp_path / "falco-correlator.yaml").write_text(blocks("yaml")[0])
     (tmp_path / "my-rules").mkdir()
     (tmp_path / "my-rules" / "rule.yaml").write_bytes((DATA / "crypto_mining.yaml").read_bytes())
     done = subprocess.run(
@@ -63,13 +69,21 @@ def test_each_command_of_the_readme_runs(command: str, tmp_path: Path, service: 
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.startswith("# falco-correlator.yaml")])
-def test_each_settings_file_of_the_readme_is_valid(block: str) -> None:
+OWN_SETTINGS = [b for page in (README, WIRING) for b in blocks("yaml", page) if b.startswith("# falco-correlator.yaml")]
+
+
+@pytest.mark.parametrize("block", OWN_SETTINGS)
+def test_each_settings_file_of_the_readme_and_the_wiring_is_valid(block: str) -> None:
     assert build(Settings, yaml.safe_load(block), "README").sinks.falcosidekick.url == "http://falcosidekick:2801"
 
 
-def test_the_falco_files_of_the_readme_are_yaml_and_ask_for_what_correlation_needs() -> None:
-    newer, older = (yaml.safe_load(b) for b in blocks("yaml") if b.startswith("# falco.yaml"))
+def test_the_readme_is_short_enough_to_be_read() -> None:
+    assert len(README.splitlines()) < 150
+
+
+def test_the_documented_falco_files_are_yaml_and_ask_for_what_correlation_needs() -> None:
+    newer = yaml.safe_load(falco_settings("# falco.yaml, or"))
+    older = yaml.safe_load(falco_settings("# falco.yaml, beside"))
 
     assert (newer["json_output"], newer["rule_matching"]) == (True, "all")
     assert newer["append_output"][0]["extra_fields"] == [*APPENDED, {PACKED: GUESS}]
