@@ -23,7 +23,7 @@ from sidecar.service import metrics
 from sidecar.service.service import Service
 from sidecar.settings import schema
 from sidecar.settings.sinks import Sinks
-from sidecar.settings.sources import JournalSource
+from sidecar.settings.sources import JournalSourceSettings
 from sidecar.sinks.factory import make_sinks
 from sidecar.sources.grpc import GrpcPoller
 from sidecar.sources.journal import JournalTail
@@ -156,7 +156,7 @@ def _whole_service() -> Service:
     service = Service(wanted, load([SHIPPED / "correlation"]), make_sinks(wanted.sinks))
     service.received.update(http=0, grpc=0, journal=0)
     service.grpc = GrpcPoller(wanted.grpc, lambda _: None)
-    service.journal = JournalTail(JournalSource(path="events.jsonl"), None, lambda *_: None)
+    service.journal = JournalTail(JournalSourceSettings(path="events.jsonl"), None, lambda *_: None)
     return service
 
 

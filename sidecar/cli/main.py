@@ -140,9 +140,9 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
 
     from sidecar.cli import demo as demo_module  # noqa: PLC0415
     from sidecar.settings.schema import Admin, Settings  # noqa: PLC0415
-    from sidecar.settings.sources import HttpSource  # noqa: PLC0415
+    from sidecar.settings.sources import HttpSourceSettings  # noqa: PLC0415
 
-    settings = Settings(http=HttpSource(port=port), admin=Admin(port=admin_port))
+    settings = Settings(http=HttpSourceSettings(port=port), admin=Admin(port=admin_port))
     try:
         critical = asyncio.run(demo_module.run(settings, _rules([]), once=once))
     except OSError as error:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from sidecar.net.admission import is_loopback
 from sidecar.settings.schema import Settings
 from sidecar.settings.section import Url, is_url, leaves
-from sidecar.settings.sources import HttpSource
+from sidecar.settings.sources import HttpSourceSettings
 
 
 def validate(settings: Settings) -> Iterator[str]:
@@ -34,7 +34,7 @@ def _circles(settings: Settings) -> Iterator[str]:
         yield f"sinks.grpc.address: {served} is also grpc.address, where Falco is read, which makes a loop"
 
 
-def _is_own(url: str, http: HttpSource) -> bool:
+def _is_own(url: str, http: HttpSourceSettings) -> bool:
     parts = urlsplit(url)
     is_reached = parts.hostname == http.host or (is_loopback(parts.hostname or "") and _includes_loopback(http.host))
     return http.enabled and is_reached and parts.port == http.port

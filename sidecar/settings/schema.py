@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from sidecar.settings.section import Count, HttpUrl, MayBeZero, SecretText, Section, is_url
 from sidecar.settings.sinks import Sinks, SinkSettings
-from sidecar.settings.sources import GrpcSource, HttpSource, JournalSource, SourceSettings
+from sidecar.settings.sources import GrpcSourceSettings, HttpSourceSettings, JournalSourceSettings, SourceSettings
 from sidecar.text import placeholders
 from sidecar.text.redaction import added
 from sidecar.text.redaction.patterns import Token
@@ -114,9 +114,9 @@ class Redaction(Section):
 class Settings(Section):
     """The whole settings file."""
 
-    http: HttpSource = field(default_factory=HttpSource)
-    grpc: GrpcSource = field(default_factory=GrpcSource)
-    journal: JournalSource = field(default_factory=JournalSource)
+    http: HttpSourceSettings = field(default_factory=HttpSourceSettings)
+    grpc: GrpcSourceSettings = field(default_factory=GrpcSourceSettings)
+    journal: JournalSourceSettings = field(default_factory=JournalSourceSettings)
     pass_through: PassThrough = field(default_factory=PassThrough)
     sinks: Sinks = field(default_factory=Sinks)
     admin: Admin = field(default_factory=Admin)

@@ -51,7 +51,7 @@ class HttpSinkSettings(SinkSettings):
         return urlsplit(self.url).scheme == "https"
 
 
-class FalcosidekickSink(HttpSinkSettings):
+class FalcosidekickSinkSettings(HttpSinkSettings):
     """Incidents to Falcosidekick."""
 
     url: HttpUrl = ""
@@ -60,7 +60,7 @@ class FalcosidekickSink(HttpSinkSettings):
     """How long to wait for a response before trying again."""
 
 
-class StdoutSink(SinkSettings):
+class StdoutSinkSettings(SinkSettings):
     """Incidents on standard output."""
 
     enabled: bool = False
@@ -77,7 +77,7 @@ class StdoutSink(SinkSettings):
         return False
 
 
-class FileSink(SinkSettings):
+class FileSinkSettings(SinkSettings):
     """Incidents appended to a file, one JSON line each."""
 
     path: str = ""
@@ -92,7 +92,7 @@ class FileSink(SinkSettings):
         return False
 
 
-class WebhookSink(HttpSinkSettings):
+class WebhookSinkSettings(HttpSinkSettings):
     """Incidents to any HTTP endpoint, as the same JSON."""
 
     url: HttpUrl = ""
@@ -112,7 +112,7 @@ class WebhookSink(HttpSinkSettings):
                 yield f"{path}.headers.{name}: contains a control character, or one that is not ASCII"
 
 
-class GrpcSink(SinkSettings):
+class GrpcSinkSettings(SinkSettings):
     """Incidents to gRPC subscribers: as `falco.outputs.service`, Falco's gRPC output, and as `correlator.v1`."""
 
     address: str = ""
@@ -175,11 +175,11 @@ class GrpcSink(SinkSettings):
 class Sinks(Section):
     """Where incidents go. At least one sink is required."""
 
-    falcosidekick: FalcosidekickSink = field(default_factory=FalcosidekickSink)
-    stdout: StdoutSink = field(default_factory=StdoutSink)
-    file: FileSink = field(default_factory=FileSink)
-    webhook: WebhookSink = field(default_factory=WebhookSink)
-    grpc: GrpcSink = field(default_factory=GrpcSink)
+    falcosidekick: FalcosidekickSinkSettings = field(default_factory=FalcosidekickSinkSettings)
+    stdout: StdoutSinkSettings = field(default_factory=StdoutSinkSettings)
+    file: FileSinkSettings = field(default_factory=FileSinkSettings)
+    webhook: WebhookSinkSettings = field(default_factory=WebhookSinkSettings)
+    grpc: GrpcSinkSettings = field(default_factory=GrpcSinkSettings)
     queue_size: Count = 1_000
     """Number of notifications queued per sink while it is unavailable."""
 

@@ -29,7 +29,7 @@ class SourceSettings(Section):
         return True
 
 
-class HttpSource(SourceSettings):
+class HttpSourceSettings(SourceSettings):
     """Alerts over Falco's `http_output` (any Falco; the only network output from 0.44 on)."""
 
     enabled: bool = True
@@ -85,7 +85,7 @@ class HttpSource(SourceSettings):
             )
 
 
-class GrpcSource(SourceSettings):
+class GrpcSourceSettings(SourceSettings):
     """Alerts over Falco's gRPC output (Falco <= 0.43)."""
 
     enabled: bool = False
@@ -123,7 +123,7 @@ class GrpcSource(SourceSettings):
             )
 
 
-class JournalSource(SourceSettings):
+class JournalSourceSettings(SourceSettings):
     """Alerts from the file that Falco's `file_output` writes; used beside `http`, it closes the gap of a restart."""
 
     path: str = ""

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from sidecar.errors import SinkError
 from sidecar.model import Outgoing
-from sidecar.settings.sinks import FileSink as FileSettings
+from sidecar.settings.sinks import FileSinkSettings
 
 
 class FileSink:
@@ -50,6 +50,6 @@ def _is_torn(path: str) -> bool:
     return False
 
 
-def make_sink(settings: FileSettings) -> FileSink:
+def make_sink(settings: FileSinkSettings) -> FileSink:
     """The sink for `sinks.file`."""
     return FileSink(settings.path)

@@ -5,7 +5,7 @@ from typing import Literal, TextIO
 
 from sidecar.errors import SinkError
 from sidecar.model import Outgoing
-from sidecar.settings.sinks import StdoutSink as StdoutSettings
+from sidecar.settings.sinks import StdoutSinkSettings
 
 
 class StdoutSink:
@@ -37,6 +37,6 @@ class StdoutSink:
             show(out.message, self._out)
 
 
-def make_sink(settings: StdoutSettings) -> StdoutSink:
+def make_sink(settings: StdoutSinkSettings) -> StdoutSink:
     """The sink for `sinks.stdout`."""
     return StdoutSink(settings.format)

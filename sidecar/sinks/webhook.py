@@ -1,9 +1,9 @@
 """Incidents to any HTTP endpoint, with headers of the operator's choice (a token, say)."""
 
-from sidecar.settings.sinks import WebhookSink
+from sidecar.settings.sinks import WebhookSinkSettings
 from sidecar.sinks.http import HttpSink
 
 
-def make_sink(settings: WebhookSink) -> HttpSink:
+def make_sink(settings: WebhookSinkSettings) -> HttpSink:
     """The sink for `sinks.webhook`."""
     return HttpSink("webhook", settings.url, timeout=settings.timeout.seconds, headers=settings.headers)

@@ -23,7 +23,7 @@ from sidecar.alerts.decode import KEYS, from_strings
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.errors import AlertError
 from sidecar.model import GRPC_INTERNAL_SOURCE, GRPC_READER, MAX_NAME_CHARS, Alert, Message
-from sidecar.settings.sources import GrpcSource
+from sidecar.settings.sources import GrpcSourceSettings
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def _decoded(tags: tuple[bytes, ...]) -> tuple[str, ...]:
 class GrpcPoller:
     """Reads from one Falco in a thread of its own and passes batches of messages to `on_batch`, which may block."""
 
-    def __init__(self, settings: GrpcSource, on_batch: Callable[[list[bytes]], None]) -> None:
+    def __init__(self, settings: GrpcSourceSettings, on_batch: Callable[[list[bytes]], None]) -> None:
         self.connected = False
         self._settings = settings
         self._on_batch = on_batch
@@ -226,7 +226,7 @@ class GrpcPoller:
         log.warning("no connection to Falco, trying again", extra={"address": self._settings.address, "error": details})
 
 
-def _channel(settings: GrpcSource) -> grpc.Channel:
+def _channel(settings: GrpcSourceSettings) -> grpc.Channel:
     if settings.address.startswith("unix:"):
         return grpc.insecure_channel(settings.address, options=_OPTIONS)
     credentials = grpc.ssl_channel_credentials(

@@ -16,7 +16,7 @@ from sidecar.net.http_server import OK, Limits, Request, Response, ServerProtoco
 from sidecar.net.latency import Latency
 from sidecar.net.secret_path import SecretPath, read_secret_path
 from sidecar.net.tls import Certificates, TlsHandshake
-from sidecar.settings.sources import HttpSource
+from sidecar.settings.sources import HttpSourceSettings
 
 NOT_ALLOWED = Response("405 Method Not Allowed", b"POST Falco's alerts here (falco.yaml: http_output.url)\n")
 
@@ -27,7 +27,7 @@ class HttpListener:
     Raises OSError if the file of the secret path cannot be read.
     """
 
-    def __init__(self, settings: HttpSource, on_alert: Callable[[bytes], None]) -> None:
+    def __init__(self, settings: HttpSourceSettings, on_alert: Callable[[bytes], None]) -> None:
         self.connections = Connections(settings.max_connections, settings.max_connections_per_client, monotonic)
         self.latency = Latency()
         self._settings = settings

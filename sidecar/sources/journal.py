@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sidecar.alerts.decode import MAX_BYTES
 from sidecar.alerts.framing import Unwrapper
-from sidecar.settings.sources import JournalSource
+from sidecar.settings.sources import JournalSourceSettings
 from sidecar.storage.state import Position
 
 log = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ class JournalTail:
 
     def __init__(
         self,
-        settings: JournalSource,
+        settings: JournalSourceSettings,
         start: Position | None,
         take: Take,
         is_behind: Callable[[], bool] = lambda: False,

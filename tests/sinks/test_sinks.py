@@ -18,7 +18,7 @@ from sidecar.delivery.sink_queue import Delivery
 from sidecar.errors import Refused, SinkError
 from sidecar.incidents.falco_event import to_event, to_json
 from sidecar.model import Notification, Outgoing, delivery_key
-from sidecar.settings.sinks import FalcosidekickSink, WebhookSink
+from sidecar.settings.sinks import FalcosidekickSinkSettings, WebhookSinkSettings
 from sidecar.sinks import Sink, falcosidekick, webhook
 from sidecar.sinks.file import FileSink
 from sidecar.sinks.http import HttpSink
@@ -154,8 +154,8 @@ def test_beyond_its_room_a_queue_drops_the_oldest_and_counts(notes: list[Notific
 
 
 HTTP_SINKS: list[Callable[[str], Sink]] = [
-    lambda url: falcosidekick.make_sink(FalcosidekickSink(url=url)),
-    lambda url: webhook.make_sink(WebhookSink(url=url, headers={"Authorization": "Bearer x"})),
+    lambda url: falcosidekick.make_sink(FalcosidekickSinkSettings(url=url)),
+    lambda url: webhook.make_sink(WebhookSinkSettings(url=url, headers={"Authorization": "Bearer x"})),
 ]
 
 
@@ -180,7 +180,7 @@ def test_a_receiver_may_ask_for_a_pause_within_bounds(
 ) -> None:
     sidekick.behave, sidekick.retry_after = (lambda _: 503), asked
     with pytest.raises(SinkError) as failed:
-        asyncio.run(send(falcosidekick.make_sink(FalcosidekickSink(url=sidekick.url)), notes[0]))
+        asyncio.run(send(falcosidekick.make_sink(FalcosidekickSinkSettings(url=sidekick.url)), notes[0]))
 
     assert failed.value.retry_after == seconds
 
@@ -194,7 +194,7 @@ def test_an_answer_decides_whether_it_is_tried_again(
 ) -> None:
     sidekick.behave = lambda _: status
     with pytest.raises(error) as raised:
-        asyncio.run(send(falcosidekick.make_sink(FalcosidekickSink(url=sidekick.url)), notes[0]))
+        asyncio.run(send(falcosidekick.make_sink(FalcosidekickSinkSettings(url=sidekick.url)), notes[0]))
 
     assert error is raised.type
 
@@ -202,7 +202,7 @@ def test_an_answer_decides_whether_it_is_tried_again(
 @pytest.mark.slow
 def test_nobody_listening_is_a_sink_error(notes: list[Notification]) -> None:
     with pytest.raises(SinkError, match="falcosidekick: "):
-        asyncio.run(send(falcosidekick.make_sink(FalcosidekickSink(url="http://127.0.0.1:9/")), notes[0]))
+        asyncio.run(send(falcosidekick.make_sink(FalcosidekickSinkSettings(url="http://127.0.0.1:9/")), notes[0]))
 
 
 @pytest.mark.slow

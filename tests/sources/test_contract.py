@@ -16,8 +16,8 @@ from sidecar.settings.checks import validate
 from sidecar.settings.display import to_yaml
 from sidecar.settings.loading import load
 from sidecar.settings.schema import Settings
-from sidecar.settings.sinks import Sinks, StdoutSink
-from sidecar.settings.sources import HttpSource, SourceSettings
+from sidecar.settings.sinks import Sinks, StdoutSinkSettings
+from sidecar.settings.sources import HttpSourceSettings, SourceSettings
 
 KINDS = {
     field.name: field.type
@@ -32,7 +32,7 @@ every_source = pytest.mark.parametrize("name", KINDS)
 
 def only(name: str) -> Settings:
     """The defaults with this source alone."""
-    plain = Settings(http=HttpSource(enabled=False), sinks=Sinks(stdout=StdoutSink(enabled=True)))
+    plain = Settings(http=HttpSourceSettings(enabled=False), sinks=Sinks(stdout=StdoutSinkSettings(enabled=True)))
     return msgspec.structs.replace(plain, **{name: switched_on(KINDS[name])})
 
 

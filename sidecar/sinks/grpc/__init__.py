@@ -7,11 +7,11 @@ grpcio is imported only here and in `sources/grpc.py`, and only when configured.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sidecar.settings.sinks import GrpcSink
+    from sidecar.settings.sinks import GrpcSinkSettings
     from sidecar.sinks.grpc.subscribers import Subscribers
 
 
-def make_sink(settings: "GrpcSink") -> "Subscribers":
+def make_sink(settings: "GrpcSinkSettings") -> "Subscribers":
     """The sink for `sinks.grpc`."""
     from sidecar.sinks.grpc.subscribers import Subscribers  # noqa: PLC0415 - its modules import this package first
 

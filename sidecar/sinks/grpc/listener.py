@@ -11,7 +11,7 @@ from sidecar.net.addresses import socket_path
 from sidecar.net.tls_context import server_context, stamp
 
 if TYPE_CHECKING:
-    from sidecar.settings.sinks import GrpcSink
+    from sidecar.settings.sinks import GrpcSinkSettings
     from sidecar.settings.tls import ServerTls
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 MODES = {"owner": 0o600, "group": 0o660, "all": 0o666}
 
 
-def listen(server: Any, settings: "GrpcSink") -> int:
+def listen(server: Any, settings: "GrpcSinkSettings") -> int:
     """Listen on the address; returns the port."""
     try:
         if settings.tls.cert:

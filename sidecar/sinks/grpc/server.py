@@ -24,7 +24,7 @@ from sidecar.sinks.grpc import listener, protobuf
 from sidecar.sinks.grpc.subscribers import Subscriber, Subscribers
 
 if TYPE_CHECKING:
-    from sidecar.settings.sinks import GrpcSink
+    from sidecar.settings.sinks import GrpcSinkSettings
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),
@@ -45,7 +45,7 @@ class GrpcServer:
         self.refused: Counter[str] = Counter()
         self.port = 0
         self._subscribers = subscribers
-        self._settings: GrpcSink = subscribers.settings
+        self._settings: GrpcSinkSettings = subscribers.settings
         self._server: Any = None
 
     async def start(self) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from sidecar.correlation.notification import SECOND_NS
 from sidecar.incidents.falco_event import Origin, to_json
 from sidecar.model import Message, Outgoing, delivery_key
-from sidecar.settings.sinks import GrpcSink
+from sidecar.settings.sinks import GrpcSinkSettings
 
 KINDS = ("incident", "alert")
 
@@ -72,7 +72,7 @@ class Subscribers:
     name = "grpc"
     origin = Origin()
 
-    def __init__(self, settings: GrpcSink, wall: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, settings: GrpcSinkSettings, wall: Callable[[], int] = time.time_ns) -> None:
         self.settings = settings
         self.counts: Counter[tuple[str, str]] = Counter()
         self._wall = wall

@@ -17,7 +17,7 @@ from sidecar.incidents.falco_event import to_json
 from sidecar.model import Notification, Outgoing, delivery_key
 from sidecar.net import addresses
 from sidecar.settings.loading import load
-from sidecar.settings.sinks import GrpcSink
+from sidecar.settings.sinks import GrpcSinkSettings
 from sidecar.sinks.grpc import protobuf
 from sidecar.sinks.grpc.subscribers import Subscriber, Subscribers
 
@@ -99,7 +99,7 @@ async def read(subscribers: Subscribers, *readers: Reader, messages: int = 3, al
 
 
 def test_each_reader_gets_everything_and_incidents_before_alerts() -> None:
-    subscribers = Subscribers(GrpcSink())
+    subscribers = Subscribers(GrpcSinkSettings())
     readers = [Reader(subscribers), Reader(subscribers), Reader(subscribers, alerts=False)]
     asyncio.run(read(subscribers, *readers, alerts=2))
 
@@ -109,7 +109,7 @@ def test_each_reader_gets_everything_and_incidents_before_alerts() -> None:
 
 
 def test_a_full_queue_loses_its_oldest_and_counts_and_alerts_push_out_no_incident() -> None:
-    subscribers = Subscribers(GrpcSink())
+    subscribers = Subscribers(GrpcSinkSettings())
     small = Reader(subscribers, room=2)
     asyncio.run(read(subscribers, small, messages=3, alerts=9))
 
@@ -118,7 +118,7 @@ def test_a_full_queue_loses_its_oldest_and_counts_and_alerts_push_out_no_inciden
 
 
 def test_the_same_key_is_kept_once() -> None:
-    subscribers = Subscribers(GrpcSink())
+    subscribers = Subscribers(GrpcSinkSettings())
     for _ in range(2):
         asyncio.run(subscribers.send(outgoing(1)))
 
@@ -127,7 +127,7 @@ def test_the_same_key_is_kept_once() -> None:
 
 def test_a_newcomer_gets_what_is_recent_and_behind_a_key_everything() -> None:
     now = 10**18
-    subscribers = Subscribers(GrpcSink(history_size=3), wall=lambda: now)
+    subscribers = Subscribers(GrpcSinkSettings(history_size=3), wall=lambda: now)
     for number in range(5):
         now += 1_800_000_000_000
         asyncio.run(subscribers.send(outgoing(number)))
@@ -150,7 +150,7 @@ def test_what_is_restored_is_kept_under_the_key_of_its_delivery(play: Play) -> N
     )
     key = delivery_key(notes[0], "grpc")
     now = 10**18
-    subscribers = Subscribers(GrpcSink(), wall=lambda: now)
+    subscribers = Subscribers(GrpcSinkSettings(), wall=lambda: now)
     subscribers.restore(notes, {key: 10**9 - 3600})
 
     assert subscribers.history() == [Outgoing(key, to_json(notes[0]), notes[0])]
