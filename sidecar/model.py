@@ -157,7 +157,7 @@ class Fields(
     older rules, so that rules and service can be upgraded in any order, or one that holds it for some events (the
     target of a link). `packed` is the packed field of our Falco plugin (`sidecar.alerts.ancestry`); decoding fills
     other fields from it where those are absent. Of the command lines of ancestors only script and subcommand are kept
-    (`meaning.command`). New fields go to the end: a state file keeps waiting alerts by position.
+    (`meaning.command_summary`). New fields go to the end: a state file keeps waiting alerts by position.
     """
 
     container_id: str | None = None

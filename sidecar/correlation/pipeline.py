@@ -18,7 +18,7 @@ from sidecar.correlation.correlator import Correlator
 from sidecar.correlation.memory.containers import Containers
 from sidecar.correlation.placement import Placement
 from sidecar.errors import AlertError
-from sidecar.meaning.command import summarise_commands
+from sidecar.meaning.command_summary import summarise_commands
 from sidecar.model import MAX_NAME_CHARS, Alert, Message
 from sidecar.rules.rule import CorrelationRule
 from sidecar.text.redaction.redactor import Redactor

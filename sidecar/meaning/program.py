@@ -15,7 +15,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.meaning import command_line
+from sidecar.meaning import interpreted_code
 from sidecar.meaning.tables import Tables, base_name, shipped
 from sidecar.model import Fields
 from sidecar.text.lazy_pattern import LazyPattern
@@ -165,7 +165,7 @@ def _with_code(found: Program, argv0: str, cwd: str, tables: Tables) -> Program:
     if _NO_COMMAND_LINE.fullmatch(found.name):
         return found
     names = ("sh",) if "shell" in found.kinds else (found.name, found.called)
-    code = command_line.code(found.words, names)
+    code = interpreted_code.code(found.words, names)
     console_command = _console_command(found, argv0, tables)
     if console_command and not code.is_inline:
         return replace(found, script=_absolute(console_command, cwd))

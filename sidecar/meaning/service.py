@@ -6,7 +6,7 @@ Whether one that may serve does, is remembered elsewhere (`correlation.memory.se
 from enum import IntEnum
 from functools import lru_cache
 
-from sidecar.meaning.command import CODE
+from sidecar.meaning.command_summary import CODE
 from sidecar.meaning.tables import Programs, base_name, shipped
 
 

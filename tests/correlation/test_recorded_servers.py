@@ -14,7 +14,7 @@ from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import SERVING_TAG, Servers
 from sidecar.correlation.serving import service_above
-from sidecar.meaning.command import summary
+from sidecar.meaning.command_summary import summary
 from sidecar.model import Alert
 
 RECORDED = Path(__file__).parents[1] / "data" / "meaning" / "listens.jsonl"

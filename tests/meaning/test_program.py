@@ -1,6 +1,6 @@
 """What was really run: by file, applet, loader and interpreter, from the command lines that a live Falco recorded.
 
-Covers: `meaning.command_line`.
+Covers: `meaning.interpreted_code`.
 """
 
 import gzip

@@ -63,7 +63,7 @@ class Process(Struct, gc=False):
     former: tuple["Process", ...] = ()
     """Those that had the pid before, the latest first."""
     command: str = ""
-    """The script that it runs, and the subcommand, as `meaning.command` gives them; "" while unknown."""
+    """The script that it runs, and the subcommand, as `meaning.command_summary` gives them; "" while unknown."""
 
     @property
     def is_link(self) -> bool:

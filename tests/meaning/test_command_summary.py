@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.meaning.command import summarise_commands, summary
+from sidecar.meaning.command_summary import summarise_commands, summary
 from sidecar.model import Fields
 
 

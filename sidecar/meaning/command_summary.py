@@ -1,7 +1,7 @@
-"""What an interpreter was started with: the script, module, archive or class in its command line, with the subcommand.
+"""An ancestor's command line in a few words: the script, module, archive or class that it runs, with the subcommand.
 
 That much says what an ancestor is, and is short enough to be remembered for every process; arguments behind it, which
-may hold secrets, are not.
+may hold secrets, are not. The command line of the process itself is read more exactly (`interpreted_code`).
 """
 
 from functools import lru_cache

@@ -1,6 +1,7 @@
-"""What the command line of an interpreter or a shell names as code: a file, a module, or the code itself.
+"""The code that an interpreter or a shell runs: a file, a module, or code in its command line.
 
 Falco joins arguments with blanks, so one that holds blanks is several words here; that bends what comes after it only.
+Of ancestors only a summary is remembered (`command_summary`).
 """
 
 from collections.abc import Sequence
