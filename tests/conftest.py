@@ -86,7 +86,7 @@ def play(pipeline: Pipeline, rule: CorrelationRule) -> Play:
     return lambda *specs: fed(pipeline, alerts(rule, specs))
 
 
-def told(notes: Sequence[Message]) -> list[tuple[str, str]]:
+def cases(notes: Sequence[Message]) -> list[tuple[str, str]]:
     """Severity and case of each notification."""
     return [(note.severity, note.case) for note in notes]
 

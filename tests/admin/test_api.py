@@ -67,19 +67,19 @@ def asked(running: Running, path: str, **headers: str) -> tuple[int, dict[str, s
     connection = http.client.HTTPConnection("127.0.0.1", running.service.admin_port, timeout=60)
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
-    told = answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode()
+    response = answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode()
     connection.close()
-    return told
+    return response
 
 
-def told(running: Running, path: str) -> Any:
+def fetched(running: Running, path: str) -> Any:
     return json.loads(asked(running, path)[2])
 
 
 @pytest.mark.slow
 def test_what_was_sent_is_on_the_page_and_in_the_api(service: Running) -> None:
-    (row,) = told(service, "/api/v1/incidents")["incidents"]
-    incident = told(service, f"/api/v1/incidents/{row['id']}")
+    (row,) = fetched(service, "/api/v1/incidents")["incidents"]
+    incident = fetched(service, f"/api/v1/incidents/{row['id']}")
 
     assert (row["severity"], row["state"]) == (incident["severity"], incident["state"])
     assert [step["severity"] for step in incident["steps"]] == ["medium", "critical"]
@@ -91,10 +91,10 @@ def test_what_was_sent_is_on_the_page_and_in_the_api(service: Running) -> None:
 def test_evidence_that_is_told_to_no_sink_is_on_the_page(service: Running, rule: CorrelationRule) -> None:
     for body in alerts(rule, [CAT_AGAIN]):
         service.post(body)
-    (row,) = told(service, "/api/v1/incidents")["incidents"]
+    (row,) = fetched(service, "/api/v1/incidents")["incidents"]
 
     assert row["detections"] == 4
-    assert len(told(service, f"/api/v1/incidents/{row['id']}")["timeline"]) == 4
+    assert len(fetched(service, f"/api/v1/incidents/{row['id']}")["timeline"]) == 4
     assert len(row["steps"]) == 2
 
 
@@ -111,12 +111,12 @@ def test_dropped_events_are_told_on_the_page(service: Running) -> None:
     within(service, lambda archive: archive._db.execute("UPDATE incidents SET closes = ?", (later,)))
     service.post(json.dumps({**drop, **time_of}).encode())
 
-    assert told(service, "/api/v1/incidents")["incidents"][0]["incomplete"] is True
+    assert fetched(service, "/api/v1/incidents")["incidents"][0]["incomplete"] is True
 
 
 @pytest.mark.slow
 def test_the_report_is_a_download_and_the_begin_of_an_id_is_enough(service: Running) -> None:
-    name = told(service, "/api/v1/incidents")["incidents"][0]["id"]
+    name = fetched(service, "/api/v1/incidents")["incidents"][0]["id"]
     status, headers, _ = asked(service, f"/incidents/{name[:4]}/report.html")
 
     assert (status, headers["content-disposition"]) == (200, f'attachment; filename="incident-{name}.html"')
@@ -136,7 +136,7 @@ def test_wrong_questions_are_answered_with_what_is_right(service: Running) -> No
 
 @pytest.mark.slow
 def test_an_id_that_two_begin_with_is_refused_with_both(service: Running) -> None:
-    name = told(service, "/api/v1/incidents")["incidents"][0]["id"]
+    name = fetched(service, "/api/v1/incidents")["incidents"][0]["id"]
     twin = name[:8] + "0" * 8
     within(service, lambda archive: _twin(archive, name, twin))
     status, _, text = asked(service, f"/api/v1/incidents/{name[:8]}")
@@ -148,7 +148,7 @@ def test_an_id_that_two_begin_with_is_refused_with_both(service: Running) -> Non
 
 @pytest.mark.slow
 def test_every_answer_forbids_caching_framing_sniffing_and_foreign_scripts(service: Running) -> None:
-    name = told(service, "/api/v1/incidents")["incidents"][0]["id"]
+    name = fetched(service, "/api/v1/incidents")["incidents"][0]["id"]
     for path in ("/", f"/incidents/{name}", "/incidents/0000", f"/incidents/{name}/report.html"):
         _, headers, _ = asked(service, path)
         assert headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
@@ -202,8 +202,8 @@ def test_configured_links_are_filled_in_and_quoted(serving: Serving, rule: Corre
         for body in alerts(rule, [spec("tini > nginx > sh", "web_shell", fields={"k8s.pod.name": 'a&b="><i>'}), CURL]):
             running.post(body)
         settled(running, 1)
-        (row,) = told(running, "/api/v1/incidents")["incidents"]
-        made = told(running, f"/api/v1/incidents/{row['id']}")["links"]["Grafana"]
+        (row,) = fetched(running, "/api/v1/incidents")["incidents"]
+        made = fetched(running, f"/api/v1/incidents/{row['id']}")["links"]["Grafana"]
 
     assert re.fullmatch(r"https://grafana\.example/d/x\?var-pod=a%26b%3D%22%3E%3Ci%3E&from=\d{13}", made)
 
@@ -230,15 +230,15 @@ def test_the_openapi_document_describes_every_path_field_and_problem() -> None:
 
 @pytest.mark.slow
 def test_the_openapi_document_is_valid_and_answers_fit_it(service: Running) -> None:
-    document = told(service, "/api/v1/openapi.json")
-    name = told(service, "/api/v1/incidents")["incidents"][0]["id"]
+    document = fetched(service, "/api/v1/openapi.json")
+    name = fetched(service, "/api/v1/incidents")["incidents"][0]["id"]
 
     import openapi_spec_validator  # half a second, which the quick tests would pay at collection
 
     openapi_spec_validator.validate(document)
     for kind, path in (("Page", "/api/v1/incidents"), ("Incident", f"/api/v1/incidents/{name}")):
         schema = {"$ref": f"#/components/schemas/{kind}", "components": document["components"]}
-        jsonschema.validate(told(service, path), schema)
+        jsonschema.validate(fetched(service, path), schema)
 
 
 @pytest.mark.slow
@@ -262,7 +262,7 @@ def test_incidents_survive_a_restart_with_their_steps(serving: Serving, rule: Co
             running.post(body)
         settled(running, 2)
     with serving(settings) as running:
-        (row,) = told(running, "/api/v1/incidents")["incidents"]
+        (row,) = fetched(running, "/api/v1/incidents")["incidents"]
 
     assert ([step["severity"] for step in row["steps"]], row["detections"]) == (["medium", "critical"], 4)
 

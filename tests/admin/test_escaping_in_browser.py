@@ -31,7 +31,7 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>x</title>
   window.alert = window.prompt = window.confirm = window.print = window.fetch = function () { hits++; };
   window.onerror = function () { hits++; };
 </script>
-<div id="box">%s</div><pre id="told"></pre>
+<div id="box">%s</div><pre id="report"></pre>
 <script>
   window.addEventListener('load', function () {
     var box = document.getElementById('box'), names = {};
@@ -39,7 +39,7 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>x</title>
       names[e.tagName + Array.from(e.attributes).map(function (a) { return ' ' + a.name; }).join('')] = 1;
     });
     var shown = Array.from(box.children).map(function (e) { return [e.textContent, e.title]; });
-    document.getElementById('told').textContent = JSON.stringify({hits: hits, names: Object.keys(names), shown: shown});
+    document.getElementById('report').textContent = JSON.stringify({hits: hits, names: Object.keys(names), shown: shown});
   });
 </script>"""
 
@@ -50,21 +50,21 @@ def rendered(body: str, folder: Path) -> dict[str, object]:
     page.write_text(PAGE.replace("%s", body))
     command = [needs("chromium"), *QUIET, f"--user-data-dir={folder / 'profile'}", "--dump-dom", page.as_uri()]
     dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    told = re.search(r'<pre id="told">(.*?)</pre>', dom, re.DOTALL)
-    assert told
-    return json.loads(html.unescape(told[1]))  # type: ignore[no-any-return]
+    shown = re.search(r'<pre id="report">(.*?)</pre>', dom, re.DOTALL)
+    assert shown
+    return json.loads(html.unescape(shown[1]))  # type: ignore[no-any-return]
 
 
 def test_every_injection_shows_as_text_and_nothing_of_it_lives(tmp_path: Path) -> None:
     escaped = [html.escape(escape.terminal(text)) for text in INJECTIONS]
-    told = rendered("".join(f'<p title="{text}">{text}</p>' for text in escaped), tmp_path)
+    shown = rendered("".join(f'<p title="{text}">{text}</p>' for text in escaped), tmp_path)
 
-    assert told["hits"] == 0
-    assert told["names"] == ["P title"]
-    assert told["shown"] == [[escape.terminal(text)] * 2 for text in INJECTIONS]
+    assert shown["hits"] == 0
+    assert shown["names"] == ["P title"]
+    assert shown["shown"] == [[escape.terminal(text)] * 2 for text in INJECTIONS]
 
 
 def test_without_escaping_the_browser_would_have_run_some_of_them(tmp_path: Path) -> None:
-    told = rendered("<p><img src=x onerror=alert(1)></p>", tmp_path)
+    shown = rendered("<p><img src=x onerror=alert(1)></p>", tmp_path)
 
-    assert told["hits"]
+    assert shown["hits"]

@@ -128,15 +128,15 @@ def test_what_an_attacker_wrote_is_escaped_wherever_it_stands(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.04, "+0.040 s"), (59.96, "+60.0 s"), (185.0, "+3 min 5 s"), (7260.0, "+2 h 1 min")]
+    ("seconds", "expected"), [(0.04, "+0.040 s"), (59.96, "+60.0 s"), (185.0, "+3 min 5 s"), (7260.0, "+2 h 1 min")]
 )
-def test_relative_times_are_short(seconds: float, told: str) -> None:
-    assert pages.after(seconds) == told
+def test_relative_times_are_short(seconds: float, expected: str) -> None:
+    assert pages.after(seconds) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "expected"),
     [(-5, "0 s ago"), (59, "59 s ago"), (3599, "59 min ago"), (90_000, "25 h ago"), (180_000, "2 d ago")],
 )
-def test_ages_are_short(seconds: int, told: str) -> None:
-    assert pages.ago("2026-11-24T00:00:00.123456789Z", 1_795_478_400_000_000_000 + seconds * 1_000_000_000) == told
+def test_ages_are_short(seconds: int, expected: str) -> None:
+    assert pages.ago("2026-11-24T00:00:00.123456789Z", 1_795_478_400_000_000_000 + seconds * 1_000_000_000) == expected

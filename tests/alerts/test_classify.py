@@ -1,6 +1,6 @@
 """Which alerts count, and for what."""
 
-from conftest import Play, spec, told
+from conftest import Play, cases, spec
 
 from sidecar.alerts.classify import MAX_ENTRIES, Classifier
 from sidecar.alerts.decode import envelope
@@ -59,7 +59,7 @@ def test_stock_rules_alone_give_the_incident(play: Play) -> None:
         spec(CURL, rule="Launch Suspicious Network Tool in Container", at="1s"),
     )
 
-    assert told(notes) == [("medium", "Web Shell with Network Activity")]
+    assert cases(notes) == [("medium", "Web Shell with Network Activity")]
 
 
 def test_stock_rules_count_where_they_shadow_ours(play: Play) -> None:
@@ -68,4 +68,4 @@ def test_stock_rules_count_where_they_shadow_ours(play: Play) -> None:
         spec(CURL, rule="Launch Suspicious Network Tool in Container", at="1s"),
     )
 
-    assert told(notes) == [("medium", "Web Shell with Network Activity")]
+    assert cases(notes) == [("medium", "Web Shell with Network Activity")]

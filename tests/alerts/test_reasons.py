@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Serving, fed, spec, told
+from conftest import Serving, cases, fed, spec
 from support.falcosidekick import Falcosidekick
 
 from sidecar.alerts import decode
@@ -139,7 +139,7 @@ def test_a_time_in_the_future_is_taken_for_now(rules: list[CorrelationRule], rul
     shell, curl = alerts(rule, [spec("nginx > sh", "web_shell"), spec("nginx > sh > curl", "network", at="1h")])
     notes = fed(pipeline, (shell, curl))
 
-    assert told(notes) == [("medium", "Web Shell with Network Activity")]
+    assert cases(notes) == [("medium", "Web Shell with Network Activity")]
     assert dict(pipeline.reasons) == {"future_time": 1}
     assert now == notes[0].last
 

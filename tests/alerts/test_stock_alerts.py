@@ -3,7 +3,7 @@
 from itertools import permutations
 
 import pytest
-from conftest import DATA, Clock, Play, fed, spec, told
+from conftest import DATA, Clock, Play, cases, fed, spec
 from hypothesis import given
 from hypothesis import strategies as st
 from support.rules import RULES
@@ -29,7 +29,7 @@ FILE_RULE = "Read sensitive file untrusted"
 def test_what_another_container_did_hides_no_stock_evidence(name: str, pipeline: Pipeline) -> None:
     lines = (DATA / "field_cases" / f"s01_overlap_hides_stock_evidence_{name}.jsonl").read_bytes().splitlines()
 
-    assert told(fed(pipeline, lines)) == [("medium", "Web Shell with Credential Theft")]
+    assert cases(fed(pipeline, lines)) == [("medium", "Web Shell with Credential Theft")]
 
 
 @pytest.mark.parametrize("order", [*permutations(range(4))])
@@ -61,7 +61,7 @@ def test_a_stock_alert_counts_if_ours_are_about_other_groups(play: Play) -> None
         spec("nginx > sh > grep", rule="Search Private Keys or Passwords", at="2s"),
     )
 
-    assert told(notes)[-1] == ("critical", "Full Web Application Compromise")
+    assert cases(notes)[-1] == ("critical", "Full Web Application Compromise")
 
 
 def test_a_stock_alert_does_not_count_if_ours_declined_one_of_its_groups() -> None:

@@ -143,9 +143,9 @@ def asked(address: str, expression: str) -> list[Any]:
     with closing(http.client.HTTPConnection(address, timeout=60)) as connection:
         connection.request("GET", f"/api/v1/query?query={urllib.parse.quote(expression)}")
         answer = connection.getresponse()
-        told = json.loads(answer.read())
-    assert told["status"] == "success", f"{expression}: {told['error']}"
-    result: list[Any] = told["data"]["result"]
+        reply = json.loads(answer.read())
+    assert reply["status"] == "success", f"{expression}: {reply['error']}"
+    result: list[Any] = reply["data"]["result"]
     return result
 
 

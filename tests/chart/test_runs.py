@@ -228,16 +228,16 @@ def test_mode_tap_correlates_what_falcosidekick_forwards_and_its_own_incidents_d
     with node.running(container) as process:
         wait_until_started(container, process)
         assert post(ports[0], "/0123456789abcdef", forwarded) == [200] * 4
-        told = stories(sidekick)
-        assert told[-1] == (CRITICAL, "Critical")
+        received = stories(sidekick)
+        assert received[-1] == (CRITICAL, "Critical")
         back = [json.dumps(event).encode() for event in sidekick.events]
         assert post(ports[0], "/0123456789abcdef", back) == [200] * len(back)
         helm_test_passes(tmp_path, "tap", options, ports, {})
 
-    assert incidents(sidekick.events)[: len(told)] == told
+    assert incidents(sidekick.events)[: len(received)] == received
     assert len(sidekick.events) == len(incidents(sidekick.events)), "no raw alert goes back to Falcosidekick"
     tested = [e for e in sidekick.events if e["output_fields"]["container.name"] == "falco-correlator-helm-test"]
-    assert len(sidekick.events) == len(told) + len(tested)
+    assert len(sidekick.events) == len(received) + len(tested)
 
 
 def test_mode_sidecar_runs_in_falcos_pod_with_the_settings_of_the_chart(

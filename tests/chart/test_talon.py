@@ -106,16 +106,18 @@ def test_no_action_ends_a_rule_before_its_last(rule: dict[str, Any]) -> None:
 
 
 def test_each_severity_of_a_real_incident_is_answered_by_its_steps_in_order(play: Play) -> None:
-    told = events(play(*CRITICAL))
+    received = events(play(*CRITICAL))
 
-    assert answered(told["critical"]) == STEPS["critical"]
-    assert answered(told["medium"]) == STEPS["medium"]
+    assert answered(received["critical"]) == STEPS["critical"]
+    assert answered(received["medium"]) == STEPS["medium"]
 
 
 def test_an_interactive_incident_is_answered_as_high(play: Play) -> None:
-    told = events(play(spec("nginx > sh", "web_shell", "interactive"), spec("nginx > sh > curl", "network", at="1s")))
+    received = events(
+        play(spec("nginx > sh", "web_shell", "interactive"), spec("nginx > sh > curl", "network", at="1s"))
+    )
 
-    assert answered(told["high"]) == STEPS["high"]
+    assert answered(received["high"]) == STEPS["high"]
 
 
 def test_what_is_needed_for_every_action_is_in_the_incident(play: Play) -> None:

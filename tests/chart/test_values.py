@@ -235,9 +235,11 @@ def test_every_value_is_in_the_readme() -> None:
         for path in paths_of(VALUES)
         if not any(other[: len(path)] == path and len(other) > len(path) for other in paths_of(VALUES))
     ]
-    told = {value.path for value in docs.values((CHART / "values.yaml").read_text().splitlines())}
+    documented = {value.path for value in docs.values((CHART / "values.yaml").read_text().splitlines())}
 
-    assert [path for path in leaves if not any(path == each or path.startswith(each + ".") for each in told)] == []
+    assert [
+        path for path in leaves if not any(path == each or path.startswith(each + ".") for each in documented)
+    ] == []
 
 
 def test_the_chart_says_of_itself_what_artifact_hub_shows() -> None:

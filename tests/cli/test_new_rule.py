@@ -1,4 +1,4 @@
-"""A new rule is ready as it is written, and what is wrong with a rule is told so that one learns from it.
+"""A new rule is ready as it is written, and what is wrong with a rule is reported so that one learns from it.
 
 Covers: `cli.rule_tests`, `cli.json_schema`, `yamlfile.positions`.
 """
@@ -87,14 +87,14 @@ def test_groups_from_the_command_line_come_first_and_their_rules_are_proposed_no
 
 def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("mine")
-    told = ran("new-rule", "my", "-o", tmp_path / "my.yaml")
+    outcome = ran("new-rule", "my", "-o", tmp_path / "my.yaml")
 
-    assert (told.exit_code, (tmp_path / "my.yaml").read_text()) == (2, "mine")
-    assert "exists already; choose another with --output" in told.stderr
+    assert (outcome.exit_code, (tmp_path / "my.yaml").read_text()) == (2, "mine")
+    assert "exists already; choose another with --output" in outcome.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "outcome"),
     [
         (("My Rule",), "'My Rule': expected a name of small letters, digits and -, for example crypto-mining"),
         (("x", "-g", "two words", "R"), "group 'two words': expected one word such as first_sign"),
@@ -103,20 +103,20 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_a_rule_is_told_and_nothing_is_written(
-    tmp_path: Path, arguments: tuple[str, ...], told: str
+    tmp_path: Path, arguments: tuple[str, ...], outcome: str
 ) -> None:
     (tmp_path / "empty.jsonl").write_text('{"no": "alert"}\nnot json\n')
     options = [str(tmp_path / "empty.jsonl") if each == "EMPTY" else each for each in arguments]
     result = ran("new-rule", *options, "-o", tmp_path / "x.yaml")
 
-    assert (result.exit_code, told in result.stderr) == (2, True)
+    assert (result.exit_code, outcome in result.stderr) == (2, True)
     assert not (tmp_path / "x.yaml").exists()
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    told = ran("new-rule", "my", "-o", tmp_path / "missing" / "my.yaml")
+    outcome = ran("new-rule", "my", "-o", tmp_path / "missing" / "my.yaml")
 
-    assert (told.exit_code, "cannot be written: No such file or directory" in told.stderr) == (2, True)
+    assert (outcome.exit_code, "cannot be written: No such file or directory" in outcome.stderr) == (2, True)
 
 
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=6, unique=True))
@@ -151,23 +151,25 @@ def why(tmp_path: Path, *lines: str) -> str:
     """What `test` says of the broken rule with a test that ends so."""
     file = tmp_path / "rule.yaml"
     file.write_text(BROKEN + "".join(f"      - {each}\n" for each in lines[:-1]) + f"    expect: {lines[-1]}\n")
-    told = ran("test", file)
+    outcome = ran("test", file)
 
-    assert told.exit_code == 1
-    assert f"where:    {file}:13" in told.output
-    return told.output
+    assert outcome.exit_code == 1
+    assert f"where:    {file}:13" in outcome.output
+    return outcome.output
 
 
 def test_a_failing_test_names_a_rule_that_is_misspelt(tmp_path: Path) -> None:
-    told = why(tmp_path, "{rule: Miner startd, process: tini > xmrig}", "[{severity: high, case: Mining}]")
+    outcome = why(tmp_path, "{rule: Miner startd, process: tini > xmrig}", "[{severity: high, case: Mining}]")
 
-    assert "alert 1, 'Miner startd' (tini > xmrig): the rule counts for no group, did you mean 'Miner started'?" in told
-    assert "no execution context was opened: none of miner was seen" in told
-    assert "got:      silence" in told
+    assert (
+        "alert 1, 'Miner startd' (tini > xmrig): the rule counts for no group, did you mean 'Miner started'?" in outcome
+    )
+    assert "no execution context was opened: none of miner was seen" in outcome
+    assert "got:      silence" in outcome
 
 
 def test_a_failing_test_names_the_groups_that_were_seen_and_that_are_missing(tmp_path: Path) -> None:
-    told = why(
+    outcome = why(
         tmp_path,
         "{detect: [miner], process: tini > bash > xmrig}",
         "{detect: [cron], process: tini > bash > crontab, at: 2s}",
@@ -175,56 +177,56 @@ def test_a_failing_test_names_the_groups_that_were_seen_and_that_are_missing(tmp
         "[{severity: critical, case: Established}]",
     )
 
-    assert "together in app, below bash: miner, pool; too old, the window is 5m: cron" in told
-    assert "'Established' needs miner and pool and cron; missing: cron" in told
+    assert "together in app, below bash: miner, pool; too old, the window is 5m: cron" in outcome
+    assert "'Established' needs miner and pool and cron; missing: cron" in outcome
 
 
 def test_a_failing_test_says_what_joined_no_context(tmp_path: Path) -> None:
-    told = why(
+    outcome = why(
         tmp_path,
         "{detect: [miner], process: tini > bash > xmrig}",
         "{detect: [pool], process: containerd-shim > sh > curl, at: 2s}",
         "[{severity: high, case: Mining}]",
     )
 
-    assert "pool by curl joined no context: no miner was seen above it" in told
+    assert "pool by curl joined no context: no miner was seen above it" in outcome
 
 
 @pytest.mark.parametrize(
-    ("expected", "told"),
+    ("expected", "outcome"),
     [
         ("{severity: high, case: Minin}", "this rule has no case named 'Minin', did you mean 'Mining'?"),
         ("{severity: low, case: Mining}", "'Mining' is high, the test expects low"),
     ],
 )
-def test_a_failing_test_says_that_its_expectation_is_wrong(tmp_path: Path, expected: str, told: str) -> None:
-    assert told in why(tmp_path, "{detect: [miner, pool], process: tini > bash > xmrig}", f"[{expected}]")
+def test_a_failing_test_says_that_its_expectation_is_wrong(tmp_path: Path, expected: str, outcome: str) -> None:
+    assert outcome in why(tmp_path, "{detect: [miner, pool], process: tini > bash > xmrig}", f"[{expected}]")
 
 
 def test_a_failing_test_says_that_a_stronger_case_came(tmp_path: Path) -> None:
-    told = why(tmp_path, "{detect: [miner, pool, cron], process: a > b}", "[{severity: high, case: Mining}]")
+    outcome = why(tmp_path, "{detect: [miner, pool, cron], process: a > b}", "[{severity: high, case: Mining}]")
 
-    assert "'Mining' needs miner and pool; what was seen together is already an earlier row of the table" in told
+    assert "'Mining' needs miner and pool; what was seen together is already an earlier row of the table" in outcome
 
 
 def test_a_failing_test_says_that_only_the_order_differs(tmp_path: Path) -> None:
-    told = why(
+    outcome = why(
         tmp_path,
         "{detect: [miner, pool], process: tini > bash > xmrig}",
         "{detect: [cron], process: tini > bash > crontab, at: 2s}",
         "[{severity: critical, case: Established}, {severity: high, case: Mining}]",
     )
 
-    assert "the same notifications arrived in another order" in told
+    assert "the same notifications arrived in another order" in outcome
 
 
 def test_check_names_the_line_of_each_mistake_and_the_nearest_name(tmp_path: Path) -> None:
     file = tmp_path / "rule.yaml"
     file.write_text(BROKEN.replace("when: miner and pool}", "when: minr and pool}") + "      []\n    expect: []\n")
-    told = ran("check", file)
+    outcome = ran("check", file)
 
-    assert told.exit_code == 2
-    assert told.stderr.startswith(f"{file}:11: cases[1].when: unknown group 'minr', did you mean 'miner'? (known: ")
+    assert outcome.exit_code == 2
+    assert outcome.stderr.startswith(f"{file}:11: cases[1].when: unknown group 'minr', did you mean 'miner'? (known: ")
 
 
 def test_check_names_cases_that_no_test_expects(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ Covers: `correlation.pipeline`.
 """
 
 import pytest
-from conftest import Play, fed, spec, told
+from conftest import Play, cases, fed, spec
 
 from sidecar.cli.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
@@ -36,19 +36,19 @@ def test_the_window_ends_to_the_nanosecond(
 def test_a_web_shell_stays_fresh_while_its_lineage_is_alive(play: Play) -> None:
     story = [spec(f"nginx > sh > ls#{n}", "interactive", at=f"{n * 14}m") for n in range(1, 6)]
 
-    assert told(play(SHELL, *story, curl("80m"))) == [("high", "Web Shell with Network Activity (interactive)")]
+    assert cases(play(SHELL, *story, curl("80m"))) == [("high", "Web Shell with Network Activity (interactive)")]
 
 
 def test_repeats_are_counted_and_silent(play: Play) -> None:
     notes = play(SHELL, *(curl(f"{second}s", second) for second in range(1, 50)))
 
-    assert told(notes) == [NETWORK]
+    assert cases(notes) == [NETWORK]
 
 
 def test_a_stronger_case_is_the_next_step_of_the_same_incident(play: Play) -> None:
     first, second = play(SHELL, curl("1s"), spec("nginx > sh > cat", "credential", at="9m"))
 
-    assert told([first, second]) == [NETWORK, FULL]
+    assert cases([first, second]) == [NETWORK, FULL]
     assert (first.incident, 1, "") == (second.incident, first.step, first.came_from)
     assert (second.step, second.came_from) == (2, "medium")
     assert second.groups == ("web_shell", "network", "credential")
@@ -57,7 +57,7 @@ def test_a_stronger_case_is_the_next_step_of_the_same_incident(play: Play) -> No
 def test_a_better_row_of_equal_severity_is_taken_over_silently(play: Play) -> None:
     notes = play(SHELL, spec("nginx > sh > python3", "shell_technique", at="1s"), curl("2s"))
 
-    assert told(notes) == [("medium", "Shell Execution Detected")]
+    assert cases(notes) == [("medium", "Shell Execution Detected")]
 
 
 def test_weaker_evidence_later_does_not_lower_an_incident(play: Play) -> None:
@@ -69,7 +69,7 @@ def test_weaker_evidence_later_does_not_lower_an_incident(play: Play) -> None:
         curl("31m", 2),
     )
 
-    assert told(notes)[-1] == FULL
+    assert cases(notes)[-1] == FULL
     assert len({note.incident for note in notes}) == 1
 
 
@@ -98,13 +98,13 @@ def test_an_incident_closes_24_hours_after_its_first_evidence(play: Play) -> Non
 def test_alerts_of_one_event_speak_once(play: Play) -> None:
     story = spec("php-fpm > curl", "web_shell", "network", "credential")
 
-    assert told(play(story)) == [FULL]
+    assert cases(play(story)) == [FULL]
 
 
 def test_a_notification_waits_only_for_its_own_event(pipeline: Pipeline, rule: CorrelationRule) -> None:
     story = [spec("nginx > sh > curl", "network", at="1s"), spec("tini > other", "credential", at="2s", container="x")]
     bodies = list(alerts(rule, [SHELL, *story]))
-    due = [told(pipeline.process_json(body)[1]) for body in bodies]
+    due = [cases(pipeline.process_json(body)[1]) for body in bodies]
 
     assert due == [[], [], [NETWORK]]
 
@@ -114,7 +114,7 @@ def test_an_alert_that_is_nobodys_evidence_ends_the_wait_too(pipeline: Pipeline,
         pipeline.process_json(body)
     other = b'{"rule":"x","time":"2026-11-24T03:03:10Z","hostname":"node-1","priority":"Debug","output_fields":{"a":1}}'
 
-    assert told(pipeline.process_json(other)[1]) == [NETWORK]
+    assert cases(pipeline.process_json(other)[1]) == [NETWORK]
 
 
 def test_the_same_stream_gives_the_same_incident_id_in_any_order(

@@ -13,7 +13,7 @@ from collections import Counter
 import msgspec
 import pytest
 from conftest import fed
-from correlation.test_oracle import BEGIN, RULES, SECOND, Machine, Proc, Told, disturbed
+from correlation.test_oracle import BEGIN, RULES, SECOND, Machine, Proc, SentAlert, disturbed
 from support.packed import Seen, packed
 
 from sidecar.correlation.pipeline import Pipeline
@@ -38,10 +38,10 @@ class ExactMachine(Machine):
     def alert(self, process: Proc, group: str) -> None:
         super().alert(process, group)
         above = [self.seen(each) for each in reversed(process.ancestors(true=True))]
-        told = self.told.pop()
-        body = msgspec.json.decode(told.body)
+        alerts = self.alerts.pop()
+        body = msgspec.json.decode(alerts.body)
         body["output_fields"]["lineage.packed"] = packed(self.seen(process), above, sid=process.sid)
-        self.told.append(told._replace(body=msgspec.json.encode(body)))
+        self.alerts.append(alerts._replace(body=msgspec.json.encode(body)))
 
     def seen(self, process: Proc) -> Seen:
         return Seen(process.pid, process.born, f"/bin/{process.name}", known="f" if process.born >= BEGIN else "p")
@@ -78,20 +78,20 @@ class ExactMachine(Machine):
         self.attack = [*every, *self.attack[len(shallow) :]]
 
 
-def arriving(seed: int) -> tuple[list[ExactMachine], list[Told]]:
+def arriving(seed: int) -> tuple[list[ExactMachine], list[SentAlert]]:
     rng = random.Random(seed)
     pair = [ExactMachine(rng, "aaaaaaaaaaaa", 1000), ExactMachine(rng, "bbbbbbbbbbbb", 5000)]
     for _ in range(STEPS):
         rng.choice(pair).step()
-    told = disturbed([each for machine in pair for each in machine.told], rng, loss=rng.choice([0, 0, 0.3]))
-    return pair, told if rng.random() < 0.5 else sorted(told, key=lambda each: each.time)
+    alerts = disturbed([each for machine in pair for each in machine.alerts], rng, loss=rng.choice([0, 0, 0.3]))
+    return pair, alerts if rng.random() < 0.5 else sorted(alerts, key=lambda each: each.time)
 
 
 def judged(seed: int) -> Counter[str]:
     """How many detections joined, joined from outside, and were missed; and the depth of the deepest that joined."""
-    pair, told = arriving(seed)
+    pair, alerts = arriving(seed)
     pipeline = Pipeline(RULES, lambda: 0.0)
-    fed(pipeline, [each.body for each in told])
+    fed(pipeline, [each.body for each in alerts])
     found: Counter[str] = Counter()
     for machine in pair:
         joined = {
@@ -101,8 +101,8 @@ def judged(seed: int) -> Counter[str]:
             for context in container.contexts.values()
             for detection in context.timeline
         }
-        attacked = any(each.group == "W" and each.process in machine.all for each in told)
-        for each in told:
+        attacked = any(each.group == "W" and each.process in machine.all for each in alerts)
+        for each in alerts:
             if not each.group or each.process not in machine.all:
                 continue
             is_joined = msgspec.json.decode(each.body)["output_fields"]["proc.cmdline"] in joined

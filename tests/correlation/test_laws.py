@@ -1,6 +1,6 @@
 """Laws that hold for every stream of alerts."""
 
-from conftest import fed, spec, told
+from conftest import cases, fed, spec
 from hypothesis import given
 from hypothesis import strategies as st
 from support.rules import RULES
@@ -109,7 +109,7 @@ def test_memory_of_one_container_is_bounded_and_its_evidence_is_folded_not_forgo
         for b in alerts(RULE, [spec("tini > lost > curl", "network", at="1s", container="loud")])
         for n in pipeline.process_json(b)[1]
     ]
-    assert told(notes + pipeline.flush()) == [("medium", "Web Shell with Network Activity")]
+    assert cases(notes + pipeline.flush()) == [("medium", "Web Shell with Network Activity")]
 
 
 def test_a_flood_from_one_container_does_not_push_out_another() -> None:
@@ -123,4 +123,4 @@ def test_a_flood_from_one_container_does_not_push_out_another() -> None:
         pipeline.process_json(body)
     notes = fed(pipeline, victim[1:])
 
-    assert told(notes) == [("medium", "Web Shell with Credential Theft")]
+    assert cases(notes) == [("medium", "Web Shell with Credential Theft")]

@@ -46,7 +46,7 @@ class Proc:
         return found
 
 
-class Told(NamedTuple):
+class SentAlert(NamedTuple):
     """An alert, and the truth about it."""
 
     body: bytes
@@ -62,7 +62,7 @@ class Machine:
     def __init__(self, rng: random.Random, container: str, base: int) -> None:
         self.rng, self.container, self.base = rng, container, base
         self.now = BEGIN
-        self.told: list[Told] = []
+        self.alerts: list[SentAlert] = []
         self.shim = Proc(base, "containerd-shim", None, base, BEGIN - 9999 * SECOND)
         self.all: list[Proc] = []
         first = rng.choice(["tini", "dumb-init", "php-fpm", "apache2", "supervisord"])
@@ -97,7 +97,7 @@ class Machine:
             "container.id": self.container,
             "evt.type": "execve",
             "proc.name": process.name,
-            "proc.cmdline": f"{process.name} {len(self.told)}",
+            "proc.cmdline": f"{process.name} {len(self.alerts)}",
             "proc.pid": process.pid,
             "proc.pid.ts": process.born,
             "proc.vpid": self.inner(process),
@@ -118,7 +118,7 @@ class Machine:
             "time": rfc3339(self.now),
             "output_fields": fields,
         }
-        self.told.append(Told(msgspec.json.encode(body), process, group, self.now, [p.pid for p in chain]))
+        self.alerts.append(SentAlert(msgspec.json.encode(body), process, group, self.now, [p.pid for p in chain]))
 
     def inner(self, process: Proc) -> int:
         return 1 if process is self.first else process.pid if process is self.shim else process.pid - self.base + 1
@@ -168,9 +168,9 @@ def machines(seed: int, steps: int) -> tuple[Machine, Machine]:
     return pair
 
 
-def disturbed(told: list[Told], rng: random.Random, *, loss: float) -> list[Told]:
+def disturbed(alerts: list[SentAlert], rng: random.Random, *, loss: float) -> list[SentAlert]:
     """The alerts as they arrive: some lost, some twice, each up to 30 seconds late."""
-    kept = [alert for alert in told if rng.random() >= loss]
+    kept = [alert for alert in alerts if rng.random() >= loss]
     kept += [alert for alert in kept if rng.random() < 0.2]
     late = {id(alert): alert.time + rng.randrange(30 * SECOND) for alert in kept}
     return sorted(kept, key=lambda alert: late[id(alert)])
@@ -194,7 +194,7 @@ def test_containers_are_never_joined_and_nobody_from_outside_ever_joins(seed: in
     pair = machines(seed, steps)
     rng = random.Random(seed)
     pipeline = Pipeline(RULES, lambda: 0.0)
-    fed(pipeline, [alert.body for alert in disturbed(pair[0].told + pair[1].told, rng, loss=loss)])
+    fed(pipeline, [alert.body for alert in disturbed(pair[0].alerts + pair[1].alerts, rng, loss=loss)])
     pids = joined(pipeline)
 
     for machine in pair:
@@ -207,7 +207,7 @@ def test_containers_are_never_joined_and_nobody_from_outside_ever_joins(seed: in
 def test_a_descendant_whose_ancestry_was_visible_once_is_never_missed(seed: int, steps: int, loss: float) -> None:
     pair = machines(seed, steps)
     rng = random.Random(seed)
-    arriving = disturbed(pair[0].told + pair[1].told, rng, loss=loss)
+    arriving = disturbed(pair[0].alerts + pair[1].alerts, rng, loss=loss)
     pipeline = Pipeline(RULES, lambda: 0.0)
     fed(pipeline, [alert.body for alert in arriving])
     pids = joined(pipeline)
@@ -220,10 +220,10 @@ def test_a_descendant_whose_ancestry_was_visible_once_is_never_missed(seed: int,
                 assert alert.process.pid in pids[machine.container]
 
 
-def _visibly_below(alert: Told, told: list[Told], service: Proc) -> bool:
+def _visibly_below(alert: SentAlert, alerts: list[SentAlert], service: Proc) -> bool:
     """Whether the links that alerts showed lead from the process up to the service."""
     parents: dict[int, set[int]] = {}
-    for other in told:
+    for other in alerts:
         for below, above in zip(other.visible, other.visible[1:], strict=False):
             parents.setdefault(below, set()).add(above)
     reached, todo = set(), [alert.process.pid]
@@ -240,14 +240,14 @@ def _visibly_below(alert: Told, told: list[Told], service: Proc) -> bool:
 def test_the_final_case_does_not_depend_on_lateness(seed: int, steps: int) -> None:
     pair = machines(seed, steps)
     rng = random.Random(seed)
-    told = pair[0].told + pair[1].told
-    in_order = sorted(told, key=lambda alert: alert.time)
+    alerts = pair[0].alerts + pair[1].alerts
+    in_order = sorted(alerts, key=lambda alert: alert.time)
 
-    assert _finals(in_order) == _finals(disturbed(told, rng, loss=0))
+    assert _finals(in_order) == _finals(disturbed(alerts, rng, loss=0))
 
 
-def _finals(told: list[Told]) -> dict[str, int]:
+def _finals(alerts: list[SentAlert]) -> dict[str, int]:
     strongest: dict[str, int] = {}
-    for note in fed(Pipeline(RULES, lambda: 0.0), [alert.body for alert in told]):
+    for note in fed(Pipeline(RULES, lambda: 0.0), [alert.body for alert in alerts]):
         strongest[note.where.container] = max(strongest.get(note.where.container, 0), RANK[note.severity])
     return strongest

@@ -9,7 +9,7 @@ from itertools import combinations, permutations
 from pathlib import Path
 
 import pytest
-from conftest import fed, told
+from conftest import cases, fed
 from msgspec import Struct
 
 from sidecar.cli import rule_tests
@@ -58,6 +58,6 @@ def test_lateness_up_to_30_seconds_changes_nothing(
         pipeline = Pipeline(rules, lambda: 0.0)
         arriving = [body for index in order for body in bodies[index]]
         notes = fed(pipeline, arriving)
-        finals.add(told(notes)[-1][0] if notes else "silence")
+        finals.add(cases(notes)[-1][0] if notes else "silence")
 
     assert {story.expect[-1].severity if story.expect else "silence"} == finals

@@ -1,4 +1,4 @@
-"""Killed at any point: nothing decided is lost, nothing is told twice, and evidence counts on."""
+"""Killed at any point: nothing decided is lost, nothing is sent twice, and evidence counts on."""
 
 import json
 import random
@@ -73,9 +73,9 @@ def test_any_stream_shuffled_doubled_cut_and_played_again_gives_the_same_inciden
     tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int, cuts: list[float]
 ) -> None:
     pair = machines(seed, steps)
-    told = pair[0].told + pair[1].told
-    in_order = [alert.body for alert in sorted(told, key=lambda alert: alert.time)]
-    arriving = [alert.body for alert in disturbed(told, random.Random(seed), loss=0)]
+    evidence = pair[0].alerts + pair[1].alerts
+    in_order = [alert.body for alert in sorted(evidence, key=lambda alert: alert.time)]
+    arriving = [alert.body for alert in disturbed(evidence, random.Random(seed), loss=0)]
     whole = Life(tmp_path_factory.mktemp("whole") / "state.db")
     whole.feed(in_order)
     whole.decide(list(whole.pipeline.flush()))
@@ -95,7 +95,7 @@ def test_any_stream_shuffled_doubled_cut_and_played_again_gives_the_same_inciden
 
 
 def attacks(rule: CorrelationRule, number: int) -> list[bytes]:
-    """Eight containers in which evidence adds up to critical, told in turns."""
+    """Eight containers in which evidence adds up to critical, sent in turns."""
     steps = []
     for container in range(8):
         name = f"c{number}-{container}"
@@ -119,7 +119,7 @@ def test_killed_at_random_points_every_escalation_arrives_once_by_its_key(
 
 
 def killed_at_random_points(folder: Path, rule: CorrelationRule, *, kills: int, seed: int) -> tuple[int, int]:
-    """Kill both processes while alerts come in; gives how many escalations were lost, and how many were told anew.
+    """Kill both processes while alerts come in; gives how many escalations were lost, and how many were sent again.
 
     A kill between send and mark sends the same bytes under the same key again: a receiver that goes by the key sees
     one. Anything else would be a second notification, but for a line that a kill cut short: it comes again as a whole.
@@ -141,7 +141,7 @@ def killed_at_random_points(folder: Path, rule: CorrelationRule, *, kills: int, 
     victim.stop()
     distinct = set(victim.sink.read_bytes().splitlines())
     distinct -= {line for line in distinct if any(other.startswith(line) and other != line for other in distinct)}
-    told = [json.loads(line)["output_fields"] for line in distinct]
-    critical = {fields["container.name"] for fields in told if fields["incident.severity"] == "critical"}
-    keys = {(fields["incident.id"], fields["incident.severity"]) for fields in told}
+    events = [json.loads(line)["output_fields"] for line in distinct]
+    critical = {fields["container.name"] for fields in events if fields["incident.severity"] == "critical"}
+    keys = {(fields["incident.id"], fields["incident.severity"]) for fields in events}
     return len(expected - critical), len(distinct) - len(keys)

@@ -69,8 +69,8 @@ def cases() -> list[Case]:
 
 
 def _detection(entry: dict[str, Any]) -> Detection:
-    told = (entry["id"], entry["rule"], entry["sees"], entry["ignores"], entry["false_positives"])
-    return Detection(*told, tuple(_cases(entry)))
+    columns = (entry["id"], entry["rule"], entry["sees"], entry["ignores"], entry["false_positives"])
+    return Detection(*columns, tuple(_cases(entry)))
 
 
 def _cases(entry: dict[str, Any]) -> Iterator[Case]:

@@ -43,9 +43,9 @@ def test_a_field_that_is_read_is_asked_for_unless_it_is_a_fallback() -> None:
 
 def test_doctor_asks_for_each_of_them(tmp_path: Path) -> None:
     (tmp_path / "falco.yaml").write_text("json_output: true\n")
-    told = CliRunner().invoke(main, ["doctor", str(tmp_path / "falco.yaml")]).output
-    assert [name for name in APPENDED if f'"{name}"' not in told] == []
-    assert f'{PACKED}: "{GUESS}"' in told
+    report = CliRunner().invoke(main, ["doctor", str(tmp_path / "falco.yaml")]).output
+    assert [name for name in APPENDED if f'"{name}"' not in report] == []
+    assert f'{PACKED}: "{GUESS}"' in report
 
 
 def clash(names: Iterable[str]) -> list[str]:

@@ -42,7 +42,7 @@ def groups_of(raised: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
 
 
 @cache
-def told(path: Path) -> dict[str, list[judge.Note]]:
+def notes_of(path: Path) -> dict[str, list[judge.Note]]:
     pipeline = Pipeline(loading.load([ROOT / "falco_rules" / "correlation"]), lambda: 0.0)
     notes = [note for alert in alerts(path) for note in pipeline.process_json(json.dumps(alert).encode())[1]]
     seen = judge.record(alerts(path))
@@ -50,7 +50,7 @@ def told(path: Path) -> dict[str, list[judge.Note]]:
 
 
 def verdict(scenario: tree.Scenario, path: Path) -> judge.Verdict:
-    return next(judge.verdicts([scenario], told(path)))
+    return next(judge.verdicts([scenario], notes_of(path)))
 
 
 @pytest.mark.parametrize("scenario", [s for s in SCENARIOS if s.groups], ids=lambda scenario: scenario.name)

@@ -152,7 +152,7 @@ def resident(name: str) -> list[int]:
 
 
 def test_nothing_can_be_written_and_nobody_can_become_root(image: str) -> None:
-    told = json.loads(
+    inspected = json.loads(
         inside(
             "import os, json; status = dict(l.rstrip().split(':\\t', 1) for l in open('/proc/self/status'));"
             "places = [p for p in ('/', '/tmp', '/usr/local/lib', '/etc') if os.access(p, os.W_OK)];"
@@ -160,7 +160,7 @@ def test_nothing_can_be_written_and_nobody_can_become_root(image: str) -> None:
         )
     )
 
-    assert told == [65532, 65532, "0" * 16, "0" * 16, []]
+    assert inspected == [65532, 65532, "0" * 16, "0" * 16, []]
 
 
 def test_there_is_no_shell_no_pip_and_no_program_but_python_and_ours(image: str) -> None:
@@ -190,20 +190,20 @@ def test_the_same_sources_give_the_same_image(image: str, context: Path) -> None
 
 
 def test_the_image_says_what_it_is_and_starts_our_command_without_a_shell(image: str) -> None:
-    (told,) = json.loads(run("podman", *STORAGE, "image", "inspect", BUILT))
-    labels = {key.removeprefix("org.opencontainers.image."): value for key, value in told["Labels"].items()}
+    (inspected,) = json.loads(run("podman", *STORAGE, "image", "inspect", BUILT))
+    labels = {key.removeprefix("org.opencontainers.image."): value for key, value in inspected["Labels"].items()}
 
-    assert told["Config"]["Entrypoint"] == ["falco-correlator"]
-    assert told["Config"]["Cmd"] == ["run"]
-    assert told["User"] == "65532:65532"
+    assert inspected["Config"]["Entrypoint"] == ["falco-correlator"]
+    assert inspected["Config"]["Cmd"] == ["run"]
+    assert inspected["User"] == "65532:65532"
     assert (labels["version"], labels["revision"], labels["licenses"]) == (__version__, "abc123", "Apache-2.0")
     assert run(*podman("version")).startswith(f"falco-correlator {__version__} (Python 3.")
 
 
 def test_it_is_small(image: str) -> None:
-    (told,) = json.loads(run("podman", *STORAGE, "image", "inspect", BUILT))
+    (inspected,) = json.loads(run("podman", *STORAGE, "image", "inspect", BUILT))
 
-    assert told["Size"] < 100_000_000
+    assert inspected["Size"] < 100_000_000
 
 
 def test_scanners_can_read_what_of_debian_is_inside(image: str) -> None:

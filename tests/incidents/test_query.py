@@ -1,4 +1,4 @@
-"""What may be asked of the list: each mistake is told with what is right."""
+"""What may be asked of the list: each mistake is answered with what is right."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_everything_can_be_asked_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("page=2", "unknown parameter 'page'; known are severity, state, q, since, sort, order, limit, offset"),
         ("severity=worst", "severity: expected critical or high or medium or low, got 'worst'"),
@@ -39,8 +39,8 @@ def test_everything_can_be_asked_at_once() -> None:
         ("&".join("q=x" for _ in range(30)), "more than 20 parameters"),
     ],
 )
-def test_a_mistake_is_told(text: str, told: str) -> None:
+def test_a_mistake_is_told(text: str, message: str) -> None:
     with pytest.raises(QueryError) as error:
         parse(text, 0)
 
-    assert str(error.value) == told
+    assert str(error.value) == message

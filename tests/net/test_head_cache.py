@@ -64,20 +64,20 @@ def place(*, remembers: bool, secret: str = "", per_peer: int = 8) -> Slot:
 
 
 async def spoken(chunks: list[bytes], made: Slot) -> list[Seen]:
-    """What can be told after each chunk."""
-    told = []
+    """What can be observed after each chunk."""
+    observations = []
     for chunk in chunks:
         if not made.transport.closed:
             made.protocol.data_received(chunk)
         answers = b"".join(made.transport.sent)
         refused = dict(made.connections.refused)
-        told.append(Seen(answers, [*made.taken], made.transport.closed, refused, len(made.connections)))
+        observations.append(Seen(answers, [*made.taken], made.transport.closed, refused, len(made.connections)))
     made.protocol.connection_lost(None)
-    return told
+    return observations
 
 
 def talk(chunks: list[bytes], *, remembers: bool = True, secret: str = "", per_peer: int = 8) -> tuple[Seen, int]:
-    """What can be told at the end, and how many requests came by a head that was known."""
+    """What can be observed at the end, and how many requests came by a head that was known."""
 
     async def run() -> tuple[Seen, int]:
         made = place(remembers=remembers, secret=secret, per_peer=per_peer)

@@ -7,9 +7,9 @@ def test_each_bucket_counts_what_took_at_most_so_long() -> None:
     latency = Latency()
     for seconds in (0.00005, 0.001, 0.0011, 7.0):
         latency.add(seconds)
-    told = dict(latency.buckets())
+    counts = dict(latency.buckets())
 
-    assert (told["0.0001"], told["0.001"], told["0.0025"], told["1.0"], told["+Inf"]) == (1, 2, 3, 3, 4)
+    assert (counts["0.0001"], counts["0.001"], counts["0.0025"], counts["1.0"], counts["+Inf"]) == (1, 2, 3, 3, 4)
     assert round(latency.total, 5) == 7.00215
 
 

@@ -42,10 +42,10 @@ def problems(tmp_path: Path, http_settings: str) -> list[str]:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "node-1", "127.0.0.1.example", "::ffff:10.0.0.1"])
 def test_an_address_that_others_can_reach_needs_a_way_to_know_falco(tmp_path: Path, host: str) -> None:
-    (told,) = problems(tmp_path, f"{{host: '{host}'}}")
+    (message,) = problems(tmp_path, f"{{host: '{host}'}}")
 
     for remedy in ("http.tls", "client_ca", "http.secret_path", "127.0.0.1", "http.insecure: true"):
-        assert remedy in told
+        assert remedy in message
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1", "::ffff:127.0.0.1", "::1%lo"])
@@ -65,7 +65,7 @@ def test_mutual_tls_is_enough_and_tls_alone_is_not(tmp_path: Path, ca: Authority
     alone = f"host: 0.0.0.0, tls: {{cert: {pair.cert}, key: {pair.key}"
 
     assert problems(tmp_path, f"{{{alone}, client_ca: {ca.cert}}}}}") == []
-    assert [told[:60] for told in problems(tmp_path, f"{{{alone}}}}}")] == [
+    assert [message[:60] for message in problems(tmp_path, f"{{{alone}}}}}")] == [
         "http.host: '0.0.0.0' can be reached from other machines, which could forg"[:60]
     ]
 
@@ -75,13 +75,13 @@ def test_mutual_tls_is_enough_and_tls_alone_is_not(tmp_path: Path, ca: Authority
 def test_a_certificate_that_cannot_be_used_is_told_at_the_start(tmp_path: Path, ca: Authority, file: str) -> None:
     pair = ca.issue("localhost")
     files = {"cert": pair.cert, "key": pair.key, "client_ca": ca.cert, file: tmp_path / "missing"}
-    (told,) = problems(tmp_path, "{tls: {" + ", ".join(f"{name}: {path}" for name, path in files.items()) + "}}")
+    (message,) = problems(tmp_path, "{tls: {" + ", ".join(f"{name}: {path}" for name, path in files.items()) + "}}")
 
-    assert told.endswith("cannot be used: [Errno 2] No such file or directory")
+    assert message.endswith("cannot be used: [Errno 2] No such file or directory")
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ("{secret_path: short}", "http.secret_path: expected / followed by at least 15"),
         ("{secret_path: 4f1c8a9b-secret-path}", "http.secret_path: expected / "),
@@ -93,10 +93,10 @@ def test_a_certificate_that_cannot_be_used_is_told_at_the_start(tmp_path: Path, 
         ("{tls: {allowed_names: [x]}}", "http.tls.allowed_names: needs http.tls.client_ca"),
     ],
 )
-def test_a_mistake_in_who_may_speak_is_told_with_its_remedy(tmp_path: Path, settings: str, told: str) -> None:
+def test_a_mistake_in_who_may_speak_is_told_with_its_remedy(tmp_path: Path, settings: str, message: str) -> None:
     (problem,) = problems(tmp_path, settings)
 
-    assert problem.startswith(told)
+    assert problem.startswith(message)
 
 
 @pytest.mark.slow

@@ -137,7 +137,7 @@ ROWS = [
     Outcome("p", "dear", 0.6, limit=0.5),
     Outcome("p", "fast", 30_000, "/s", limit=20_000, better=">="),
     Outcome("p", "unknown", None, limit=1, told="no tool"),
-    Outcome("p", "only told", 7.25, "us"),
+    Outcome("p", "only words", 7.25, "us"),
 ]
 
 
@@ -148,7 +148,7 @@ def test_the_table_has_goal_measured_and_verdict_beside_each_other() -> None:
         ["dear <= 0.5 x 0.6 x MISSED"],
         ["fast >= 20,000 /s 30,000 /s met"],
         ["unknown <= 1 x not measured MISSED"],
-        ["only told 7.25 us"],
+        ["only words 7.25 us"],
     ]
 
 
@@ -164,13 +164,17 @@ def test_the_page_has_sizes_first_then_every_row_and_no_goal() -> None:
         *(Outcome("gRPC", f"1,000 alerts/s at {s} relevant", 1, runs={"sidecar": [2.0]}) for s in share),
     ]
     plan = {"runs": 5, "alerts": 10, "seen": 10, "seconds": 1}
-    told = page(Results("now", 60, True, plan, 1.5, {"cores": "2"}, {"Python": "3.11"}, [*needed, *ROWS]))
+    markdown = page(Results("now", 60, True, plan, 1.5, {"cores": "2"}, {"Python": "3.11"}, [*needed, *ROWS]))
 
-    assert told.index("## How much a node needs") < told.index("## Compared") < told.index("## All measurements")
-    assert "| dear | 0.6 x |  |" in told
-    assert "MISSED" not in told
-    assert "not quiet" in told
-    assert "| 1,000 | 70m | 70m | 20m | 20m |" in told
+    assert (
+        markdown.index("## How much a node needs")
+        < markdown.index("## Compared")
+        < markdown.index("## All measurements")
+    )
+    assert "| dear | 0.6 x |  |" in markdown
+    assert "MISSED" not in markdown
+    assert "not quiet" in markdown
+    assert "| 1,000 | 70m | 70m | 20m | 20m |" in markdown
 
 
 def test_the_bound_of_instructions_says_what_it_was_counted_with() -> None:

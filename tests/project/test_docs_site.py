@@ -147,11 +147,13 @@ def test_a_page_names_only_metrics_settings_and_commands_that_exist(page: Path) 
     text = page.read_text()
     sections = "|".join(each.name for each in msgspec.structs.fields(Settings))
     named = set(re.findall(rf"`((?:{sections})\.[a-z_.]+)[`:]", text))
-    told = set(re.findall(r"falco-correlator (run|demo|replay|check|test|doctor|schema|version|[a-z]+-rule)\b", text))
+    commands = set(
+        re.findall(r"falco-correlator (run|demo|replay|check|test|doctor|schema|version|[a-z]+-rule)\b", text)
+    )
 
     assert set(re.findall(r"falco_correlator_\w+", text)) - known_metrics() == set()
     assert named - known_settings() - {"state.db", "canary_rules.yaml"} == set()
-    assert told <= set(main.list_commands(click.Context(main)))
+    assert commands <= set(main.list_commands(click.Context(main)))
 
 
 @pytest.mark.parametrize("name", reference.PAGES)

@@ -1,4 +1,4 @@
-"""Correlation rules: what loads, what is refused and how it is told, and that the engine knows none of them by heart.
+"""Correlation rules: what loads, what is refused and how it is reported, and that the engine knows none of them by heart.
 
 Covers: `text.placeholders`, `rules.spec`, `rules.rule`.
 """
@@ -174,10 +174,10 @@ def test_container_scope_joins_everything_in_a_container_but_nothing_on_a_host()
 @pytest.mark.parametrize("path", ["id", "name", "cases.2.name"])
 @pytest.mark.parametrize("name", ["", "Web\u202e Shell", "Web\x1b[31m", "Web <!channel>", "Web `x`", "Web\nShell"])
 def test_a_name_that_would_steer_its_reader_is_refused(path: str, name: str) -> None:
-    (told,) = problems(changed(path, name))
+    (message,) = problems(changed(path, name))
 
-    assert "is empty or contains control or markup characters" in told
-    assert told.isprintable()
+    assert "is empty or contains control or markup characters" in message
+    assert message.isprintable()
 
 
 @pytest.mark.parametrize(

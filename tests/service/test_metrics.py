@@ -88,9 +88,9 @@ def test_a_forger_cannot_use_the_guard_to_hide_a_detection(pipeline: Pipeline, r
 @pytest.mark.parametrize("url", ["http://127.0.0.1:2802/", "http://localhost:2802", "http://[::1]:2802/x"])
 @pytest.mark.parametrize("place", ["sinks: {falcosidekick: {url: URL}}", "pass_through: {url: URL}"])
 def test_a_url_that_leads_back_to_us_is_refused(tmp_path: Any, url: str, place: str) -> None:
-    told = problems(tmp_path, place.replace("URL", f"'{url}'"), {"FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true"})
+    result = problems(tmp_path, place.replace("URL", f"'{url}'"), {"FALCO_CORRELATOR_SINKS__STDOUT__ENABLED": "true"})
 
-    assert "which makes a loop" in told[0]
+    assert "which makes a loop" in result[0]
 
 
 @pytest.mark.slow

@@ -65,11 +65,11 @@ def test_a_worker_that_keeps_dying_is_started_ever_later_and_told_of() -> None:
         text=True,
     )
     assert supervisor.stderr
-    told = [json.loads(supervisor.stderr.readline()) for _ in range(3)]
+    lines = [json.loads(supervisor.stderr.readline()) for _ in range(3)]
     supervisor.terminate()
 
-    assert [line["crashes_in_a_row"] for line in told] == [1, 2, 3]
-    assert told[0]["pause"] < told[1]["pause"] < told[2]["pause"]
+    assert [line["crashes_in_a_row"] for line in lines] == [1, 2, 3]
+    assert lines[0]["pause"] < lines[1]["pause"] < lines[2]["pause"]
     assert supervisor.wait(10) in (0, 1)
     supervisor.stderr.close()
 

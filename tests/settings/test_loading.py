@@ -1,4 +1,4 @@
-"""Settings: one file, every key also a variable, and each mistake told with the remedy.
+"""Settings: one file, every key also a variable, and each mistake reported with the remedy.
 
 Covers: `settings.schema`, `settings.section`, `settings.sources`, `settings.sinks`, `settings.checks`,
 `settings.display`, `settings.extras`, `settings.renamed`.
@@ -119,15 +119,15 @@ def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_told_with_path_and_remedy(tmp_path: Path, text: str, problem: str) -> None:
-    (told,) = problems(tmp_path, text, STDOUT)
+    (message,) = problems(tmp_path, text, STDOUT)
 
-    assert told.startswith(problem)
+    assert message.startswith(problem)
 
 
 def test_without_any_sink_it_says_how_to_set_one(tmp_path: Path) -> None:
-    (told,) = problems(tmp_path, "{}")
+    (message,) = problems(tmp_path, "{}")
 
-    assert "sinks.falcosidekick.url (FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL)" in told
+    assert "sinks.falcosidekick.url (FALCO_CORRELATOR_SINKS__FALCOSIDEKICK__URL)" in message
 
 
 def test_a_misspelt_variable_is_an_error_that_names_the_right_one() -> None:

@@ -352,9 +352,9 @@ def test_a_full_disk_is_told_to_the_sinks_once_and_detection_goes_on(
                 assert service.post(body) == 200
         for body in alerts(rule, [SHELL, PYTHON]):
             assert service.post(body) == 200
-    told = [json.loads(line)["rule"] for line in sink.read_text().splitlines()]
+    sent_rules = [json.loads(line)["rule"] for line in sink.read_text().splitlines()]
 
-    assert sorted(told) == ["Correlator degraded", "Shell Execution Detected"]
+    assert sorted(sent_rules) == ["Correlator degraded", "Shell Execution Detected"]
     assert "database or disk is full" in sink.read_text()
 
 

@@ -1,6 +1,6 @@
 """What Falco Talon makes of a rule file and an event: its checks, its matching, its expansion of scripts.
 
-Told after Talon 0.3.0 (internal/rules/rules.go, actionners/kubernetes/*, internal/events/events.go); nothing is copied.
+Modelled on Talon 0.3.0 (internal/rules/rules.go, actionners/kubernetes/*, internal/events/events.go); nothing is copied.
 """
 
 import re

@@ -223,7 +223,7 @@ def test_no_secret_leaves_by_any_sink_log_metric_or_file(
         assert service.service.pipeline.correlator.opened == 80
     logged = "\n".join(JsonFormatter().format(record) for record in caplog.records)
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir()).decode("utf-8", "replace")
-    told = "\n".join([*(raw.decode() for raw in sidekick.raw), capsys.readouterr().out, logged, metrics, stored])
+    outputs = "\n".join([*(raw.decode() for raw in sidekick.raw), capsys.readouterr().out, logged, metrics, stored])
 
     assert len(sidekick.events) >= 160 * 2
-    assert [s for _, _, secrets in SECRETS for secret in secrets for s in pieces(secret, 10) if s in told] == []
+    assert [s for _, _, secrets in SECRETS for secret in secrets for s in pieces(secret, 10) if s in outputs] == []

@@ -181,7 +181,7 @@ def test_a_socket_or_an_insecure_loopback_port_is_enough_and_is_a_sink(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("grpc", "told"),
+    ("grpc", "expected"),
     [
         ("{address: '127.0.0.1:5060'}", "set sinks.grpc.insecure: true"),
         (
@@ -197,10 +197,10 @@ def test_a_socket_or_an_insecure_loopback_port_is_enough_and_is_a_sink(tmp_path:
         ("{address: unix:///a, socket_mode: 0660}", "sinks.grpc.socket_mode"),
     ],
 )
-def test_a_mistake_is_told_with_its_remedy(tmp_path: Path, grpc: str, told: str) -> None:
+def test_a_mistake_is_told_with_its_remedy(tmp_path: Path, grpc: str, expected: str) -> None:
     (problem,) = problems(tmp_path, grpc)
 
-    assert told in problem
+    assert expected in problem
 
 
 def test_reading_our_own_server_is_a_mistake(tmp_path: Path) -> None:
@@ -210,14 +210,16 @@ def test_reading_our_own_server_is_a_mistake(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "expected"),
     [
         ("unix://{}/missing/a", "there is no directory"),
         ("unix://{}/file", "the file exists and is not a socket"),
         ("192.0.2.1:1", "192.0.2.1:1: "),
     ],
 )
-def test_an_address_that_cannot_be_had_is_told_before_the_service_starts(tmp_path: Path, place: str, told: str) -> None:
+def test_an_address_that_cannot_be_had_is_told_before_the_service_starts(
+    tmp_path: Path, place: str, expected: str
+) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=told):
+    with pytest.raises(OSError, match=expected):
         addresses.check(place.format(tmp_path))

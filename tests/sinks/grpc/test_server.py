@@ -277,7 +277,7 @@ def test_mutual_tls_serves_friends_and_refuses_strangers(serving: Serving, conne
     tls = {"cert": str(server.cert), "key": str(server.key), "client_ca": str(ca.cert), "allowed_names": ["friend"]}
     with serving(settings(f"127.0.0.1:{port}", tls=tls)) as service:
         play(service)
-        told = [
+        outcomes = [
             (client := connect(f"localhost:{port}", "get", ca.cert, *pair), client.process.wait(20), client.end())
             for pair in ((friend.cert, friend.key), (odd.cert, odd.key), (stranger.cert, stranger.key))
         ]
@@ -285,10 +285,12 @@ def test_mutual_tls_serves_friends_and_refuses_strangers(serving: Serving, conne
         plain.process.wait(60)
         refused = service.metric('grpc_refused_total{reason="name"}')
 
-    assert [code for _, code, _ in told] == [0, 1, 1]
-    assert len(told[0][0].events) == 2
-    assert told[1][2].startswith("PERMISSION_DENIED: this certificate's name is not in sinks.grpc.tls.allowed_names")
-    assert told[2][2].startswith("UNAVAILABLE")
+    assert [code for _, code, _ in outcomes] == [0, 1, 1]
+    assert len(outcomes[0][0].events) == 2
+    assert outcomes[1][2].startswith(
+        "PERMISSION_DENIED: this certificate's name is not in sinks.grpc.tls.allowed_names"
+    )
+    assert outcomes[2][2].startswith("UNAVAILABLE")
     assert plain.end().startswith("UNAVAILABLE")
     assert refused == 1
 
