@@ -42,7 +42,7 @@ fuzz: $(DEV) ## Each way in under a coverage-guided fuzzer, SECONDS (600) each; 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	for target in http protobuf files; do $(BIN)/python fuzz/run.py $$target $(or $(SECONDS),600) || exit 1; done
 
-mutants: $(DEV) ## Mutation testing of alerts and correlation, MINUTES (60) at most, ONLY='sidecar.alerts.*'; continues where it stopped
+mutants: $(DEV) ## Mutation testing of alerts, meaning and correlation, MINUTES (60) at most, ONLY='sidecar.alerts.*'; continues where it stopped
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants
 	timeout --signal=INT $(or $(MINUTES),60)m $(BIN)/mutmut run $(if $(ONLY),'$(ONLY)') || test $$? -eq 124
 	$(BIN)/mutmut export-cicd-stats && cat mutants/mutmut-cicd-stats.json
