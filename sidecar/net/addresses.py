@@ -4,7 +4,6 @@ grpc itself would remove the socket file of a running server, and reports every 
 imported here, so that the command can check before the service starts.
 """
 
-import contextlib
 import os
 import socket
 from pathlib import Path
@@ -29,10 +28,19 @@ def check(address: str) -> None:
 
 
 def _is_alive(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-        probe.connect(str(path))
-        return True
-    return False
+    """Whether a process listens on a socket file.
+
+    Only a refused connection proves that none does: a server that is busy, or another user's, fails in other ways.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # a server whose backlog is full would make it wait
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def _try_port(address: str) -> None:

@@ -1,6 +1,6 @@
 """The gRPC server: tools made for Falco's own gRPC output work, everybody gets everything, strangers get nothing.
 
-Covers: `net.addresses`, `sinks.grpc.listener`, `sinks.grpc.subscribers`.
+Covers: `sinks.grpc.listener`, `sinks.grpc.subscribers`.
 """
 
 import json
@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from support import fake_falco
 from support.certificates import make_ca
 from support.fake_falco import FakeFalco
 from support.falcosidekick import Falcosidekick
-from support.waiting import wait_until
+from support.waiting import DEADLINE_SECONDS, wait_until
 
 from sidecar._proto.correlator.v1 import incidents_pb2 as v1
 from sidecar.rules.loading import SHIPPED
@@ -420,16 +419,16 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-@contextmanager
-def grpc_server_elsewhere(address: str) -> Iterator[None]:
-    with fake_falco.running(address, FakeFalco()):
-        yield
-
-
 def test_a_living_servers_socket_is_not_taken_away(serving: Serving, address: str, sidekick: Falcosidekick) -> None:
     taken = settings(address)
     taken["sinks"]["falcosidekick"] = {"url": sidekick.url}
-    with grpc_server_elsewhere(address), serving(taken):
-        (report,) = sidekick.wait_for(1)
+    falco = FakeFalco()
+    with fake_falco.running(address, falco), serving(taken), grpc.insecure_channel(address) as channel:
+        wait_until(lambda: any("another process is listening there" in event["output"] for event in sidekick.events))
+        list(
+            channel.unary_stream("/falco.outputs.service/get", bytes, bytes)(
+                b"", wait_for_ready=True, timeout=DEADLINE_SECONDS
+            )
+        )
 
-    assert "another process is listening there" in report["output"]
+    assert falco.asked == 1
