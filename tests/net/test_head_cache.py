@@ -212,3 +212,10 @@ def test_a_length_in_the_head_that_is_not_that_of_the_body_gives_no_head() -> No
     assert Head.parse(sent(b"abc"), b"bc") is None
     assert Head.parse(sent(b"abc"), b"abc") is not None
     assert Head.parse(sent(b"\r\n\r\nabc"), b"abc") is None
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\n\r\n"])
+def test_a_head_in_which_a_line_ends_without_a_carriage_return_gives_no_head(line_end: bytes) -> None:
+    head = FALCO.replace(b"falco\r\nContent", b"falco" + line_end + b"X: y\r\nContent")
+
+    assert Head.parse(sent(b"abc", head), b"abc") is None

@@ -42,3 +42,17 @@ def test_pending_detections_beyond_window_and_skew_are_swept_when_room_is_short(
     waiting(containers, "b", NOW)
 
     assert len(old.pending) == left
+
+
+def test_when_a_container_cannot_give_up_anything_the_next_one_of_its_size_is_asked(clock: Clock) -> None:
+    containers = Containers(3600, clock, WINDOW)
+    first, second = waiting(containers, "a", NOW), waiting(containers, "b", NOW)
+    asked: list[Container] = []
+    budget = containers.budgets["pending_bytes"]
+    budget.shrink = asked.append
+    budget.capacity = 1
+
+    waiting(containers, "c", NOW)
+    waiting(containers, "d", NOW)
+
+    assert asked == [first, second]
