@@ -6,7 +6,7 @@ DEV := .venv/.dev
 PEERS := .venv/peers/.bench
 PIN := $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-header --no-emit-options
 
-.PHONY: plugin plugin-dist plugin-test plugin-bench run test quick check fix coverage fuzz mutants proto e2e docs screenshots soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
+.PHONY: plugin plugin-dist plugin-test plugin-bench run test quick check fix coverage fuzz mutants proto e2e e2e-real docs screenshots soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	@$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -53,6 +53,9 @@ proto: $(DEV) ## Make sidecar/_proto anew from proto/
 
 e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [BESIDE=rules.yaml] [LINEAGE=liblineage.so] [ADDRESSES=1] [RECORD=file]
 	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(foreach file,$(BESIDE),--beside $(file)) $(if $(LINEAGE),--lineage $(LINEAGE)) $(if $(ADDRESSES),--addresses) $(if $(RECORD),--record $(RECORD))
+
+e2e-real: $(DEV) ## Real services attacked and at work under a live Falco: FALCO=/path/to/falco [MINUTES=30] [ATTACKS=3] [PLUGIN=libcontainer.so] [LINEAGE=liblineage.so] [RULES=other_rules.yaml] [KEEP=folder]
+	PYTHONPATH=tests:. $(BIN)/python -m e2e.real --falco "$(FALCO)" $(if $(MINUTES),--minutes $(MINUTES)) $(if $(ATTACKS),--attacks $(ATTACKS)) $(if $(PLUGIN),--plugin $(PLUGIN)) $(if $(LINEAGE),--lineage $(LINEAGE)) $(if $(RULES),--rules $(RULES)) $(if $(KEEP),--keep $(KEEP))
 
 plugin: ## The Falco plugin, plugin/target/release/liblineage.so (needs cargo)
 	cargo build --manifest-path plugin/Cargo.toml --release --locked

@@ -56,14 +56,18 @@ class Engine:
         beside: Sequence[Path] = (),
         docker: Path | None = None,
         lineage: Path | None = None,
+        *,
+        rules: Path = RULES,
+        probe: Path = PROBE,
     ) -> None:
         """`docker` is the socket at which the plugin asks for the addresses of containers.
 
-        `lineage` is our own plugin, if it should be loaded beside.
+        `lineage` is our own plugin, if it should be loaded beside; `rules` are ours, or others to compare them with.
         """
         self.falco, self.plugin, self.folder, self.docker = falco, plugin, folder, docker
         self.lineage = lineage
-        self._rules = [*map(str, beside), str(RULES), str(PROBE)]
+        self._rules = [*map(str, beside), str(rules), str(probe)]
+        self.shown: list[str] = []
         self.alerts = folder / "alerts.jsonl"
         self.log = folder / "falco.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -122,7 +126,7 @@ class Engine:
     def _write_settings(self, url: str) -> Path:
         snippet = yaml.safe_load((SHIPPED / "config.d" / "falco-0.44.yaml").read_text())
         mine = [
-            {"match": {"source": "syscall"}, "extra_fields": ["proc.env[CASE]", "evt.num"]},
+            {"match": {"source": "syscall"}, "extra_fields": ["proc.env[CASE]", "evt.num", *self.shown]},
             {"match": {"rule": "PROBE"}, "extra_fields": [*PROBED, *ANCESTORS]},
         ]
         plugins: list[dict[str, Any]] = []
