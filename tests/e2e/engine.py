@@ -96,6 +96,12 @@ class Engine:
             time.sleep(0.2)
         raise EngineError(self.log.read_text())
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """Let it write what it has, and end."""
         if self._process is not None:
