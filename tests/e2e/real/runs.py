@@ -10,7 +10,7 @@ from pathlib import Path
 
 from click import echo
 from e2e.real import apps
-from e2e.real.attacks import ATTACKS, Attack, case, chosen
+from e2e.real.attacks import ATTACKS, MARKS, Attack, case, chosen
 from e2e.real.network import ASKED, ATTACKER, Listener, heard
 from e2e.real.places import ACCOUNT, HOME, LAYERS, container_id
 from e2e.real.services import SERVICES, Running, place
@@ -54,18 +54,19 @@ def planned(each: int, services: Sequence[str]) -> Iterator[Run]:
     at = 0
     for where in PLACES:
         for name in services:
-            allowed = frozenset({"root"} if name in RUNS_AS_ROOT else ()) | (
-                {"php-files"} if name in PHP_SERVICES else frozenset()
-            )
-            for index, attack in chosen(name, where, allowed, at, each):
+            for index, attack in chosen(_allowed(name, where), at, each):
                 at = index + 1
                 if not _missing(attack):
                     yield Run(name, where, attack)
 
 
+def _allowed(service: str, where: str) -> frozenset[str]:
+    true = {"root": service in RUNS_AS_ROOT, "container": where != "host", "php-files": service in PHP_SERVICES}
+    return frozenset(mark for mark, holds in true.items() if holds)
+
+
 def _missing(attack: Attack) -> list[str]:
-    marks = {"root", "php-files"}
-    return [program for program in attack.needs if program not in marks and not shutil.which(program)]
+    return [program for program in attack.needs if program not in MARKS and not shutil.which(program)]
 
 
 def furnish(folder: Path) -> None:

