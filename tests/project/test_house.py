@@ -110,6 +110,13 @@ MAY_USE_CLOCKS = {
     "e2e/__main__.py": "plays under a live Falco",
     "e2e/player.py": "plays under a live Falco",
     "e2e/older_servers.py": "plays under a live Falco",
+    **dict.fromkeys(
+        (
+            f"e2e/real/{name}.py"
+            for name in ("__main__", "attacks", "load", "network", "places", "runs", "services", "work")
+        ),
+        "attacks real services under a live Falco",
+    ),
 }
 """Files of the tests that look at the time or sleep, and why. All others wait with `wait_until` or turn a clock."""
 
