@@ -283,6 +283,8 @@ class Detection(Struct, frozen=True, gc=False):
     path: tuple[tuple[int, str], ...]
     cmdline: str
     detail: str
+    expected: str = ""
+    """The id of the expectation that it is; it counts for no group then."""
 
 
 class Span(Struct, gc=False):

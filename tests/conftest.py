@@ -15,7 +15,7 @@ import pytest
 from support import falcosidekick
 from support.rules import RULES, WEB_RCE
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Message, Notification
 from sidecar.rules.rule import CorrelationRule

@@ -12,7 +12,7 @@ from support.rules import RULES, WEB_RCE
 from support.site_with_incidents import DEMO, running
 
 from sidecar.cli.demo import recording
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Notification
 

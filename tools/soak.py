@@ -22,7 +22,7 @@ from support.damage import damages
 from support.outage import disk_full_and_sink_down, second_steps_after_an_outage
 from support.slow_disk import answers_on_a_slow_disk
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.model import RANK, REPORTS
 from sidecar.rules.loading import SHIPPED, load
 from sidecar.rules.spec import AlertSpec

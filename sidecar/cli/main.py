@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
@@ -43,10 +43,10 @@ class _RulePath(click.Path):
     """A file or folder of correlation rules, or the word `shipped`, as in the setting `rules`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return Path(SHIPPED) if str(value) == SHIPPED else super().convert(value, param, ctx)
+        return Path(str(value)) if str(value) in (SHIPPED, NONE) else super().convert(value, param, ctx)
 
 
-SHIPPED = "shipped"
+SHIPPED, NONE = "shipped", "none"
 RULE_PATH = _RulePath(exists=True, path_type=Path)
 
 rules_option = click.option(
@@ -55,6 +55,13 @@ rules_option = click.option(
     multiple=True,
     type=RULE_PATH,
     help="Correlation rule file or folder, or `shipped` for those of this version (the default); may be repeated.",
+)
+expectations_option = click.option(
+    "--expectations",
+    "-e",
+    multiple=True,
+    type=RULE_PATH,
+    help="File or folder of what is normal where, `shipped` (the default), or `none`; may be repeated.",
 )
 PORT = click.IntRange(0, 65535)
 
@@ -111,6 +118,7 @@ def run(config: Path | None, *, print_config: bool) -> None:
         return
     settings = worker.settings_of(config)
     rules = _rules([Path(path) for path in settings.rules])
+    expected = worker.expectations_of([Path(path) for path in settings.expectations])
     worker.refuse_unusable_state(settings)
     try:
         listening = sockets.inherited() or _listening_sockets(settings)
@@ -118,7 +126,7 @@ def run(config: Path | None, *, print_config: bool) -> None:
         _exit_port_in_use(error, "change http.port or admin.port, or the address of the sink")
     if settings.supervisor and sockets.INHERITED not in os.environ:
         sockets.hand_over(listening, [str(config)] if config else [])
-    worker.serve(settings, rules, listening)
+    worker.serve(settings, rules, expected, listening)
 
 
 @main.command(epilog=EPILOG)
@@ -154,6 +162,7 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
 @main.command(epilog=EPILOG)
 @click.argument("files", nargs=-1, required=True)
 @rules_option
+@expectations_option
 @click.option(
     "--output",
     "-o",
@@ -164,7 +173,14 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
     "--explain", is_flag=True, help="Draw the process tree of each incident, with the detections on each process."
 )
 @_reporting_errors
-def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str | None, *, explain: bool) -> None:
+def replay(
+    files: tuple[str, ...],
+    rules: tuple[Path, ...],
+    expectations: tuple[Path, ...],
+    output: str | None,
+    *,
+    explain: bool,
+) -> None:
     """Correlate recorded alerts of Falco: FILES, folders or pipes, also gzipped; `-` is standard input.
 
     It reads JSON lines as Falco's file_output writes them, the logs of Falco's container (CRI, Docker, kubectl) and
@@ -174,8 +190,10 @@ def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str | None, 
         raise click.UsageError("--explain and --output cannot be combined: --explain draws text")
     from sidecar.cli import replay  # noqa: PLC0415
     from sidecar.correlation.pipeline import Pipeline  # noqa: PLC0415
+    from sidecar.service import worker  # noqa: PLC0415
 
-    pipeline = Pipeline(_rules(list(rules)), timer=lambda: 0.0)
+    expected = worker.expectations_of(list(expectations))
+    pipeline = Pipeline(_rules(list(rules)), timer=lambda: 0.0, expectations=expected)
     if not replay.run(pipeline, files, "explain" if explain else output or "table"):
         sys.exit(EXIT_PROBLEM)
 
@@ -186,8 +204,12 @@ def replay(files: tuple[str, ...], rules: tuple[Path, ...], output: str | None, 
 @rules_option
 @_reporting_errors
 def check(files: tuple[Path, ...], config: Path | None, rules: tuple[Path, ...]) -> None:
-    """Check rule FILES or folders, and with --config the settings. Every mistake is reported with its file and line."""
-    from sidecar.cli import rule_tests  # noqa: PLC0415
+    """Check FILES or folders of rules or expectations, and with --config the settings.
+
+    Every mistake is reported with its file and line.
+    """
+    from sidecar.cli.testing import rule_tests  # noqa: PLC0415
+    from sidecar.expectations import loading  # noqa: PLC0415
     from sidecar.service import worker  # noqa: PLC0415
 
     paths = [*files, *rules]
@@ -195,7 +217,11 @@ def check(files: tuple[Path, ...], config: Path | None, rules: tuple[Path, ...])
         settings = worker.settings_of(config)
         paths += [Path(path) for path in settings.rules]
         click.echo(f"{config}: ok")
-    for rule in _rules(paths):
+        worker.expectations_of([Path(path) for path in settings.expectations])
+    expected, paths = _split(paths)
+    for entry in loading.load(expected):
+        click.echo(f"{entry.id}: ok")
+    for rule in _rules(paths) if paths or not expected else ():
         tests = len(rule.written.tests)
         click.echo(f"{rule.id}: ok (groups: {len(rule.groups)}, cases: {len(rule.cases)}, tests: {tests})")
         if not tests:
@@ -208,14 +234,25 @@ def check(files: tuple[Path, ...], config: Path | None, rules: tuple[Path, ...])
 @click.argument("paths", nargs=-1, type=RULE_PATH)
 @_reporting_errors
 def test(paths: tuple[Path, ...]) -> None:
-    """Run the tests inside rule files. PATHS are files or folders; the default is the rules of this version."""
-    from sidecar.cli import rule_tests  # noqa: PLC0415
+    """Run the tests inside files of rules or expectations.
 
+    PATHS are files or folders; the default is what ships with this version.
+    """
+    from sidecar.cli.testing import expectation_tests, rule_tests  # noqa: PLC0415
+    from sidecar.service.worker import SHIPPED_EXPECTATIONS  # noqa: PLC0415
+
+    expected, rules = _split(paths)
+    if not paths or Path(SHIPPED) in paths:
+        expected.append(SHIPPED_EXPECTATIONS)
     failed = passed = 0
-    for result in rule_tests.run(_rules(list(paths))):
+    for result in rule_tests.run(_rules(rules)) if rules or not paths else ():
         passed += result.passed
         failed += not result.passed
         click.echo("\n".join(rule_tests.report(result)))
+    for told in expectation_tests.run(expected, _rules([])):
+        passed += not told.why
+        failed += bool(told.why)
+        click.echo(str(told))
     click.echo(f"{passed} passed, {failed} failed")
     sys.exit(EXIT_PROBLEM if failed else 0)
 
@@ -275,10 +312,10 @@ def doctor(file: Path, mode: Any) -> None:
 
 
 @main.command(epilog=EPILOG)
-@click.argument("kind", type=click.Choice(["rule", "settings", "programs"]))
+@click.argument("kind", type=click.Choice(["rule", "settings", "programs", "expectation"]))
 @_reporting_errors
 def schema(kind: str) -> None:
-    """Print the JSON Schema of a rule file, the settings file or the table of programs, for editors."""
+    """Print the JSON Schema of a rule file, the settings file, the table of programs or expectations."""
     from sidecar.cli import json_schema  # noqa: PLC0415
 
     click.echo(json.dumps(json_schema.for_kind(kind), indent=2))
@@ -336,6 +373,16 @@ def _rules(paths: list[Path]) -> "list[CorrelationRule]":
     from sidecar.service import worker  # noqa: PLC0415
 
     return worker.rules_of(paths)
+
+
+def _split(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The files of expectations among these files and folders, and all others."""
+    from sidecar.expectations.loading import is_expectation_file  # noqa: PLC0415
+    from sidecar.rules.loading import yaml_files  # noqa: PLC0415
+
+    files = [file for path in paths for file in (yaml_files([path]) if path.is_dir() else [path])]
+    expected = [file for file in files if is_expectation_file(file)]
+    return expected, [file for file in files if file not in expected]
 
 
 def _exit_port_in_use(error: OSError, remedy: str) -> NoReturn:

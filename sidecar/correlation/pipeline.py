@@ -18,6 +18,7 @@ from sidecar.correlation.correlator import Correlator
 from sidecar.correlation.memory.containers import Containers
 from sidecar.correlation.placement import Placement
 from sidecar.errors import AlertError
+from sidecar.expectations.entries import Expectations
 from sidecar.meaning.command_summary import summarise_commands
 from sidecar.model import MAX_NAME_CHARS, Alert, Message
 from sidecar.rules.rule import CorrelationRule
@@ -40,7 +41,7 @@ class Pipeline:
     `timer` is a monotonic clock in seconds; it decides when memory expires. `wall` is the time of day in nanoseconds,
     used only to clamp event times in the future; leave it out where the time is that of a recording, as in a replay.
     `remember` is called with every relevant alert and its event id before it is correlated. `redact` masks the secrets
-    in what is kept.
+    in what is kept. `expectations` say what is normal where.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Pipeline:
         wall: Callable[[], int] | None = None,
         remember: Callable[[bytes, Alert], None] | None = None,
         redact: Redactor | None = None,
+        expectations: Expectations | None = None,
     ) -> None:
         ttl = max(rule.idle_timeout + rule.window for rule in rules) / 1e9
         self.rules = rules
@@ -67,13 +69,26 @@ class Pipeline:
         self._classifier = Classifier(rules)
         self._stock = StockAlerts()
         self._verdicts = VerdictCache()
-        self._placement = Placement(rules, self.containers)
-        self.declined = self._placement.declined
-        """Alerts of which a group fell away, by the reason."""
+        self._placement = Placement(rules, self.containers, expectations)
         self._ids: AgingDict[bytes | int, bool] = AgingDict(MAX_IDS, ttl, timer)
         self._wall = wall
         self._remember = remember
         self._redact = redact or Redactor()
+
+    @property
+    def declined(self) -> Counter[str]:
+        """Alerts of which a group fell away, by the reason."""
+        return self._placement.declined
+
+    @property
+    def expected(self) -> Counter[str]:
+        """Detections that are expected, by the id of the entry."""
+        return self._placement.expected
+
+    @property
+    def expectation_ids(self) -> Sequence[str]:
+        """The ids of the entries that are in force."""
+        return self._placement.expectation_ids
 
     @property
     def is_waiting(self) -> bool:

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.alerts.traits import TRAITS
 from sidecar.correlation import judgement
@@ -35,6 +36,7 @@ from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import SERVING_TAG, Servers
 from sidecar.correlation.orphans import Joined
 from sidecar.correlation.serving import service_above
+from sidecar.expectations.entries import Expectations, Seen
 from sidecar.model import MAX_COMMAND_CHARS, Alert, Detection, Join, Report
 from sidecar.rules.rule import CorrelationRule
 
@@ -54,7 +56,9 @@ class PlacedDetection(Struct, frozen=True):
 class Placement:
     """Puts alerts into the contexts of the correlation rules that care about them."""
 
-    def __init__(self, rules: Sequence[CorrelationRule], containers: Containers) -> None:
+    def __init__(
+        self, rules: Sequence[CorrelationRule], containers: Containers, expectations: Expectations | None = None
+    ) -> None:
         self._rules = rules
         self._all = tuple((index, 0) for index in range(len(rules)))
         self._shell_traits = tuple(
@@ -66,6 +70,10 @@ class Placement:
         )
         self.declined: Counter[str] = Counter()
         """Alerts of which a group fell away, by the reason: a key of `sidecar.meaning.declined.REASONS`."""
+        self.expected: Counter[str] = Counter()
+        """Detections that are expected, by the id of the entry."""
+        self._expectations = expectations
+        self.expectation_ids = [entry.id for entry in expectations.entries] if expectations else []
         self._containers = containers
         self.servers = Servers()
 
@@ -94,7 +102,7 @@ class Placement:
             mask = self._beside_scripts(index, mask, judged, container)
             if mask & self._rules[index].anchoring and not (learned.is_new or path[0].is_shell):
                 explains = True
-            detection = self._place_new(container, index, mask, alert, path)
+            detection = self._place_new(container, index, mask, judged, path)
             if detection is not None:
                 placed.append(detection)
         contexts = container.contexts
@@ -140,13 +148,45 @@ class Placement:
         return mask & ~own
 
     def _place_new(
-        self, container: Container, index: int, mask: int, alert: Alert, path: list[Process]
+        self, container: Container, index: int, mask: int, judged: Judgement, path: list[Process]
     ) -> PlacedDetection | None:
         """Place an alert that was not placed before, without the groups that mean nothing here."""
-        service = 0
+        service, alert = 0, judged.alert
         if mask & self._rules[index].anchoring:
             mask, service = self._below_service(container, self._rules[index], mask, alert, path)
+        if mask and self._expectations is not None:
+            expected = self._expected(container, index, mask, judged, path)
+            if expected:
+                mask = 0
+                self._show_expected(container, index, alert, path, expected)
         return self._place_one(container, index, mask, alert, path, service)
+
+    def _show_expected(
+        self, container: Container, index: int, alert: Alert, path: list[Process], expected: str
+    ) -> None:
+        """Put a detection that is expected into the timeline of the context that it belongs to, if there is one."""
+        joined = self._joined(container, index, 0, alert, path, 0)
+        if joined is not None:
+            context, how, at = joined
+            shown = _detection(alert, 0, how, tuple([(process.pid, process.name) for process in path[: at + 1]]))
+            container.timeline_bytes += context.add_expected(replace(shown, expected=expected))
+
+    def _expected(self, container: Container, index: int, mask: int, judged: Judgement, path: list[Process]) -> str:
+        """The id of the expectation that covers a detection, "" if none does: what was dropped is never expected."""
+        groups = self._rules[index].named(mask)
+        seen = Seen(
+            container.where,
+            groups,
+            judged.program,
+            judged.fields,
+            judged.alert.time,
+            lambda: [process.file or process.name for process in path[1:]],
+        )
+        entry = self._expectations.entry(seen) if self._expectations is not None else None
+        if entry is None or judged.program.is_loaded or judged.dropped:
+            return ""
+        self.expected[entry.id] += 1
+        return entry.id
 
     def _below_service(
         self, container: Container, rule: CorrelationRule, mask: int, alert: Alert, path: list[Process]
@@ -181,10 +221,10 @@ class Placement:
         if session > 0 and session not in context.sessions and len(context.sessions) < MAX_SESSIONS:
             context.sessions.add(session)
             container.contexts.revision += 1
+        shown_path = tuple([(process.pid, process.name) for process in path[: at + 1]])
         if not mask:
             path[0].has_left = True
             return None
-        shown_path = tuple([(process.pid, process.name) for process in path[: at + 1]])
         shell = next((process for process in reversed(path[: max(at, 1)]) if process.is_shell), None)
         return PlacedDetection(index, container, context, _detection(alert, mask, how, shown_path), alert, shell)
 

@@ -68,6 +68,8 @@ class Event(Struct, frozen=True):
     path: list[PathEntry]
     command: str
     detail: str
+    expected: str = ""
+    """The id of the expectation that it is; it counts for no group then."""
 
 
 class ProcessNode(Struct, frozen=True):
@@ -225,6 +227,7 @@ def _events(note: Notification) -> list[Event]:
             path=[PathEntry(pid, name) for pid, name in reversed(detection.path)],
             command=detection.cmdline,
             detail=detection.detail,
+            expected=detection.expected,
         )
         for number, (detection, groups, rules) in enumerate(timeline_events(note), 1)
     ]

@@ -27,7 +27,7 @@ def load(paths: Iterable[Path]) -> list[CorrelationRule]:
     """Load rule files, and those in folders. Raises ConfigError with every problem in every file."""
     rules: list[CorrelationRule] = []
     problems: list[str] = []
-    for path in _files(paths):
+    for path in yaml_files(paths):
         try:
             rules.append(compiled(build(RuleFile, _correlation_rule(path), str(path)), str(path)))
         except ConfigError as error:
@@ -129,6 +129,7 @@ def _triage_problems(written: RuleFile) -> Iterator[str]:
             yield f"triage[{index}].do: {escape.terminal(step.do)!r} is empty or contains control or markup characters"
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
+def yaml_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """These files, and those in folders, sorted."""
     for path in paths:
         yield from sorted(path.glob("*.yaml")) if path.is_dir() else [path]

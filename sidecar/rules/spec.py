@@ -77,7 +77,7 @@ class TriageStep(Struct, forbid_unknown_fields=True):
 
 
 class AlertSpec(Struct, forbid_unknown_fields=True):
-    """One alert of a test, in short form; `sidecar.cli.stories` expands it to Falco's JSON."""
+    """One alert of a test, in short form; `sidecar.cli.testing.stories` expands it to Falco's JSON."""
 
     process: str
     """Processes from the first one down, `tini > php-fpm > sh`; `#2` after a name distinguishes siblings."""

@@ -171,6 +171,8 @@ def _alerts(service: "Measured") -> Iterator[Metric]:
         "falco_internal_events", "Falco's internal alerts: heartbeats and dropped-event notices.", internal, "type"
     )
     yield _counter("detections", "Alerts that a correlation rule uses as evidence.", pipeline.detections)
+    expected = {entry: pipeline.expected[entry] for entry in pipeline.expectation_ids}
+    yield _counter("expectation_matches", "Detections that an expectation covers, by its id.", expected, "entry")
     yield _counter("incidents_opened", "Incidents opened.", pipeline.correlator.opened)
     yield _counter("notifications", "Notifications decided, by severity.", severities, "severity")
 

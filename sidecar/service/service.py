@@ -16,6 +16,7 @@ from sidecar.delivery.disk import DiskThread
 from sidecar.delivery.outbox import Outbox
 from sidecar.delivery.pass_through import pass_through
 from sidecar.delivery.sink_queue import Delivery
+from sidecar.expectations.entries import Expectations
 from sidecar.incidents.falco_event import Origin
 from sidecar.incidents.refresh import IncidentRefresh
 from sidecar.net.http_server import Request, Response
@@ -63,13 +64,14 @@ class Service:
         sinks: Sequence[Sink],
         state: State | None = None,
         listening: Mapping[str, socket.socket] | None = None,
+        expectations: Expectations | None = None,
     ) -> None:
         self.settings = settings
         self.deliveries = [Delivery(sink, settings.sinks.queue_size) for sink in sinks]
         self.outbox = Outbox(state, self.deliveries, anchors(rules))
         self.outbox.origin = Origin(settings.cluster, settings.url)
         redact, remember = redactor(settings), self.outbox.remember if state else None
-        self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, remember, redact)
+        self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, remember, redact, expectations)
         self._state = state
         ring = Path(f"{settings.state.path}.ring") if state is not None else None
         self.pass_through = pass_through(settings, ring, sockets.inherited_memory())

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidecar.errors import EXIT_WRONG, ConfigError
+from sidecar.expectations import loading as expectations
+from sidecar.expectations.entries import Expectations
 from sidecar.net import without_openssl
 from sidecar.rules.loading import SHIPPED, load
 from sidecar.rules.rule import CorrelationRule
@@ -16,6 +18,8 @@ from sidecar.settings.schema import Settings
 
 if TYPE_CHECKING:
     import socket
+
+SHIPPED_EXPECTATIONS = SHIPPED / "expected"
 
 NOT_SETTINGS = ("FALCO_CORRELATOR_CONFIG", "FALCO_CORRELATOR_SOCKETS", "FALCO_CORRELATOR_URL")
 """Environment variables that look like settings."""
@@ -48,6 +52,16 @@ def rules_of(paths: list[Path]) -> list[CorrelationRule]:
     return load([SHIPPED / "correlation" if path == shipped else path for path in paths or [shipped]])
 
 
+def expectations_of(paths: list[Path]) -> Expectations | None:
+    """The expectations in these files and folders, by default those that ship. Raises ConfigError."""
+    if paths == [Path("none")]:
+        return None
+    shipped = Path("shipped")
+    return Expectations(
+        expectations.load([SHIPPED_EXPECTATIONS if path == shipped else path for path in paths or [shipped]])
+    )
+
+
 def refuse_unusable_state(settings: Settings) -> None:
     """Exit with EXIT_WRONG if the state file must not be used, before a port is open at which Falco would wait."""
     if not settings.state.path:
@@ -61,7 +75,12 @@ def refuse_unusable_state(settings: Settings) -> None:
         sys.exit(EXIT_WRONG)
 
 
-def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str, socket.socket]") -> None:
+def serve(
+    settings: Settings,
+    rules: list[CorrelationRule],
+    expected: Expectations | None,
+    listening: "dict[str, socket.socket]",
+) -> None:
     """Run the service until it is asked to stop. Exits with EXIT_WRONG if its state file must not be used."""
     with contextlib.nullcontext() if settings.needs_openssl() else without_openssl.left_out():
         import asyncio  # noqa: PLC0415 - within the block
@@ -78,7 +97,7 @@ def serve(settings: Settings, rules: list[CorrelationRule], listening: "dict[str
         except StateError as error:
             sys.stderr.write(f"state.path: {error}\n")
             sys.exit(EXIT_WRONG)
-        service = Service(settings, rules, make_sinks(settings.sinks), state, listening)
+        service = Service(settings, rules, make_sinks(settings.sinks), state, listening, expected)
     asyncio.run(run.serve(service))
 
 
@@ -87,10 +106,11 @@ def main(arguments: list[str]) -> None:
     try:
         settings = settings_of(Path(arguments[0]) if arguments else None)
         rules = rules_of([Path(path) for path in settings.rules])
+        expected = expectations_of([Path(path) for path in settings.expectations])
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_WRONG)
-    serve(settings, rules, sockets.inherited())
+    serve(settings, rules, expected, sockets.inherited())
 
 
 if __name__ == "__main__":

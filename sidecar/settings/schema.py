@@ -132,6 +132,9 @@ class Settings(Section):
     """Run a parent process that holds the ports and restarts the service after a crash, so that Falco only waits."""
     rules: list[str] = []
     """Correlation rule files or folders; `shipped` stands for the rules that ship with the service, the default."""
+    expectations: list[str] = []
+    """Files or folders with what is normal where; `shipped` stands for those that ship with the service, the default.
+    `none` alone turns them off."""
     coalesce: Annotated[Duration, MayBeZero()] = lasting("5ms")
     """How long a notification waits for other alerts of the same kernel event."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -24,7 +24,7 @@ from support.injections import INJECTIONS
 from support.waiting import wait_until
 
 from sidecar.admin import api, openapi
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.incidents import view
 from sidecar.model import Notification
 from sidecar.net.http_server import Request

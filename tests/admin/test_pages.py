@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from support.injections import INJECTIONS
 
 from sidecar.admin import pages
-from sidecar.cli.stories import BEGIN
+from sidecar.cli.testing.stories import BEGIN
 from sidecar.incidents import view
 from sidecar.model import Notification
 from sidecar.storage.archive import IncidentFilter, in_memory

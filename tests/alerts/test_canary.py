@@ -17,7 +17,7 @@ from support import fake_falco
 from support.waiting import until_true, wait_until
 
 from sidecar.alerts.canary import MARKER, RULES, Canary, Traffic
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import EVENTS_DROPPED, Pipeline
 from sidecar.model import Report
 from sidecar.rules.loading import SHIPPED

@@ -11,7 +11,7 @@ from conftest import Serving, cases, fed, spec
 from support.falcosidekick import Falcosidekick
 
 from sidecar.alerts import decode
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents.falco_event import to_json
 from sidecar.model import Fields

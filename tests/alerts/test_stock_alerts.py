@@ -12,7 +12,7 @@ from support.rules import WEB_RCE as RULE
 from sidecar.alerts.classify import Verdict
 from sidecar.alerts.decode import envelope
 from sidecar.alerts.stock_alerts import MAX_HELD, StockAlerts
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import AlertSpec

@@ -20,7 +20,7 @@ from support import fake_falco
 from support.certificates import make_ca
 from support.falcosidekick import Falcosidekick
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.rules.rule import CorrelationRule
 
 pytestmark = pytest.mark.slow

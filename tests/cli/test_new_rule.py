@@ -1,6 +1,6 @@
 """A new rule is ready as it is written, and what is wrong with a rule is reported so that one learns from it.
 
-Covers: `cli.rule_tests`, `cli.json_schema`, `yamlfile.positions`.
+Covers: `cli.testing.rule_tests`, `cli.json_schema`, `yamlfile.positions`.
 """
 
 from pathlib import Path
@@ -11,8 +11,9 @@ from conftest import DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.cli import new_rule, rule_tests
+from sidecar.cli import new_rule
 from sidecar.cli.main import main
+from sidecar.cli.testing import rule_tests
 from sidecar.errors import ConfigError
 from sidecar.rules.loading import compiled, load
 from sidecar.rules.spec import RuleFile

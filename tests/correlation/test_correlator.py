@@ -6,7 +6,7 @@ Covers: `correlation.pipeline`.
 import pytest
 from conftest import Play, cases, fed, spec
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules.rule import CorrelationRule
 

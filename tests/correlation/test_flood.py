@@ -11,7 +11,7 @@ import pytest
 from cachetools import TTLCache
 from conftest import Clock, fed, spec
 
-from sidecar.cli.stories import BEGIN, alerts
+from sidecar.cli.testing.stories import BEGIN, alerts
 from sidecar.correlation.memory.containers import MAX_GIVERS, MAX_QUIET_CONTAINERS
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents import view

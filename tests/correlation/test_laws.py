@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.rules import RULES
 from support.rules import WEB_RCE as RULE
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.memory.container import MAX_CONTEXTS, MAX_PROCESSES
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import RANK

@@ -1,7 +1,7 @@
 """The execution context, told as stories: who belongs together and who does not.
 
 Covers: `correlation.placement`, `correlation.anchors`, `correlation.notification`, `correlation.memory.container`,
-`cli.stories`.
+`cli.testing.stories`.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ import pytest
 from conftest import cases, fed
 from msgspec import Struct
 
-from sidecar.cli import rule_tests
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing import rule_tests
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import RuleTest

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from service.test_supervisor import free_port
 from support.crash import Victim
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.delivery.outbox import Outbox
 from sidecar.incidents.falco_event import to_json

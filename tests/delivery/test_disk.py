@@ -17,7 +17,7 @@ from support.outage import DownAndUp
 from support.slow_disk import answers_on_a_slow_disk
 from support.waiting import wait_until
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.delivery.outbox import Outbox
 from sidecar.delivery.sink_queue import Delivery
 from sidecar.delivery.unwritten import UnwrittenAlerts

@@ -12,7 +12,7 @@ from service.test_supervisor import free_port
 from support.crash import Victim, raw_alert, raw_alerts_over_kills, send_raw
 from support.falcosidekick import Falcosidekick, Panicked
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.rules.rule import CorrelationRule
 
 pytestmark = pytest.mark.slow

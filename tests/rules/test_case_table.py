@@ -8,7 +8,7 @@ import pytest
 from conftest import Serving, spec
 from support.falcosidekick import Falcosidekick
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.rules.rule import CorrelationRule
 
 GROUPS = ("web_shell", "shell_technique", "network", "credential", "interactive")

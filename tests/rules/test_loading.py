@@ -11,7 +11,8 @@ import pytest
 from conftest import DATA
 from support import fast_yaml
 
-from sidecar.cli import json_schema, rule_tests
+from sidecar.cli import json_schema
+from sidecar.cli.testing import rule_tests
 from sidecar.errors import ConfigError
 from sidecar.rules.loading import SHIPPED, compiled, load
 from sidecar.rules.rule import CorrelationRule

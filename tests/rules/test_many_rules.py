@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.rules import WEB_RCE, by_id
 from support.site_with_incidents import stories
 
-from sidecar.cli import rule_tests
+from sidecar.cli.testing import rule_tests
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Notification
 from sidecar.rules.loading import compiled, load

@@ -13,7 +13,7 @@ from conftest import DATA, Play, Serving, fed, spec
 from settings.test_loading import problems
 from support.falcosidekick import Falcosidekick
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents.falco_event import to_event, to_json
 from sidecar.model import Message, Notification, Report, Where

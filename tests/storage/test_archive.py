@@ -8,7 +8,7 @@ from conftest import Play, spec
 from msgspec.structs import replace
 from support.cost import cost
 
-from sidecar.cli.stories import BEGIN
+from sidecar.cli.testing.stories import BEGIN
 from sidecar.model import Notification
 from sidecar.storage import archive
 from sidecar.storage.archive import RETENTION_SECONDS, Archive, IncidentFilter, in_memory

@@ -21,7 +21,7 @@ from msgspec.structs import asdict
 from support.waiting import until_true
 
 from sidecar.alerts import decode
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.delivery.outbox import Outbox
 from sidecar.model import Alert, Message, Outgoing

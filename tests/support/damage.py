@@ -12,7 +12,7 @@ from conftest import fed, spec
 from support.messages import note
 from support.outage import DownAndUp
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.delivery.outbox import Outbox
 from sidecar.incidents.falco_event import to_json

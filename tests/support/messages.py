@@ -5,7 +5,7 @@ from functools import cache
 from msgspec.structs import replace
 from support.rules import RULES, WEB_RCE
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Notification, Severity
 from sidecar.rules.spec import AlertSpec

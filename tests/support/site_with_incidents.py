@@ -12,7 +12,7 @@ from support.injections import INJECTIONS
 from support.rules import RULES, WEB_RCE
 
 from sidecar.cli.demo import recording
-from sidecar.cli.stories import BEGIN, alerts
+from sidecar.cli.testing.stories import BEGIN, alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import Notification
 from sidecar.rules.rule import CorrelationRule

@@ -11,7 +11,7 @@ from service.test_supervisor import free_port
 from support.crash import Victim
 from support.waiting import wait_until
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import AlertSpec
 

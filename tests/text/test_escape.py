@@ -11,7 +11,7 @@ import pytest
 from conftest import fed, spec
 from support.injections import INJECTIONS
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents import terminal, view
 from sidecar.incidents.falco_event import to_event

@@ -21,7 +21,7 @@ from support.falcosidekick import Falcosidekick
 from support.secrets_corpus import SECRETS
 
 from sidecar.alerts.traits import has_interactive_flag
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import MAX_NAME_CHARS
 from sidecar.rules.rule import CorrelationRule

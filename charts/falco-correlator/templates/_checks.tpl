@@ -56,4 +56,7 @@
 {{- if and (eq $v.mode "sidecar") $v.correlationRules.files }}
 {{- fail "correlationRules.files in mode sidecar: overlays/falco-sidecar.yaml mounts no rules: use mode http" }}
 {{- end }}
+{{- if and (eq $v.mode "sidecar") $v.expectations.files }}
+{{- fail "expectations.files in mode sidecar: overlays/falco-sidecar.yaml mounts none: use mode http" }}
+{{- end }}
 {{- end }}

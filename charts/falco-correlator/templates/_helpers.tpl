@@ -142,6 +142,11 @@ canary:
 {{- if .Values.correlationRules.files }}
 rules: {{ concat (ternary (list "shipped") (list) .Values.correlationRules.shipped) (list "/etc/falco-correlator/rules") | toJson }}
 {{- end }}
+{{- with .Values.expectations }}
+{{- if or .files (not .shipped) }}
+expectations: {{ concat (ternary (list "shipped") (list) .shipped) (ternary (list "/etc/falco-correlator/expectations") (ternary (list) (list "none") .shipped) (gt (len .files) 0)) | toJson }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* Falco's settings that depend on names and secrets of this release: a file for its config.d. */}}

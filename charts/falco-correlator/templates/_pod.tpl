@@ -9,6 +9,7 @@ metadata:
   annotations:
     checksum/config: {{ include "falco-correlator.settings" . | sha256sum }}
     checksum/rules: {{ toJson .Values.correlationRules | sha256sum }}
+    checksum/expectations: {{ toJson .Values.expectations | sha256sum }}
     {{- if .Values.secretPath.value }}
     checksum/secret-path: {{ .Values.secretPath.value | sha256sum }}
     {{- end }}
@@ -91,6 +92,9 @@ spec:
         {{- if .Values.correlationRules.files }}
         - {name: correlation-rules, mountPath: /etc/falco-correlator/rules, readOnly: true}
         {{- end }}
+        {{- if .Values.expectations.files }}
+        - {name: expectations, mountPath: /etc/falco-correlator/expectations, readOnly: true}
+        {{- end }}
         {{- if eq .Values.mode "grpc" }}
         - {name: falco-socket, mountPath: {{ .Values.grpc.socketDir }}, readOnly: true}
         {{- end }}
@@ -172,6 +176,10 @@ spec:
 {{- if .Values.correlationRules.files }}
 - name: correlation-rules
   configMap: {name: {{ $name }}-correlation-rules}
+{{- end }}
+{{- if .Values.expectations.files }}
+- name: expectations
+  configMap: {name: {{ $name }}-expectations}
 {{- end }}
 {{- if eq .Values.mode "grpc" }}
 - name: falco-socket

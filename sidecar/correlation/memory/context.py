@@ -22,6 +22,9 @@ MAX_SESSIONS = 256
 JOB_SUBMITTERS = frozenset(("at", "batch"))
 """Programs that hand work over to a daemon, which starts it as its own child."""
 
+MAX_EXPECTED = 16
+"""Expected detections kept in the timeline of each context."""
+
 MAX_UIDS = 16
 """Users that are remembered for each context."""
 
@@ -125,6 +128,15 @@ class Context(Struct):
             if shell is not None and self._has_stale_groups(time - rule.idle_timeout):
                 self.active_groups |= self._groups_of_living(shell, time - rule.idle_timeout)
         if not has_room:
+            return 0
+        self.timeline.append(detection)
+        grown = size(detection)
+        self.timeline_bytes += grown
+        return grown
+
+    def add_expected(self, detection: Detection) -> int:
+        """Show a detection that is expected here, and counts for nothing. Returns the bytes of it."""
+        if sum(bool(each.expected) for each in self.timeline) >= MAX_EXPECTED:
             return 0
         self.timeline.append(detection)
         grown = size(detection)

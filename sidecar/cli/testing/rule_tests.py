@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.context import Context
 from sidecar.correlation.pipeline import Pipeline
