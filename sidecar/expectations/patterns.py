@@ -1,8 +1,8 @@
 """Patterns over names and over the words of a command. They take time linear in the text, and cover nothing unseen.
 
 A pattern that says what is normal must not cover what an intruder appends or slips in, so a wildcard stands for no
-option (`tar *` and `--checkpoint-action=exec=sh`), for no way out of a folder (`..`), and in a command that a shell or
-an interpreter reads for none of the characters that mean something there.
+option (`tar *` and `--checkpoint-action=exec=sh`), for no way out of a folder (`..`), and in code that a shell or an
+interpreter is given as an argument (`sh -c`) for none of the characters that mean something there.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from sidecar.meaning.program import Program
 from sidecar.meaning.tables import base_name
 
 SHELL_CHARACTERS = frozenset(";&|<>`$(){}[]!#'\"\\~*?")
-"""What a wildcard never stands for where a shell or an interpreter reads the word."""
+"""What a wildcard never stands for in code that is an argument."""
 
 ANY_SHELL = "sh"
 """As a program: any shell."""
@@ -82,7 +82,7 @@ class Command(Struct, frozen=True):
             return False
         if not self._is_program(program):
             return False
-        is_read = bool(program.kinds & {"shell", "interpreter"})
+        is_read = program.has_inline_code or program.reads_code
         if not all(_stands_for(glob, word, is_read=is_read) for glob, word in zip(self.words, words, strict=False)):
             return False
         return all(_stands_for(ANY, word, is_read=is_read) for word in words[len(self.words) :])

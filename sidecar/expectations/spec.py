@@ -25,7 +25,7 @@ class EntrySpec(Struct, forbid_unknown_fields=True):
     commands: list[str]
     """Whole commands. The first word is the program by its resolved file (`sh` for any shell), the others are its
     arguments. `*` stands for any characters of one word, `**` as the last word for any further words. Neither stands
-    for an option, for `..`, nor, in what a shell or an interpreter runs, for characters that a shell reads."""
+    for an option, for `..`, nor, in code that is an argument (`sh -c`), for characters that a shell reads."""
     place: PlaceSpec | None = None
     """Instead of the file's."""
     service: list[str] = []

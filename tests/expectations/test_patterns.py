@@ -25,6 +25,7 @@ def covers(pattern: str, command: str, exepath: str = "", name: str = "") -> boo
         ("sh -c wal-g wal-push pg_wal/*", "sh -c wal-g wal-push pg_wal/0001"),
         ("rsync --server **", "rsync --server . /backup/ /more"),
         ("rsync --server **", "rsync --server"),
+        ("bash /notify.sh **", "bash /notify.sh app;web >90 (critical)"),
         ("tar -c* --file=*", "tar -czf --file=/x"),
         ("python3* /app/job.py *", "python3.11 /app/job.py today"),
     ],
@@ -43,7 +44,7 @@ def test_a_pattern_covers_the_command_that_it_describes(pattern: str, command: s
         ("sh -c wal-g wal-push *", "sh -c wal-g wal-push x;curl"),
         ("sh -c wal-g wal-push *", "sh -c wal-g wal-push $(id)"),
         ("sh -c wal-g wal-push *", "sh -c wal-g wal-push `id`"),
-        ("sh /backup.sh **", "sh /backup.sh a >/etc/passwd"),
+        ("sh -c /backup.sh * *", "sh -c /backup.sh a >/etc/passwd"),
         ("tar **", "tar --checkpoint-action=exec=sh"),
         ("tar -cf *", "tar -cf --checkpoint=1"),
         ("cat /data/*", "cat /data/../etc/shadow"),
@@ -88,4 +89,3 @@ def test_what_wildcards_stand_for_makes_up_the_text(begin: str, middle: str, end
 )
 def test_nothing_that_a_shell_reads_is_covered_by_a_wildcard(appended: str, tail: str) -> None:
     assert not covers("sh -c backup *", f"sh -c backup a{appended}{tail}")
-    assert not covers("sh /backup **", f"sh /backup a {appended}{tail}")
