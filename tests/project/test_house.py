@@ -6,12 +6,16 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(p for p in (ROOT / "sidecar").rglob("*.py") if "_proto" not in p.parts)
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 40
 MOST_MODULES = 10
 """In one folder, beside its docstring."""
+
+of_the_repository = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a source distribution, without git")
 
 
 @cache
@@ -65,6 +69,7 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in listed.decode().split("\0") if name]
 
 
+@of_the_repository
 def test_no_file_names_a_machine_path_or_a_package_registry() -> None:
     forbidden = re.compile(r"/work/|/root/\.pyenv|(?:index|extra-index)-url|registry\.npmjs|pypi\.org/simple")
     texts = {path: path.read_text(errors="replace") for path in tracked() if path.name != "test_house.py"}
@@ -77,6 +82,7 @@ def is_foreign_lock(path: Path) -> bool:
     return path.suffix == ".lock" and path != ROOT / "plugin" / "Cargo.lock"
 
 
+@of_the_repository
 def test_no_file_is_large_and_there_is_no_lock_file() -> None:
     assert [str(path) for path in tracked() if path.stat().st_size > 1_000_000 or is_foreign_lock(path)] == []
 

@@ -104,6 +104,7 @@ def test_the_package_page_links_only_to_addresses_that_work_there(published: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a source distribution, without git")
 def test_the_source_distribution_carries_what_its_tests_read(published: Path) -> None:
     (sdist,) = published.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
