@@ -38,7 +38,8 @@ JSON, HTML = "application/json", "text/html; charset=utf-8"
 def answer(request: Request, current: Callable[[str], Archive], admin: Admin) -> Response | None:
     """The answer to a GET; None for a path that is not ours. `current` gives the archive, fresh for an id prefix."""
     path, _, parameters = request.path.partition("?")
-    whole, one = _PATH.fullmatch(path), _ONE.fullmatch(path)
+    whole = _PATH.fullmatch(path)
+    one = _ONE.fullmatch(path)
     found = whole or one
     if found is None or admin.pages == "nobody":
         return None

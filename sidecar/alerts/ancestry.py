@@ -157,7 +157,8 @@ def unpack(fields: Fields) -> None:
     if packed is None or (fields.pid and fields.pid != packed.pid):
         return
     fields.pid = packed.pid
-    fields.start, fields.vpid = fields.start or packed.start or None, fields.vpid or packed.vpid or None
+    fields.start = fields.start or packed.start or None
+    fields.vpid = fields.vpid or packed.vpid or None
     fields.sid = packed.session if fields.sid is None else fields.sid
     fields.tty = packed.terminal if fields.tty is None else fields.tty
     fields.loginuid = packed.login if fields.loginuid is None else fields.loginuid
@@ -228,7 +229,8 @@ def _decoded_numbers(text: str) -> Numbers:
     found: list[tuple[int, int, Origin, tuple[int, ...]]] = []
     for word in text.split():
         if word[0] == "+":
-            missing, oldest = _number(word[1:]), len(found)
+            missing = _number(word[1:])
+            oldest = len(found)
             continue
         pid, start, origin, ports = (*word.split(":"), "", "", "")[:4]
         if origin not in ("", "f", "p", "l"):

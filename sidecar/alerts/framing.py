@@ -69,7 +69,8 @@ def alerts(lines: Iterable[bytes]) -> Iterator[bytes]:
                 yield b"\n".join(document).removesuffix(b",")
                 document = []
         elif line == b"{":
-            document, size = [line], 0
+            document = [line]
+            size = 0
             closing = raw[: raw.index(b"{")].removeprefix(_BYTE_ORDER_MARK) + b"}"
         elif line[:1] == b"[":
             yield from _elements(line)

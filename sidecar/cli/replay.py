@@ -1,6 +1,7 @@
 """The command `replay`: sends recorded alerts through a pipeline and prints the incidents."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -32,21 +33,27 @@ def run(pipeline: Pipeline, paths: Sequence[str], output: str) -> bool:
     """
     files = source.files(paths)
     _print(_replayed(pipeline, files), output)
-    odd = ", ".join(f"{count} {reason}" for reason, count in sorted(pipeline.reasons.items()))
     counts = (
         (pipeline.received, "alert"),
         (pipeline.detections, "detection"),
         (pipeline.correlator.opened, "incident"),
     )
     counted = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
-    declined = ", ".join(f"{count} {reason}" for reason, count in sorted(pipeline.declined.items()))
-    click.echo(counted + (f"; odd: {odd}" if odd else "") + (f"; declined: {declined}" if declined else ""), err=True)
+    rejected = _by_reason("rejected or anomalous", pipeline.reasons)
+    declined = _by_reason("declined", pipeline.declined)
+    click.echo(counted + rejected + declined, err=True)
     if pipeline.received > sum(pipeline.reasons[reason] for reason in NO_ALERT):
         return True
     reason = max(NO_ALERT, key=lambda reason: pipeline.reasons[reason])
     hint = REJECTIONS[reason] if pipeline.reasons[reason] else "It is empty."
     click.echo(f"{', '.join(paths)}: no alert in it: {hint[0].lower()}{hint[1:]}", err=True)
     return False
+
+
+def _by_reason(words: str, counts: Counter[str]) -> str:
+    """`; declined: 2 adopted, 1 job` to be appended; "" if nothing was counted."""
+    listed = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    return f"; {words}: {listed}" if listed else ""
 
 
 def _replayed(pipeline: Pipeline, files: Sequence[str]) -> Iterator[Message]:

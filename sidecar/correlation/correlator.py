@@ -78,7 +78,9 @@ class Correlator:
         self._last_drop[host] = self._drops
 
     def _add(self, placed: PlacedDetection) -> None:
-        rule, context, time = self._rules[placed.rule], placed.context, placed.detection.time
+        rule = self._rules[placed.rule]
+        context = placed.context
+        time = placed.detection.time
         placed.container.timeline_bytes += context.add(placed.detection, rule, placed.shell)
         case = context.case(placed.detection, rule)
         incident = context.incident
@@ -94,7 +96,8 @@ class Correlator:
             self.pending[incident.id] = placed
 
     def _opened(self, placed: PlacedDetection, case: int) -> OpenIncident:
-        context, rule = placed.context, self._rules[placed.rule]
+        context = placed.context
+        rule = self._rules[placed.rule]
         previous = context.incident.id if context.incident else ""
         first = min(span.first for span in context.spans.values()) if not previous else placed.detection.time
         last = max(context.newest, placed.detection.time)
@@ -103,7 +106,8 @@ class Correlator:
         return OpenIncident(_id(placed, rule, previous), previous, case, 0, 0, "", first, last, count, self._drops)
 
     def _escalated(self, placed: PlacedDetection) -> Notification | None:
-        incident, rule = placed.context.incident, self._rules[placed.rule]
+        incident = placed.context.incident
+        rule = self._rules[placed.rule]
         if incident is None:
             return None
         case = rule.cases[incident.case]

@@ -69,7 +69,8 @@ class Judgement:
 
     def _learn_code(self) -> None:
         """Remember that the process runs dropped code, unless its file was there before the service served."""
-        path, files = self.fields.file or "", self._container.known_files()
+        path = self.fields.file or ""
+        files = self._container.known_files()
         if self.fields.is_file_upper:
             files.learn_program(path, self.alert.time)
         if self.path and identity.is_dropped_code(self.fields) and not files.is_older_than_service(path):

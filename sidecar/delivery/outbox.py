@@ -210,7 +210,8 @@ class Outbox:
         if self._state is None or not self._is_due():
             self._do_without_the_file(self._todo)
             return
-        write, state = self._collected(), self._state
+        write = self._collected()
+        state = self._state
         batch = write.batch()
         self._writing = True
         self._disk.run(lambda: state.write(batch), lambda outcome: self._written(write, outcome))

@@ -205,7 +205,8 @@ def _sent_bytes(text: str) -> int:
 
 def _moment(detection: Detection) -> str:
     """The processes from the anchor down, and the command unless it says no more than they do."""
-    chain, command = process_chain(detection), detection.cmdline
+    chain = process_chain(detection)
+    command = detection.cmdline
     if command in ("", detection.path[0][1]):
         return chain
     shown = command if len(command) <= MAX_TIMELINE_COMMAND_CHARS else command[: MAX_TIMELINE_COMMAND_CHARS - 3] + "..."

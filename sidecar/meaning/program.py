@@ -89,7 +89,8 @@ def program(fields: Fields, tables: Tables | None = None) -> Program:
 
 def arguments(fields: Fields) -> str:
     """A process's arguments as Falco joins them (`proc.args`), out of its command line."""
-    command, name = fields.cmdline or "", fields.name or ""
+    command = fields.cmdline or ""
+    name = fields.name or ""
     if name and command.startswith(name):
         return command[len(name) :].lstrip(" ")
     return command.partition(" ")[2]

@@ -45,8 +45,8 @@ def _correlation_rule(path: Path) -> Any:
     data = read_yaml(path)
     items = data if isinstance(data, list) else []
     if any(isinstance(item, dict) and not {"rule", "macro", "list"}.isdisjoint(item) for item in items):
-        told = f"is a file of Falco rules, not a correlation rule; Falco checks those: falco -V {path}"
-        raise ConfigError(str(path), [told])
+        problem = f"is a file of Falco rules, not a correlation rule; Falco checks those: falco -V {path}"
+        raise ConfigError(str(path), [problem])
     return data
 
 

@@ -55,7 +55,8 @@ class Ring:
 
     def add(self, body: bytes) -> int:
         """Write a record and return the position after it; there must be room for it."""
-        position, length = self._place(len(body)), len(body)
+        position = self._place(len(body))
+        length = len(body)
         head = RECORD.pack(position, length, _checksum(position, body))
         written = os.pwritev(self._file, (head, body), RECORDS_AT + position % self._capacity)
         if written < RECORD.size + length:

@@ -128,7 +128,7 @@ def test_replay_counts_what_it_could_not_use(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_bytes(b"hello\n\n5\n" + STOCK.read_bytes().splitlines()[0])
     result = ran("replay", tmp_path / "bad.jsonl")
 
-    assert result.stderr == "3 alerts, 0 detections, 0 incidents; odd: 1 not_an_object, 1 not_json\n"
+    assert result.stderr == "3 alerts, 0 detections, 0 incidents; rejected or anomalous: 1 not_an_object, 1 not_json\n"
     assert result.exit_code == 0
 
 

@@ -167,7 +167,8 @@ class Containers:
         Returns:
             Reports of quotas that are used to four fifths, each at most once an hour.
         """
-        before, now = container.accounted, container.usage()
+        before = container.accounted
+        now = container.usage()
         if now == before:
             return ()
         is_tight = self._update_budgets(container, now)

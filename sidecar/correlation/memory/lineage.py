@@ -120,7 +120,8 @@ class Lineage(AgingDict[int, Process]):
             change, path = self._observe_known(fields, ppid, time, is_init, replaced)
             return Learned(path, is_familiar, change == REPLACED, is_updated or change == UPDATED, replaced)
         name, parent_name, file = intern(fields.name or ""), intern(above[6] or ""), intern(fields.exepath or "")
-        start, parent_start = fields.start or 0, fields.parent_start or 0
+        start = fields.start or 0
+        parent_start = fields.parent_start or 0
         process = Process(pid, name, start, ppid, time, time, parent_name, pid, file, parent_start)
         self.add(pid, process)
         return Learned(self._path(process), is_familiar, True, is_updated, replaced)
@@ -129,7 +130,8 @@ class Lineage(AgingDict[int, Process]):
         self, fields: Fields, ppid: int, time: int, is_init: Callable[[int], bool], replaced: list[Process]
     ) -> tuple[int, list[Process]]:
         """Observe the process of an alert where its pid is known. Returns what that did to memory, and its path."""
-        pid, parent_start = fields.pid or 0, fields.parent_start or 0
+        pid = fields.pid or 0
+        parent_start = fields.parent_start or 0
         shown = pid, fields.name, fields.start, ppid, fields.aname1 or fields.pname, fields.exepath
         change = self._observe(shown, time, is_init, replaced)
         path = self.path(pid, fields.start or 0) or self.path(pid)
@@ -170,7 +172,8 @@ class Lineage(AgingDict[int, Process]):
     ) -> tuple[list[Process], bool]:
         """Remember each ancestor as it was at its fork. Returns the path, and whether more is known of its origin."""
         path = [process]
-        origin, is_updated = exact.origin, False
+        origin = exact.origin
+        is_updated = False
         for index, ancestor in enumerate(exact.ancestors):
             forked = process.start or time
             parent = self._identified(ancestor, forked, replaced, added)
@@ -181,7 +184,8 @@ class Lineage(AgingDict[int, Process]):
             else:
                 is_updated |= process.descends(parent, ancestor, exact=origin == "f", time=time)
             path.append(parent)
-            process, origin = parent, ancestor.origin
+            process = parent
+            origin = ancestor.origin
         if len(path) > 1:
             path[1].chain = exact.ancestors
         return path, is_updated
@@ -240,7 +244,9 @@ class Lineage(AgingDict[int, Process]):
             known.update_image(name, file, time)
             return UPDATED if is_updated else UNCHANGED
         # interned, since thousands of processes share a few names and executables
-        name, parent_name, file = intern(name or ""), intern(parent_name or ""), intern(file or "")
+        name = intern(name or "")
+        parent_name = intern(parent_name or "")
+        file = intern(file or "")
         process = Process(pid, name, start or 0, parent or 0, time, time, parent_name, key=pid, file=file)
         if known is not None:
             self._replace(known, process, replaced)

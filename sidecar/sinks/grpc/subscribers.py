@@ -51,7 +51,8 @@ class Subscriber:
         """Kind and bytes of each message, incidents before alerts."""
         while True:
             while self._incidents or self._raw:
-                kind, data = KINDS[not self._incidents], self._next()
+                kind = KINDS[not self._incidents]
+                data = self._next()
                 if data is not None:
                     yield kind, data
             if self._ending:
