@@ -70,6 +70,7 @@ class Pipeline:
         self._stock = StockAlerts()
         self._verdicts = VerdictCache()
         self._placement = Placement(rules, self.containers, expectations)
+        self.servers = self._placement.servers
         self._ids: AgingDict[bytes | int, bool] = AgingDict(MAX_IDS, ttl, timer)
         self._wall = wall
         self._remember = remember
@@ -163,9 +164,10 @@ class Pipeline:
         verdict = self._classifier.classify(alert.rule, alert.tags)
         return self._correlate(alert, verdict, (alert.host, alert.time, alert.fields.pid))
 
-    def mark_restored(self) -> None:
-        """Note that what was remembered is restored. Programs that listened in between were not seen."""
-        self._placement.servers.doubt_all()
+    def mark_restored(self, absences: Sequence[tuple[int, int]]) -> None:
+        """Note that what was remembered is restored, and when (ns) this service was away and saw nobody listen."""
+        for begin, end in absences:
+            self.servers.absent(begin, end)
 
     def reject(self, reason: str) -> None:
         """Count an alert that could not be decoded at all."""
@@ -202,7 +204,7 @@ class Pipeline:
         self.falco_events["drops"] += 1
         host = envelope.host[:MAX_NAME_CHARS]
         self.correlator.record_drop(host)
-        self._placement.servers.doubt(host, envelope.time)
+        self.servers.doubt(host, envelope.time)
         if len(self.hosts_with_drops) < MAX_HOSTS_WITH_DROPS:
             self.hosts_with_drops.add(host)
 

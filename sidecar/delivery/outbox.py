@@ -13,7 +13,7 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -27,6 +27,7 @@ from sidecar.delivery.write import Decision, Todo, Write
 from sidecar.incidents.falco_event import Origin, to_json
 from sidecar.model import Alert, Message, Notification, Outgoing, delivery_key
 from sidecar.storage.archive import Archive, in_memory
+from sidecar.storage.servers import Key
 from sidecar.storage.shares import row_size
 from sidecar.storage.state import MAX_DELIVERED, MAX_OUTBOX_BYTES, ROW_BYTES, KeptAlert, Position, State, Written
 
@@ -94,6 +95,7 @@ class Outbox:
         self.write()
         if self._unwritten is not None:
             self._unwritten.close()
+        self._state = None  # a write may still be due
 
     def use_disk(self, disk: Disk) -> None:
         """Where the file is written from now on; until then, at once."""
@@ -131,6 +133,11 @@ class Outbox:
         if self._state is not None:
             self._todo.positions[path] = position
             self._write_soon()
+
+    def keep_servers(self, listening: Mapping[Key, tuple[int, int]], watched: Mapping[str, tuple[int, int]]) -> None:
+        """Keep who began to listen, and which hosts are watched; the next `check` writes it."""
+        if self._state is not None:
+            self._todo.servers.add(listening, watched)
 
     def decide(self, messages: Sequence[Message]) -> None:
         """Commit messages and hand them to the deliveries; those that were decided before are left alone."""
@@ -282,6 +289,8 @@ class Outbox:
         if self._unwritten is not None:
             self._unwritten.put_back(write.alerts)
         self._todo.positions = write.todo.positions | self._todo.positions
+        newer, self._todo.servers = self._todo.servers, write.todo.servers
+        self._todo.servers.add(newer.listening, newer.watched)
         self._do_without_the_file(write.todo)
 
     def _do_without_the_file(self, todo: Todo) -> None:

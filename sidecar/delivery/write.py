@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from sidecar.delivery.schedule import Pending
 from sidecar.delivery.sink_queue import Delivery
 from sidecar.delivery.unwritten import Unwritten
 from sidecar.model import Notification, Outgoing
+from sidecar.storage.servers import ServerRows
 from sidecar.storage.state import Batch, Position
 
 
@@ -25,6 +26,7 @@ class Todo(Struct):
     positions: dict[str, Position] = {}
     refreshed: dict[str, Notification] = {}
     lost_events: dict[str, None] = {}
+    servers: ServerRows = field(default_factory=ServerRows)
     now: int = 0
     look_after: bool = False
 
@@ -56,5 +58,6 @@ class Write(Struct):
             now=self.todo.now,
             positions=self.todo.positions,
             archived=self.archived,
+            servers=self.todo.servers,
             look_after=self.todo.look_after,
         )

@@ -15,6 +15,7 @@ from sidecar.correlation.pipeline import Pipeline
 from sidecar.delivery.outbox import Outbox
 from sidecar.model import Alert, Message, Notification
 from sidecar.rules.rule import CorrelationRule
+from sidecar.service import sockets
 from sidecar.settings.schema import Settings
 from sidecar.sinks.grpc.subscribers import Subscribers
 from sidecar.storage.state import DiskError, State
@@ -34,7 +35,7 @@ def make_state(settings: Settings) -> State | None:
     if not settings.state.path:
         return None
     try:
-        return State(Path(settings.state.path), keep=settings.state.retention.seconds)
+        return State(Path(settings.state.path), keep=settings.state.retention.seconds, run=sockets.run_id())
     except DiskError as error:
         log.error("the state file cannot be used, continuing in memory", extra={"error": str(error)})  # noqa: TRY400
         return None
@@ -57,6 +58,7 @@ class Restore:
 
     def __init__(self, state: State, pipeline: Pipeline, outbox: Outbox, subscribers: Subscribers | None) -> None:
         self.problems: list[str] = []
+        self._absences = [(0, time.time_ns())]
         self._state = state
         self._pipeline = pipeline
         self._outbox = outbox
@@ -69,6 +71,7 @@ class Restore:
         sent = self._outbox.decided(self._subscribers.name) if self._subscribers is not None else {}
         self._outbox.write()
         self._outbox.resume()
+        self._restore_servers()
         decided: list[Message] = []
         for due in self._replayed():
             count += 1
@@ -78,11 +81,20 @@ class Restore:
                 self._decide_again(decided, sent)
                 decided = []
         self._decide_again([*decided, *self._pipeline.flush()], sent)
-        self._pipeline.mark_restored()
+        self._pipeline.mark_restored(self._absences)
         self._outbox.resumed()
         if damaged:
             self.problems.append(f"{damaged} alerts in the state file could not be replayed; they were set aside")
         log.info("restored", extra={"alerts": count, "damaged": damaged, "seconds": round(time.monotonic() - began, 3)})
+
+    def _restore_servers(self) -> None:
+        try:
+            rows = self._state.servers.rows()
+            self._absences = self._state.servers.absences()
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # then all that runs is in doubt
+            log.error("who serves could not be read", extra={"error": str(error)})  # noqa: TRY400
+            return
+        self._pipeline.servers.restore(rows.listening, rows.watched)
 
     def _replayed(self) -> Iterator[list[Message] | None]:
         """What each remembered alert leads to; None for one that was set aside."""

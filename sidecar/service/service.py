@@ -164,6 +164,7 @@ class Service:
             self._degraded("the state file cannot be used, continuing in memory: a restart loses open incidents")
 
     def _check_state(self) -> None:
+        self.outbox.keep_servers(*self.pipeline.servers.take_changes())
         self.outbox.check()
         self._checking = self._loop.call_later(STATE_CHECK_SECONDS, self._check_state)
 
@@ -212,6 +213,7 @@ class Service:
     async def _close_state(self) -> None:
         await self._disk.stop()
         await asyncio.sleep(0)  # what its last job came to
+        self.outbox.keep_servers(*self.pipeline.servers.take_changes())
         self.outbox.close()
         if self._state is not None:
             self._state.close()

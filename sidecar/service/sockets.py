@@ -13,6 +13,9 @@ from typing import NoReturn
 INHERITED = "FALCO_CORRELATOR_SOCKETS"
 """Environment variable with a worker's sockets and its memory, `http=3,admin=4,memory=5`."""
 
+RUN = "FALCO_CORRELATOR_RUN"
+"""Environment variable that is the same for all workers of one supervisor."""
+
 MEMORY = "memory"
 
 BACKLOG = 1024
@@ -33,6 +36,11 @@ def inherited_memory() -> int | None:
     return _descriptors().get(MEMORY)
 
 
+def run_id() -> str:
+    """What tells this run of a supervisor and its workers from any other; "" without a supervisor."""
+    return os.environ.get(RUN, "")
+
+
 def _descriptors() -> dict[str, int]:
     pairs = [pair.split("=") for pair in os.environ.get(INHERITED, "").split(",") if pair]
     return {name: int(number) for name, number in pairs}
@@ -46,6 +54,7 @@ def hand_over(sockets: dict[str, socket.socket], arguments: list[str]) -> NoRetu
     if hasattr(os, "memfd_create"):  # Linux; elsewhere raw alerts that wait are lost with the worker
         handed[MEMORY] = os.memfd_create("falco-correlator", 0)
     os.environ[INHERITED] = ",".join(f"{name}={number}" for name, number in handed.items())
+    os.environ[RUN] = os.urandom(8).hex()
     worker = [sys.executable, "-m", "sidecar.service.worker", *arguments]
     os.execv(sys.executable, [sys.executable, "-m", "sidecar.service.supervisor", *worker])  # noqa: S606 - without a shell
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from sidecar.model import Notification, Outgoing
+from sidecar.storage import servers
 from sidecar.storage.archive import TABLES, Archive
 from sidecar.storage.opening import (
     DiskError,
@@ -28,6 +29,7 @@ from sidecar.storage.opening import (
     refuse_unusable,
     transaction,
 )
+from sidecar.storage.servers import ServerRows, ServerTable
 from sidecar.storage.shares import row_size, row_size_sql, shrink
 
 __all__ = ["DiskError", "Position", "State", "StateError"]
@@ -69,7 +71,7 @@ CREATE TABLE damaged (what TEXT NOT NULL, at INTEGER NOT NULL, body BLOB)
 
 _MARKS = "ALTER TABLE journal ADD COLUMN mark INTEGER NOT NULL DEFAULT 0"
 
-SCHEMAS = (_ALERTS, TABLES, _PLACES, _MARKS)
+SCHEMAS = (_ALERTS, TABLES, _PLACES, _MARKS, servers.TABLES)
 """The statements that bring a file from each schema to the next."""
 
 OUR_TABLES = frozenset(("alerts", "outbox", "journal", "incidents"))
@@ -125,6 +127,7 @@ class Batch(Struct):
     now: int = 0
     positions: dict[str, Position] = {}
     archived: list[tuple[object, ...]] = []
+    servers: ServerRows = field(default_factory=ServerRows)
     look_after: bool = False
 
 
@@ -139,11 +142,13 @@ class Written(NamedTuple):
 class State:
     """The open state file. Methods raise sqlite3.Error when the disk fails; `delivery.outbox` deals with that.
 
+    `run` is the same for all workers of one supervisor, which lose nothing between two of them.
     `write` may be called in another thread; `archive` and `body` read on a connection of their own.
     """
 
-    def __init__(self, path: Path, *, keep: float, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, *, keep: float, wall: Callable[[], float] = time.time, run: str = "") -> None:
         self._path = path
+        self._run = run or os.urandom(8).hex()
         self._keep = keep
         self._wall = wall
         self.set_aside = ""
@@ -160,6 +165,9 @@ class State:
         self._in_use = threading.Lock()
         self.archive = Archive(self._reader)
         self._archive = Archive(self._db)
+        self.servers = ServerTable(self._db)
+        with contextlib.suppress(sqlite3.Error):  # of a full disk; `write` reports it
+            self.servers.begin_run(self._run, int(wall() * 1e9))
         self.alert_bytes = 0
         self.alerts = 0
         self._count_alerts()
@@ -167,6 +175,8 @@ class State:
     def close(self) -> None:
         """Close the file and release its lock."""
         with self._in_use:
+            with contextlib.suppress(sqlite3.Error):
+                self.servers.note_alive(self._run, self._wall(), at_once=True)
             for db in (*self._retired, self._reader, self._db):
                 with contextlib.suppress(sqlite3.Error):
                     db.close()
@@ -192,6 +202,9 @@ class State:
                 new = self.decide(batch.decided, batch.incidents, batch.delivered)
                 if batch.refreshed or batch.lost_events:
                     self.refresh(batch.refreshed, batch.lost_events, batch.now)
+                self.servers.put(batch.servers)
+                if batch.look_after:
+                    self.servers.note_alive(self._run, self._wall())
                 for path, position in batch.positions.items():
                     self._db.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?)", (path, *position))
         except BaseException:
@@ -220,6 +233,7 @@ class State:
         self._db, _ = open_database(self._path, SCHEMAS, OUR_TABLES)
         self._inode = self._path.stat().st_ino
         self._archive.use(self._db)
+        self.servers.use(self._db)
         self._retired.append(self._reader)  # the event loop may be reading
         self._reader = open_reader(self._path)
         self.archive.use(self._reader)

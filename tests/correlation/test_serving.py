@@ -129,12 +129,11 @@ def test_the_ports_that_the_plugin_saw_decide() -> None:
     assert service_above(container, processes, Servers(), NOW) == (0, "not_serving")
 
 
-def test_what_started_before_a_restart_is_in_doubt_again(rules: list[CorrelationRule]) -> None:
+def test_what_started_before_a_long_absence_is_in_doubt_again(rules: list[CorrelationRule]) -> None:
     fields = Fields(container_id="c1", pid=5, start=90, evt_type="listen", name="canary")
     pipeline = Pipeline(rules, lambda: 0.0)
     pipeline.restore(b"1", Alert(WATCHED_SINCE, "node-1", "Program listens on a port", (SERVING_TAG,), fields))
-    servers = pipeline._placement.servers
-    assert servers.was_watched("node-1", 500)
+    assert pipeline.servers.was_watched("node-1", 500)
 
-    pipeline.mark_restored()
-    assert not servers.was_watched("node-1", 500)
+    pipeline.mark_restored([(0, 10**15)])
+    assert not pipeline.servers.was_watched("node-1", 500)

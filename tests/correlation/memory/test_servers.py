@@ -46,15 +46,71 @@ def test_a_process_that_started_before_the_first_sign_of_watching_is_in_doubt() 
     assert not servers.was_watched("node-2", 150 * SECOND)
 
 
-def test_dropped_events_and_restarts_bring_doubt_back() -> None:
+def test_dropped_events_bring_doubt_back() -> None:
     servers = Servers()
     servers.record(listening())
     servers.doubt("node-1", 200 * SECOND)
     assert not servers.was_watched("node-1", 150 * SECOND)
     assert servers.was_watched("node-1", 250 * SECOND)
 
-    servers.doubt_all()
-    assert not servers.was_watched("node-1", 250 * SECOND)
+
+def test_an_alert_that_comes_late_takes_no_doubt_back() -> None:
+    servers = Servers()
+    servers.record(listening())
+    servers.doubt("node-1", 200 * SECOND)
+    servers.record(listening(pid=8, at=110 * SECOND))
+
+    assert not servers.was_watched("node-1", 150 * SECOND)
+
+
+def test_over_a_short_absence_only_what_was_starting_up_is_in_doubt() -> None:
+    servers = Servers()
+    servers.record(listening())
+    servers.absent(2000 * SECOND, 2060 * SECOND)
+
+    assert servers.was_watched("node-1", 1300 * SECOND)
+    assert not servers.was_watched("node-1", 1500 * SECOND)
+    assert not servers.was_watched("node-1", 2050 * SECOND)
+    assert servers.was_watched("node-1", 2070 * SECOND)
+
+
+def test_over_a_long_absence_all_is_in_doubt() -> None:
+    servers = Servers()
+    servers.record(listening())
+    servers.absent(2000 * SECOND, 3000 * SECOND)
+
+    assert not servers.was_watched("node-1", 1300 * SECOND)
+    assert servers.was_watched("node-1", 3100 * SECOND)
+
+
+def test_the_canary_is_watched_and_is_no_server() -> None:
+    servers = Servers()
+    alert = listening()
+    alert.fields.cmdline = "python3 -S marker.py falco-correlator-canary-0123"
+    servers.record(alert)
+
+    assert servers.was_watched("node-1", 150 * SECOND)
+    assert len(servers) == 0
+
+
+def test_what_changed_is_taken_once_and_restored_as_it_was() -> None:
+    servers, again = Servers(), Servers()
+    servers.record(listening())
+    servers.doubt("node-1", 200 * SECOND)
+    again.restore(*servers.take_changes())
+
+    assert servers.take_changes() == ({}, {})
+    assert again.listens("node-1", "c1", process(), 100 * SECOND)
+    assert again.was_watched("node-1", 250 * SECOND)
+    assert not again.was_watched("node-1", 150 * SECOND)
+
+
+def test_a_server_that_made_room_before_it_was_taken_is_no_change() -> None:
+    servers = Servers()
+    for pid in range(memory.MAX_SERVERS + 1):
+        servers.record(listening(pid))
+
+    assert len(servers.take_changes()[0]) == memory.MAX_SERVERS
 
 
 def test_a_server_that_has_to_make_room_brings_doubt_to_its_host() -> None:
