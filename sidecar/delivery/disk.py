@@ -44,9 +44,13 @@ class DiskThread:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._executor = ThreadPoolExecutor(1, "disk")
+        self._is_stopped = False
 
     def run(self, job: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
-        """As `Disk.run`."""
+        """As `Disk.run`; once it is stopped, as `AtOnce`."""
+        if self._is_stopped:
+            done(_outcome(job))
+            return
         self._executor.submit(lambda: self._loop.call_soon_threadsafe(done, _outcome(job)))
 
     def soon(self, callback: Callable[[], None]) -> None:
@@ -55,6 +59,7 @@ class DiskThread:
 
     async def stop(self) -> None:
         """Wait for the job that runs, and end the thread."""
+        self._is_stopped = True
         await asyncio.to_thread(self._executor.shutdown)
 
 

@@ -3,6 +3,7 @@
 Covers: `delivery.unwritten`, `delivery.write`.
 """
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from support.slow_disk import answers_on_a_slow_disk
 from support.waiting import wait_until
 
 from sidecar.cli.testing.stories import alerts
+from sidecar.delivery.disk import DiskThread
 from sidecar.delivery.outbox import Outbox
 from sidecar.delivery.sink_queue import Delivery
 from sidecar.delivery.unwritten import UnwrittenAlerts
@@ -186,6 +188,32 @@ def test_an_alert_that_the_ring_has_no_room_for_is_counted_as_unprotected(
 
     assert (len(waiting), waiting.unprotected) == (2, 1)
     waiting.close()
+
+
+def test_what_is_written_while_the_service_stops_is_written_before_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = State(tmp_path / "state.db", keep=3600)
+    outbox = Outbox(state, [])
+
+    async def run() -> None:
+        disk = DiskThread(asyncio.get_running_loop())
+        outbox.use_disk(disk)
+        outbox.remember(b"waits", ALERT)
+        await disk.stop()
+        outbox.remember(b"comes later", ALERT)
+        outbox.write()
+        await asyncio.sleep(0)
+        outbox.close()
+        outbox.write()  # which was due
+
+    asyncio.run(run())
+    state.close()
+
+    kept = State(tmp_path / "state.db", keep=3600)
+    assert [name for name, _ in kept.recall()] == [b"waits", b"comes later"]
+    assert caplog.text == ""
+    kept.close()
 
 
 @pytest.mark.slow
