@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cachetools import TTLCache
 from conftest import Clock, fed, spec
+from support import host_flood
 
 from sidecar.cli.testing.stories import BEGIN, alerts
 from sidecar.correlation.memory.containers import MAX_GIVERS, MAX_QUIET_CONTAINERS
@@ -204,6 +205,19 @@ def test_processes_on_which_contexts_hang_are_forgotten_last(pipeline: Pipeline,
         container.evict_processes()
 
     assert [note.severity for note in fed(pipeline, [network, credential])] == ["medium", "critical"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("by_another_service", "case"),
+    [(False, "Full Web Application Compromise"), (True, "Web Shell with Credential Theft")],
+)
+def test_on_a_host_9000_alerts_push_out_no_daemon_of_a_web_shell(
+    pipeline: Pipeline, *, by_another_service: bool, case: str
+) -> None:
+    notes = fed(pipeline, host_flood.attack(9000, by_another_service=by_another_service))
+
+    assert notes[-1].case == case
 
 
 def test_a_context_lives_as_long_as_its_container_is_alive(rule: CorrelationRule) -> None:

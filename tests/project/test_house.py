@@ -108,6 +108,7 @@ MAY_USE_CLOCKS = {
     "support/stock_client.py": "is a client that asks at its own pace, in a process of its own",
     "support/crash.py": "kills a worker after a random life, and is a receiver that is slow",
     "support/slow_disk.py": "measures answers on a slow disk, at a rate",
+    "support/mixed.py": "kills workers slower than a crash loop, and sends at a pace",
     "support/damage.py": "a start that hangs is one of the outcomes",
     "sources/test_grpc.py": "a pause has a shortest length, which a slow machine only makes longer",
     "service/test_supervisor.py": "replaces the sleep between two crashes",
