@@ -84,7 +84,7 @@ def start_warm_up(rules: Sequence[CorrelationRule], redact: Redactor) -> None:
 
 
 def warm_up(rules: Sequence[CorrelationRule], redact: Redactor) -> None:
-    """Raise an incident of each rule, if a pipeline is made of these rules, and forget it."""
+    """Raise an incident of each rule, if a pipeline is made of these rules, which nobody sees."""
     pipeline = Pipeline(rules, lambda: 0.0, None, lambda _id, _alert: None, redact)
     tags = sorted({tag for rule in rules for group in rule.written.groups.values() for tag in group.tags})
     try:

@@ -37,7 +37,7 @@ def inherited_memory() -> int | None:
 
 
 def run_id() -> str:
-    """What tells this run of a supervisor and its workers from any other; "" without a supervisor."""
+    """Identifies this run of a supervisor and its workers; "" without a supervisor."""
     return os.environ.get(RUN, "")
 
 

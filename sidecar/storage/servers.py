@@ -1,6 +1,6 @@
-"""What stays of `correlation.memory.servers` in the state file: who listens, and when somebody watched.
+"""What stays of `correlation.memory.servers` in the state file: who listens, and when hosts were watched.
 
-The alerts that told of it expire after a day, a server runs for weeks.
+The alerts that showed it expire after a day, a server runs for weeks.
 """
 
 import sqlite3
@@ -13,7 +13,7 @@ MAX_HOSTS = 4_096
 MAX_RUNS = 16
 
 ALIVE_EVERY_SECONDS = 30.0
-"""How often a run notes that it is alive; so much earlier an absence may seem to have begun."""
+"""How often a run notes that it is alive; so much earlier an absence may seem to have started."""
 
 TABLES = """
 CREATE TABLE servers (
@@ -81,7 +81,7 @@ class ServerTable:
         self._shrink("runs", MAX_RUNS)
 
     def note_alive(self, run: str, now: float, *, at_once: bool = False) -> None:
-        """Note that the run goes on; `now` (s) is written every ALIVE_EVERY_SECONDS, or at once."""
+        """Note that the run is alive; `now` (s) is written every ALIVE_EVERY_SECONDS, or at once."""
         if at_once or abs(now - self._alive_at) >= ALIVE_EVERY_SECONDS:
             self._db.execute("UPDATE runs SET alive = ? WHERE run = ?", (int(now * 1e9), run))
             self._alive_at = now

@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import fed, spec
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.meaning import tables
 from sidecar.rules.rule import CorrelationRule

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import spec
 
-from sidecar.cli.stories import BEGIN, alerts
+from sidecar.cli.testing.stories import BEGIN, alerts
 from sidecar.correlation.memory import servers as memory
 from sidecar.correlation.memory.process import Process
 from sidecar.model import Alert, Fields, Severity

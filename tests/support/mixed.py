@@ -18,7 +18,7 @@ from support.crash import Victim
 from support.slow_disk import SOURCE
 from support.waiting import wait_until
 
-from sidecar.cli.stories import alerts
+from sidecar.cli.testing.stories import alerts
 from sidecar.model import RANK
 from sidecar.rules.rule import CorrelationRule
 from sidecar.service.supervisor import STEADY_SECONDS

@@ -3,7 +3,7 @@
 A server listens once and then serves for weeks, so this is kept apart from the processes of `lineage`, which
 expire after an hour or two, and from the alerts in the state file, which expire after a day. Where an entry had to make
 room, and where Falco dropped events, the host counts as watched only from then on: what started before is in doubt
-again. While nobody watched, only what was starting up then can have begun to serve unseen.
+again. While nobody watched, only what was starting up then can have started to serve unseen.
 """
 
 import re
