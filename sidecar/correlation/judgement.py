@@ -126,6 +126,10 @@ class Judgement:
         """A dropped program, script or library connects to another machine."""
         return identity.may_contact(self.fields) and identity.contacts(self.fields, self.program, self.dropped)
 
+    def connects_as_named(self) -> bool:
+        """A program connects to a public address that its command names, or is a tunnel."""
+        return identity.may_connect_as_named(self.fields) and identity.connects_as_named(self.fields, self.program)
+
     def names_secret(self) -> bool:
         """A shell or a tool was started with a secret's name, or makes a link to it."""
         return secrets.may_name_secret(self.fields) and secrets.names_secret(self.fields, self.program)
@@ -152,6 +156,7 @@ def _is_web_server(process: Process) -> bool:
 
 TRAITS: dict[str, Callable[[Judgement], bool]] = {
     "dropped_program_connects": Judgement.contacts_as_dropped,
+    "connects_as_named": Judgement.connects_as_named,
     "names_secret": Judgement.names_secret,
     "reads_known_secret": Judgement.reads_known_secret,
     "moves_data": Judgement.moves_data,

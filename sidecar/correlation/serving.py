@@ -13,6 +13,8 @@ from sidecar.correlation.memory.servers import Servers
 from sidecar.meaning.boundary import OF_JOBS, UNPROTECTED, boundary
 from sidecar.meaning.service import Nature, nature
 
+_JOBS = (Nature.JOB_SCRIPT, Nature.RUNTIME)
+
 
 class Serves(IntEnum):
     """Whether a process serves."""
@@ -35,10 +37,21 @@ def service_above(container: Container, path: Sequence[Process], servers: Server
     boundaries = [_boundary(process) for process in path]
     end = within_boundary(path)
     serving = [Serves.NO, *(_serves(container, path, at, servers, time) for at in range(1, end))]
-    known = [at for at in range(1, end) if serving[at] is Serves.YES and not boundaries[at]]
+    known = [
+        at
+        for at in range(1, end)
+        if serving[at] is Serves.YES and not boundaries[at] and not _is_job_below(path, serving, at)
+    ]
     if known:
         return _root(path, known, end), ""
     return _perhaps_above(path, serving, boundaries[: end + 1])
+
+
+def _is_job_below(path: Sequence[Process], serving: Sequence[Serves], at: int) -> bool:
+    """Whether a tool for jobs that has a port of its own runs one: a program that was watched and serves nothing."""
+    return _nature(path[at]) is Nature.JOB_TOOL and any(
+        serving[below] is Serves.JOB and _nature(path[below]) in _JOBS for below in range(1, at)
+    )
 
 
 def _root(path: Sequence[Process], known: Sequence[int], end: int) -> int:

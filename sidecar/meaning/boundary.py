@@ -18,6 +18,7 @@ OF_JOBS = frozenset(
         "package_managers",
         "installers",
         "ci_agents",
+        "image_builders",
         "queue_workers",
         "coding_agents",
         "remote_editors",

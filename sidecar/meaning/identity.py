@@ -6,6 +6,8 @@ scripts, and readers of someone else's secret do not. An SDK's traffic acquits n
 """
 
 import re
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
 from typing import Literal
 
 from sidecar.meaning import secrets
@@ -45,6 +47,15 @@ _TRANSFER = LazyPattern(
 _LOGIN = LazyPattern(
     r"aws( --?[\w-]+( [\w.-]+)?)* eks get-token( .*)?"
     r"|gke-gcloud-auth-plugin.*|kubelogin.*|gcloud config config-helper.*"
+)
+_INTERNAL = tuple(
+    map(
+        ip_network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.168.0.0/16", "224.0.0.0/3", "::/127", "fc00::/7", "fe80::/10", "ff00::/8"),
+        ),
+    )
 )
 _ASSIGNMENT = LazyPattern(r"\w+=.*")
 _KUBERNETES_CLIENTS = frozenset(
@@ -146,6 +157,33 @@ def contacts(fields: Fields, run: Program, why: Why) -> bool:
     if fields.evt_type == "connect":
         return bool(fields.remote_ip) and not _is_loopback(fields.remote_ip or "") and (fields.remote_port or 0) != 53
     return fields.evt_type in EXECS and any(word.startswith(("http://", "https://", "ftp://")) for word in run.words)
+
+
+def may_connect_as_named(fields: Fields) -> bool:
+    """Whether the event is a connection to a public address: a quick look before `connects_as_named`."""
+    return fields.evt_type == "connect" and is_public(fields.remote_ip or "")
+
+
+def connects_as_named(fields: Fields, run: Program) -> bool:
+    """Whether a program connects to a public address that its command names, or is a tunnel that a person would open.
+
+    A command that names a bare public address is hardly ever part of an application: those use names.
+    """
+    if not may_connect_as_named(fields) or (fields.remote_port or 0) in (0, 53):
+        return False
+    if shipped().tunnels.has_file(run.file or run.name):
+        return base_name(fields.pexepath or "") not in ("git", "rsync", "scp", "sftp")
+    return bool(re.search(rf"(?<![\w.:]){re.escape(fields.remote_ip or '')}(?![\w.])", fields.cmdline or ""))
+
+
+@lru_cache(maxsize=1024)
+def is_public(address: str) -> bool:
+    """Whether an address may be anywhere: not of this machine, of a private network, or of a link."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return not any(parsed in network for network in _INTERNAL if network.version == parsed.version)
 
 
 def _is_loopback(address: str) -> bool:

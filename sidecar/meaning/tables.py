@@ -82,6 +82,7 @@ class Tables(Struct, forbid_unknown_fields=True):
     shell_utilities: Programs
     http_clients: Programs
     network_utilities: Programs
+    tunnels: Programs
     interpreters: Programs
     multi_call: Programs
     loaders: Programs

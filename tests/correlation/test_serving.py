@@ -64,6 +64,12 @@ def test_a_runtime_that_was_watched_and_never_listened_is_a_job() -> None:
     assert judged(SH, NODE) == (0, "not_serving")
 
 
+def test_the_job_of_a_job_tool_with_a_port_of_its_own_is_a_job() -> None:
+    spark = "/usr/bin/java org.apache.spark.deploy.SparkSubmit"
+    assert judged(SH, "/usr/bin/python3 /app/job.py", spark, listens=2) == (0, "not_serving")
+    assert judged(SH, spark, listens=1) == (1, "")
+
+
 def test_in_doubt_it_is_a_service() -> None:
     assert judged(SH, NODE, watched=False) == (1, "")
 

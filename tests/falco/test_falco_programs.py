@@ -2,17 +2,43 @@
 
 import falco_programs
 import pytest
+import yaml
 from falco.condition import compiled
 from falco.event import Event
+from falco.ruleset import shipped
 from hypothesis import given
 from hypothesis import strategies as st
 
+TABLE = yaml.safe_load(falco_programs.TABLE.read_text())
 NAMES = st.lists(st.from_regex(r"[a-z][a-z0-9.+-]{0,20}", fullmatch=True), min_size=1, max_size=60, unique=True)
 
 
 def test_the_rules_file_is_current() -> None:
     text = falco_programs.RULES.read_text()
-    assert text == falco_programs.programs(text), "run: make docs"
+    assert text == falco_programs.programs(falco_programs.lists(text, TABLE)), "run: make docs"
+
+
+def test_every_list_of_the_rules_that_the_table_has_is_made_from_it() -> None:
+    made = set(falco_programs.LIST.findall(falco_programs.RULES.read_text()))
+    assert made == set(falco_programs.LISTS)
+
+
+def plain(kind: str) -> list[str]:
+    """The names of a kind, of each pattern the shortest that it describes."""
+    return [name.replace("*", "") for name in TABLE[kind]["files"] if not name.startswith("*")]
+
+
+@pytest.mark.parametrize("name", sorted({*plain("runtimes")} - {"flask", "mojo", "starman", "bundle"}))  # scripts
+def test_the_rules_see_what_each_runtime_of_the_table_starts(name: str) -> None:
+    runtime = {"proc.aexepath[1]": f"/opt/x/{name}", "proc.aname[1]": name}
+    assert shipped().macros["webrce_below_service"](Event(runtime)), f"webrce_below_service does not know {name}"
+
+
+@pytest.mark.parametrize("name", plain("interpreters"))
+def test_the_rules_know_each_interpreter_of_the_table_by_its_file(name: str) -> None:
+    assert shipped().macros["webrce_interpreter"](Event({"proc.exepath": f"/opt/x/{name}", "proc.name": "x"})), (
+        f"webrce_interpreter does not know {name}"
+    )
 
 
 @given(NAMES, st.from_regex(r"[a-z][a-z0-9.+-]{0,20}", fullmatch=True))

@@ -77,7 +77,7 @@ def test_each_shipped_rule_has_tests_for_every_case_triage_and_a_description(pat
         ("window", "15 min", "window: expected a duration such as 500ms, 5s, 15m, 24h or 7d, got '15 min'"),
         ("anchor.groups", ["webshell"], "anchor.groups: unknown group 'webshell', did you mean 'web_shell'? (known: web_shell, shell_technique, network, credential, interactive)"),
         ("groups.network", {}, "groups.network: has no tags, rules or traits, so nothing can count for it"),
-        ("groups.network", {"traits": ["tty"]}, "groups.network.traits[0]: expected one of interactive_shell, dropped_program_connects, names_secret, reads_known_secret, moves_data, got 'tty' (known: interactive_shell, dropped_program_connects, names_secret, reads_known_secret, moves_data)"),
+        ("groups.network", {"traits": ["tty"]}, "groups.network.traits[0]: expected one of interactive_shell, dropped_program_connects, names_secret, reads_known_secret, moves_data, connects_as_named, got 'tty' (known: interactive_shell, dropped_program_connects, names_secret, reads_known_secret, moves_data, connects_as_named)"),
         ("tags", ["web-rce"], "tags: 'web-rce' may contain only letters, digits, `_` and `.` (Falco Talon cannot match others)"),
         ("triage.1.pod", "kill {pdi}", "triage[1].pod: unknown placeholder {pdi} (known: container, container_name, first_seconds, host, namespace, pid, pod, shell_pid, shell_vpid, user, vpid)"),
         ("triage.1.pod", "kill {Shell-PID}", "triage[1].pod: unknown placeholder {Shell-PID}, did you mean {shell_pid}?"),
