@@ -17,6 +17,7 @@ from support.switched_on import switched_on
 from sidecar.cli.main import EPILOG, main
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents import falco_event
+from sidecar.meaning.declined import REASONS
 from sidecar.model import ANOMALIES, REJECTIONS, Notification, Report, Where
 from sidecar.rules.loading import SHIPPED, load
 from sidecar.service import metrics
@@ -133,7 +134,10 @@ def metrics_page() -> str:
             _label(label, [pair[at] for pair in metric.values]) for at, label in enumerate(metric.labels)
         )
         lines.append(f"| `{metrics.PREFIX}{metric.name}{suffix}` | {metric.kind} | {labels} | {_cell(metric.help)} |")
-    return "\n".join([*lines, *_reasons("alerts_rejected", REJECTIONS), *_reasons("alerts_anomalous", ANOMALIES), ""])
+    declined = _reasons("detections_declined", {reason: why.meaning for reason, why in REASONS.items()})
+    return "\n".join(
+        [*lines, *_reasons("alerts_rejected", REJECTIONS), *_reasons("alerts_anomalous", ANOMALIES), *declined, ""]
+    )
 
 
 def _reasons(metric: str, reasons: dict[str, str]) -> list[str]:

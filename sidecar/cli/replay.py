@@ -12,7 +12,7 @@ from rich.progress import Progress
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents import terminal, view
 from sidecar.incidents.falco_event import to_json
-from sidecar.model import REJECTIONS, Message, Notification
+from sidecar.model import REJECTIONS, Alert, Message, Notification
 from sidecar.sources import replay as source
 
 PROGRESS_BYTES = 1_000_000
@@ -32,7 +32,11 @@ def run(pipeline: Pipeline, paths: Sequence[str], output: str) -> bool:
         ConfigError: a file does not exist or cannot be read.
     """
     files = source.files(paths)
+    declined_alerts: list[tuple[Alert, str]] = []
+    if output == "explain":
+        pipeline.report_declined(lambda alert, reason: declined_alerts.append((alert, reason)))
     _print(_replayed(pipeline, files), output)
+    terminal.show_declined(declined_alerts, sys.stdout)
     counts = (
         (pipeline.received, "alert"),
         (pipeline.detections, "detection"),

@@ -76,6 +76,10 @@ class Pipeline:
         self._remember = remember
         self._redact = redact or Redactor()
 
+    def report_declined(self, report: Callable[[Alert, str], None]) -> None:
+        """Call `report` with every alert of which a group falls away, and the reason."""
+        self._placement.on_declined = report
+
     @property
     def declined(self) -> Counter[str]:
         """Alerts of which a group fell away, by the reason."""

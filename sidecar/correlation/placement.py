@@ -18,7 +18,7 @@ Detections that belong nowhere wait in their container: the web shell that expla
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -74,6 +74,8 @@ class Placement:
         """Detections that are expected, by the id of the entry."""
         self._expectations = expectations
         self.expectation_ids = [entry.id for entry in expectations.entries] if expectations else []
+        self.on_declined: Callable[[Alert, str], None] | None = None
+        """Is given each of these alerts with its reason."""
         self._containers = containers
         self.servers = Servers()
 
@@ -123,7 +125,7 @@ class Placement:
         credentials = mask & self._rules[index].credentials
         if credentials and (reason := judged.declined()):
             mask = 0 if judged.alert.rule in self._rules[index].stock else mask & ~credentials
-            self.declined[reason] += 1
+            self._decline(judged.alert, reason)
         for shows, bits in self._traits[index]:
             if bits & ~mask and shows(judged):
                 mask |= bits
@@ -144,7 +146,7 @@ class Placement:
         if not judged.uses_identity():
             own &= ~rule.credentials
         if own:
-            self.declined["own_script"] += 1
+            self._decline(judged.alert, "own_script")
         return mask & ~own
 
     def _place_new(
@@ -200,9 +202,14 @@ class Placement:
             service, reason = 0, "adopted"
         stands_alone = alert.rule in rule.standalone or is_started_by_system_manager(container, path)
         if not service and not stands_alone:
-            self.declined[reason] += 1
+            self._decline(alert, reason)
             mask &= ~rule.anchoring
         return mask, service
+
+    def _decline(self, alert: Alert, reason: str) -> None:
+        self.declined[reason] += 1
+        if self.on_declined is not None:
+            self.on_declined(alert, reason)
 
     def _place_one(
         self, container: Container, index: int, mask: int, alert: Alert, path: list[Process], service: int = 0

@@ -1,7 +1,7 @@
 """Incidents as text for a terminal: in full, as a process tree, and as a list."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -11,7 +11,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from sidecar.incidents import view
-from sidecar.model import Message, Notification, Report
+from sidecar.meaning.declined import REASONS
+from sidecar.model import Alert, Message, Notification, Report
 from sidecar.text.escape import terminal
 
 COLOURS = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "cyan"}
@@ -19,8 +20,14 @@ COLOURS = {"critical": "bold white on red", "high": "bold red", "medium": "yello
 MAX_EVENTS = 20
 """Events of a timeline, or of a process in the tree, that are printed."""
 
+MAX_DECLINED = 200
+"""Declined detections that are printed."""
+
 SHORT_ID_CHARS = 8
 """Characters of an id in a list; any unique prefix of four or more identifies the incident."""
+
+WRAPPED = ("Case and place", "Declined detection", "Reason")
+"""Columns of tables whose text may take several lines."""
 
 WIDTH = 80
 """Columns when the output is not a terminal."""
@@ -55,6 +62,19 @@ def summary(notes: Iterable[Message], out: TextIO) -> None:
     console(out).print(table if last else "No incident.")
 
 
+def show_declined(alerts: Sequence[tuple[Alert, str]], out: TextIO) -> None:
+    """Print detections of which a group of evidence fell away, each with the reason."""
+    if not alerts:
+        return
+    table = _table("Declined detection", "Reason")
+    for alert, reason in alerts[:MAX_DECLINED]:
+        command = terminal(alert.fields.cmdline or alert.fields.name or "")
+        table.add_row(Text(f"{terminal(alert.rule)}: {command}"), Text(f"{reason}: {REASONS[reason].meaning}"))
+    console(out).print(table)
+    if len(alerts) > MAX_DECLINED:
+        console(out).print(f"and {len(alerts) - MAX_DECLINED} more")
+
+
 def rows(summaries: Iterable[view.Summary], out: TextIO) -> None:
     """Print a list of incidents, one row each."""
     table = _table("Severity", "Case and place", "State", "Last (UTC)", "Incident")
@@ -84,7 +104,7 @@ def _case(case: str, place: view.Place) -> Text:
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
-        table.add_column(heading, no_wrap=heading != "Case and place", overflow="fold")
+        table.add_column(heading, no_wrap=heading not in WRAPPED, overflow="fold")
     return table
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from sidecar import __version__
+from sidecar.meaning.declined import REASONS
 from sidecar.model import ANOMALIES, RANK, REJECTIONS
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def _alerts(service: "Measured") -> Iterator[Metric]:
     received = dict.fromkeys(service.settings.sources(), 0) | {**service.received}
     rejected = {reason: pipeline.reasons[reason] for reason in REJECTIONS}
     anomalous = {reason: pipeline.reasons[reason] for reason in ANOMALIES}
+    declined = {(why.question, reason): pipeline.declined[reason] for reason, why in REASONS.items()}
     internal = {"heartbeat": pipeline.falco_events["heartbeats"], "drop": pipeline.falco_events["drops"]}
     severities = {severity: service.notified[severity] for severity in RANK}
     yield _counter("alerts_received", "Alerts received, by source.", received, "source")
@@ -173,6 +175,13 @@ def _alerts(service: "Measured") -> Iterator[Metric]:
     yield _counter("detections", "Alerts that a correlation rule uses as evidence.", pipeline.detections)
     expected = {entry: pipeline.expected[entry] for entry in pipeline.expectation_ids}
     yield _counter("expectation_matches", "Detections that an expectation covers, by its id.", expected, "entry")
+    yield _counter(
+        "detections_declined",
+        "Detections of which a group of evidence fell away, by the question that decided it and the reason.",
+        declined,
+        "question",
+        "reason",
+    )
     yield _counter("incidents_opened", "Incidents opened.", pipeline.correlator.opened)
     yield _counter("notifications", "Notifications decided, by severity.", severities, "severity")
 

@@ -421,6 +421,7 @@ def test_explain_shows_each_incident_once_as_it_was_last() -> None:
 
     assert shown.stdout.count("Next steps") == 1
     assert "(was medium)" in shown.stdout
+    assert "own_identity: A program of the image" in " ".join(shown.stdout.split())
     assert shown.stderr == "20 alerts, 20 detections, 1 incident; declined: 1 boundary, 1 own_identity\n"
 
 

@@ -7,8 +7,8 @@ from conftest import Play, spec
 
 from sidecar.incidents import view
 from sidecar.incidents.falco_event import MAX_TEXT_BYTES, timeline, to_event
-from sidecar.incidents.terminal import show, show_tree
-from sidecar.model import Notification, Report, Where
+from sidecar.incidents.terminal import MAX_DECLINED, show, show_declined, show_tree
+from sidecar.model import Alert, Fields, Notification, Report, Where
 
 
 @pytest.fixture
@@ -38,6 +38,15 @@ def test_an_incident_is_shown_with_severity_place_timeline_and_next_steps(note: 
         "kubectl -n shop",
     ):
         assert words in text
+
+
+def test_declined_detections_are_listed_with_their_reasons_and_escaped() -> None:
+    alert = Alert(1, "h", "Network utility", (), Fields(cmdline="curl \x1b[2Jx"))
+    text = printed(show_declined, [(alert, "own_script")] * (MAX_DECLINED + 1))
+
+    assert "Network utility: curl \\x1b[2Jx" in text
+    assert "own_script: A script of the image" in " ".join(text.split())
+    assert "and 1 more" in text
 
 
 def test_the_tree_has_the_anchor_above_and_each_detection_on_its_process(note: Notification) -> None:
