@@ -16,7 +16,7 @@ from sidecar.meaning.program import Program, program
 from sidecar.meaning.script import is_of_application
 from sidecar.meaning.secrets import EXECS
 from sidecar.meaning.service import Nature, nature
-from sidecar.meaning.tables import shipped
+from sidecar.meaning.tables import current
 from sidecar.model import Alert
 
 OPENED_CODE = "webrce_code"
@@ -147,11 +147,11 @@ class Judgement:
 
 
 def _is_shell(process: Process) -> bool:
-    return shipped().shells.has_file(process.file or process.name)
+    return current().shells.has_file(process.file or process.name)
 
 
 def _is_web_server(process: Process) -> bool:
-    return shipped().services["web_servers"].has_file(process.file or process.name)
+    return current().services["web_servers"].has_file(process.file or process.name)
 
 
 TRAITS: dict[str, Callable[[Judgement], bool]] = {

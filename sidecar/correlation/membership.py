@@ -81,7 +81,7 @@ def _is_service_itself(rule: CorrelationRule, path: list[Process], at: int, cont
 
 def _runs_code_itself(anchor: Process) -> bool:
     """Whether a service's code runs inside it, as in a web server, so that its children are programs of their own."""
-    kinds = (tables.shipped().services[kind] for kind in ("web_servers", "databases"))
+    kinds = (tables.current().services[kind] for kind in ("web_servers", "databases"))
     return any(kind.has_file(anchor.file) or kind.has_file(anchor.name) for kind in kinds)
 
 

@@ -14,7 +14,7 @@ from sidecar.expectations.entries import Entry, Place
 from sidecar.expectations.patterns import ANY_SHELL, Command, Glob
 from sidecar.expectations.spec import EntrySpec, ExpectationFile, PlaceSpec
 from sidecar.meaning import interpreted_code
-from sidecar.meaning.tables import shipped
+from sidecar.meaning.tables import current
 from sidecar.rules.loading import yaml_files
 from sidecar.text import escape
 from sidecar.yamlfile import positions
@@ -145,7 +145,7 @@ def _command_problems(command: str) -> Iterator[str]:
 
 def _code_problems(program: str, arguments: list[str]) -> Iterator[str]:
     """A shell or an interpreter of which the entry does not say what it runs."""
-    name, tables = program.rpartition("/")[2], shipped()
+    name, tables = program.rpartition("/")[2], current()
     is_shell = name == ANY_SHELL or tables.shells.has_file(name)
     if not is_shell and not tables.interpreters.has_file(name.rstrip("*")):
         return

@@ -4,9 +4,7 @@ Recognised by the resolved file, or by a script at a place where packages instal
 type or set.
 """
 
-from functools import lru_cache
-
-from sidecar.meaning.tables import shipped
+from sidecar.meaning.tables import current, remembered
 
 UNPROTECTED = frozenset(("container_runtimes", "coding_agents", "remote_editors"))
 """Kinds whose files lie where the user of a service may write, or that a container can fake: they count only where no
@@ -22,19 +20,20 @@ OF_JOBS = frozenset(
         "queue_workers",
         "coding_agents",
         "remote_editors",
+        "added",
     )
 )
 """Kinds below which whatever may serve, but was not seen to, is part of the job."""
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def boundary(image: str, command: str) -> str:
     """The kind of boundary that a process is, "" if it is none.
 
     `image` is its resolved file, or its name where the file is unknown; `command` as `command.summary` gives it.
     """
     script, _, subcommand = command.partition(" ")
-    for kind, programs in shipped().boundaries.items():
+    for kind, programs in current().boundaries.items():
         subcommands = (subcommand, script) if programs.has_file(image) else (subcommand,)
         is_one = programs.has_file(image) or (script.startswith("/") and programs.has_path(script))
         if is_one and (not programs.commands or any(map(programs.has_command, subcommands))):

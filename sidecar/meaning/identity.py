@@ -13,7 +13,7 @@ from typing import Literal
 from sidecar.meaning import secrets
 from sidecar.meaning.program import Program
 from sidecar.meaning.secrets import EXECS
-from sidecar.meaning.tables import Tables, base_name, shipped
+from sidecar.meaning.tables import Tables, base_name, current
 from sidecar.model import Fields
 from sidecar.text.lazy_pattern import LazyPattern
 
@@ -93,7 +93,7 @@ def dropped(fields: Fields, run: Program, tables: Tables | None = None) -> Why:
     What is on the upper layer is so only if it was not seen before its service began to serve: the container's memory
     says that.
     """
-    tables = tables or shipped()
+    tables = tables or current()
     file = run.file
     if file.startswith(("memfd:", "/memfd:")):
         return "memory"
@@ -107,7 +107,7 @@ def dropped(fields: Fields, run: Program, tables: Tables | None = None) -> Why:
 def is_dropped_code(fields: Fields, tables: Tables | None = None) -> bool:
     """Whether code that was opened lies where anyone may write, or was written since the container was made."""
     name = fields.file or ""
-    return bool(fields.is_file_upper) or (tables or shipped()).world_writable.has_path(name)
+    return bool(fields.is_file_upper) or (tables or current()).world_writable.has_path(name)
 
 
 def may_move_data(fields: Fields) -> bool:
@@ -171,7 +171,7 @@ def connects_as_named(fields: Fields, run: Program) -> bool:
     """
     if not may_connect_as_named(fields) or (fields.remote_port or 0) in (0, 53):
         return False
-    if shipped().tunnels.has_file(run.file or run.name):
+    if current().tunnels.has_file(run.file or run.name):
         return base_name(fields.pexepath or "") not in ("git", "rsync", "scp", "sftp")
     return bool(re.search(rf"(?<![\w.:]){re.escape(fields.remote_ip or '')}(?![\w.])", fields.cmdline or ""))
 

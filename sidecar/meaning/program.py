@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.meaning import interpreted_code
-from sidecar.meaning.tables import Tables, base_name, shipped
+from sidecar.meaning.tables import Tables, base_name, current
 from sidecar.model import Fields
 from sidecar.text.lazy_pattern import LazyPattern
 
@@ -83,7 +83,7 @@ def program(fields: Fields, tables: Tables | None = None) -> Program:
         fields.exe or "",
         arguments(fields),
         fields.cwd or "",
-        tables or shipped(),
+        tables or current(),
     )
 
 
@@ -138,12 +138,12 @@ def _applet(argv0: str, words: tuple[str, ...], tables: Tables) -> tuple[str, tu
 
 
 def _kinds(name: str, called: str, tables: Tables) -> frozenset[Kind]:
-    return _kinds_of(name, called) if tables is shipped() else frozenset(_matching(name, called, tables))
+    return _kinds_of(name, called) if tables is current() else frozenset(_matching(name, called, tables))
 
 
 @lru_cache(maxsize=4096)
 def _kinds_of(name: str, called: str) -> frozenset[Kind]:
-    return frozenset(_matching(name, called, shipped()))
+    return frozenset(_matching(name, called, current()))
 
 
 def _matching(name: str, called: str, tables: Tables) -> Iterator[Kind]:
@@ -201,4 +201,4 @@ def _absolute(path: str, cwd: str) -> str:
 
 @lru_cache(maxsize=1)
 def _tool_modules() -> frozenset[str]:
-    return frozenset(shipped().tool_modules.scripts)
+    return frozenset(current().tool_modules.scripts)

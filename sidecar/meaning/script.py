@@ -4,17 +4,15 @@ A service that runs `/scripts/notify.sh` does what its image or its configuratio
 run the command of a request, and a script that was dropped is an intruder's.
 """
 
-from functools import lru_cache
-
-from sidecar.meaning.tables import shipped
+from sidecar.meaning.tables import current, remembered
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def is_of_application(script: str) -> bool:
     """Whether a script, by its path, is of the image or mounted for it.
 
     It is not in a folder where the service writes, or users, or anyone.
     """
-    tables = shipped()
+    tables = current()
     folders = (tables.world_writable, tables.dropped, tables.data)
     return script.startswith("/") and not any(folder.has_path(script) for folder in folders)

@@ -3,7 +3,7 @@
 import re
 
 from sidecar.meaning.program import Program
-from sidecar.meaning.tables import base_name, shipped
+from sidecar.meaning.tables import base_name, current
 from sidecar.model import Fields
 from sidecar.text.lazy_pattern import LazyPattern
 
@@ -69,7 +69,7 @@ def names_secret(fields: Fields, run: Program) -> bool:
     if "shell" in run.kinds:
         text = " ".join(run.words)
         for tool, link in _LINKED_TOOL.findall(text):
-            if shipped().file_readers.has_file(tool):
+            if current().file_readers.has_file(tool):
                 text = text.replace(f"{link} ", f"{tool} ")
         return run.has_inline_code and any(map(_reads_secret, _SEPARATOR.split(text)))
     return "interpreter" not in run.kinds and _reads_secret(" ".join((run.name, *run.words)))
@@ -95,7 +95,7 @@ def _reads_secret(command: str) -> bool:
     if name in _COPIERS:
         words = words[:-1]
     read = any(map(_SECRET.search, [f" {word}" for word in words[1:]]))
-    tables = shipped()
+    tables = current()
     if tables.http_clients.has_file(name) or tables.network_utilities.has_file(name):
         return bool(re.search(_SENT, command))
     return read and (name in (".", "source") or tables.file_readers.has_file(name))

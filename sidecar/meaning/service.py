@@ -4,10 +4,9 @@ Whether one that may serve does, is remembered elsewhere (`correlation.memory.se
 """
 
 from enum import IntEnum
-from functools import lru_cache
 
 from sidecar.meaning.command_summary import CODE
-from sidecar.meaning.tables import Programs, base_name, shipped
+from sidecar.meaning.tables import Programs, base_name, current, remembered
 
 
 class Nature(IntEnum):
@@ -27,14 +26,14 @@ class Nature(IntEnum):
     """It is a service, whatever it listens on."""
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def nature(image: str, name: str, command: str) -> Nature:
     """What a program is.
 
     `image` is its resolved file, or its name where the file is unknown; `name` is what the process calls itself, which
     names the script where an interpreter was started by one; `command` as `command.summary` gives it.
     """
-    tables = shipped()
+    tables = current()
     script, _, subcommand = command.partition(" ")
     is_interpreter = tables.runtimes.has_file(image) or tables.interpreters.has_file(image)
     scripts = (script, name) if is_interpreter or "/" not in image else ()
@@ -56,14 +55,14 @@ def _is_one(kind: Programs, image: str, scripts: tuple[str, ...]) -> bool:
 
 
 def _is_job_tool(image: str, scripts: tuple[str, ...], words: tuple[str, ...]) -> bool:
-    tables = shipped()
+    tables = current()
     if _is_one(tables.job_tools, image, scripts) or (image.startswith("/") and tables.job_tools.has_path(image)):
         return True
     return _is_one(tables.job_commands, image, scripts) and any(map(tables.job_commands.has_command, words))
 
 
 def _is_tool(image: str, name: str) -> bool:
-    tables = shipped()
+    tables = current()
     kinds = (
         tables.shells,
         tables.shell_utilities,
@@ -77,4 +76,4 @@ def _is_tool(image: str, name: str) -> bool:
 
 def _is_reader(image: str) -> bool:
     """Whether it is a tool that reads files, other than an interpreter."""
-    return shipped().file_readers.has_file(image) and not base_name(image).startswith(("perl", "python"))
+    return current().file_readers.has_file(image) and not base_name(image).startswith(("perl", "python"))

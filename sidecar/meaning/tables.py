@@ -4,14 +4,18 @@ Names are those of resolved files and of scripts, which an intruder cannot set, 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from msgspec import Struct
 
 from sidecar.rules.loading import SHIPPED
 from sidecar.yamlfile.typed import build, read_yaml
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PROGRAMS = SHIPPED / "programs.yaml"
 
@@ -102,9 +106,47 @@ def load(path: Path = PROGRAMS) -> Tables:
 
 
 @lru_cache(maxsize=1)
-def shipped() -> Tables:
-    """The table that travels with this package."""
-    return load()
+def current() -> Tables:
+    """The table that travels with this package, with what `extend` added."""
+    tables = load()
+    for added in _added:
+        tables.services["added"] = Programs(added.services, added.services)
+        tables.runtimes.files.extend(added.runtimes)
+        tables.runtimes.scripts.extend(added.runtimes)
+        tables.job_tools.files.extend(added.jobs)
+        tables.job_tools.scripts.extend(added.jobs)
+        tables.boundaries["added"] = Programs(paths=added.boundaries)
+    return tables
+
+
+class AddedPrograms(Protocol):
+    """Programs of a user: names of services, runtimes and jobs, and paths of boundaries."""
+
+    services: list[str]
+    runtimes: list[str]
+    jobs: list[str]
+    boundaries: list[str]
+
+
+_added: list[AddedPrograms] = []
+"""What `extend` was given last."""
+
+
+def extend(added: AddedPrograms) -> None:
+    """Add programs to the table, for the whole process; what was added before falls away."""
+    _added[:] = [added]
+    for cache in (current, *_answers):
+        cache.cache_clear()
+
+
+_answers: list[Any] = []
+
+
+def remembered(function: Callable[P, T]) -> Callable[P, T]:
+    """Remember the latest answers of a function that depend on the table, until `extend` changes it."""
+    cached = lru_cache(maxsize=4096)(function)
+    _answers.append(cached)
+    return cast("Callable[P, T]", cached)
 
 
 def base_name(path: str) -> str:

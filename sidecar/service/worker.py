@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sidecar.errors import EXIT_WRONG, ConfigError
 from sidecar.expectations import loading as expectations
 from sidecar.expectations.entries import Expectations
+from sidecar.meaning import tables
 from sidecar.net import without_openssl
 from sidecar.rules.loading import SHIPPED, load
 from sidecar.rules.rule import CorrelationRule
@@ -97,6 +98,7 @@ def serve(
         except StateError as error:
             sys.stderr.write(f"state.path: {error}\n")
             sys.exit(EXIT_WRONG)
+        tables.extend(settings.programs)
         service = Service(settings, rules, make_sinks(settings.sinks), state, listening, expected)
     asyncio.run(run.serve(service))
 

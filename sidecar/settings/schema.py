@@ -18,6 +18,9 @@ from sidecar.text.redaction import added
 from sidecar.text.redaction.patterns import Token
 from sidecar.yamlfile.typed import Duration, lasting
 
+_NAME = re.compile(r"(?=[^*{},]*[^*{},/\s])[^/\s]+")
+_PATH = re.compile(r"/(?=[^\s]*[^*{},/\s])[^\s]*")
+
 
 class PassThrough(Section):
     """Raw alerts forwarded to Falcosidekick, unchanged and in order (only those received over HTTP)."""
@@ -111,6 +114,39 @@ class Redaction(Section):
                 yield f"{path}.patterns[{number}].pattern: {error}"
 
 
+class AddedPrograms(Section):
+    """Programs of your own, beside those of `falco_rules/programs.yaml`.
+
+    `*` stands for any characters of a name or of one folder, `**` for folders, `{a,b}` for either.
+    """
+
+    services: list[str] = []
+    """Base names of programs, or of the scripts, modules or main classes that an interpreter runs, that are services
+    whatever they listen on: `acme-gateway`, `wsgi_main.py`."""
+    runtimes: list[str] = []
+    """The same of programs that are services if they listened, or if that cannot be known."""
+    jobs: list[str] = []
+    """The same of programs that serve nothing unless they were seen to listen, nor does what they start."""
+    boundaries: list[str] = []
+    """Whole paths of programs or scripts that let people or jobs in, so that the service above them did not start what
+    is below: `/opt/acme/bin/job-agent`. Nobody but root may be able to write there."""
+
+    def problems(self, path: str) -> Iterator[str]:
+        """Entries that no program could match, and those that every program would."""
+        yield from super().problems(path)
+        for key in ("services", "runtimes", "jobs"):
+            for number, name in enumerate(getattr(self, key)):
+                if not _NAME.fullmatch(name) or not _is_balanced(name):
+                    yield f"{path}.{key}[{number}]: expected the name of a file without its folder, got {name!r}"
+        for number, name in enumerate(self.boundaries):
+            if not _PATH.fullmatch(name) or not _is_balanced(name):
+                yield f"{path}.boundaries[{number}]: expected a whole path, such as /opt/acme/bin/agent, got {name!r}"
+
+
+def _is_balanced(name: str) -> bool:
+    return not re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", name))
+
+
 class Settings(Section):
     """The whole settings file."""
 
@@ -123,6 +159,7 @@ class Settings(Section):
     state: StateFile = field(default_factory=StateFile)
     canary: CanarySettings = field(default_factory=CanarySettings)
     redaction: Redaction = field(default_factory=Redaction)
+    programs: AddedPrograms = field(default_factory=AddedPrograms)
     cluster: str = ""
     """Name of the cluster, sent with every incident as `incident.cluster`."""
     url: str = ""

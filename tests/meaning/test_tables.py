@@ -28,7 +28,7 @@ def test_a_star_in_a_path_ends_at_a_folder_and_two_stars_do_not() -> None:
 
 
 def test_the_shipped_table_knows_services_boundaries_and_tools() -> None:
-    shipped = tables.shipped()
+    shipped = tables.current()
 
     assert shipped.services["web_servers"].has_file("/usr/sbin/apache2")
     assert shipped.services["application_servers"].has_script("/usr/local/bin/gunicorn")
