@@ -283,6 +283,8 @@ class Detection(Struct, frozen=True, gc=False):
     path: tuple[tuple[int, str], ...]
     cmdline: str
     detail: str
+    numbers: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """The process's pid in its container and its start (ns), then those of its parent; 0 if unknown."""
     expected: str = ""
     """The id of the expectation that it is; it counts for no group then."""
 

@@ -2,17 +2,25 @@
 
 import shlex
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple, get_args
 
+from sidecar.alerts.ancestry import is_same_start
 from sidecar.correlation.memory.context import Context, OpenIncident
 from sidecar.correlation.narrative import summary
 from sidecar.correlation.placement import PlacedDetection
 from sidecar.meaning.service import Nature, nature
 from sidecar.model import CONFIDENCE, Confidence, Detection, Fields, Notification, Where
 from sidecar.rules.rule import CorrelationRule
-from sidecar.text.placeholders import filled
+from sidecar.text.placeholders import fillable, filled
 
 SECOND_NS = 1_000_000_000
+
+MAX_SHELLS = 12
+"""Processes that a command may name."""
+
+WAY_IN_NS = 600 * SECOND_NS
+"""How long before the first evidence the way in is looked for."""
 
 _CONFIDENCES: tuple[Confidence, ...] = get_args(Confidence)
 
@@ -66,7 +74,10 @@ def _mitre(placed: PlacedDetection) -> Iterator[str]:
 
 
 def _triage(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> Iterator[tuple[str, str]]:
-    """The next steps, each with its command for the place of the incident, "" if it has none."""
+    """The next steps, each with its command for the place of the incident, "" if it has none.
+
+    A command that needs something unknown is left out, and the step says what to do instead.
+    """
     values = _values(rule, placed, fields)
     where = placed.container.where
     for step in rule.written.triage:
@@ -75,16 +86,17 @@ def _triage(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> I
             command = step.pod or (step.container if where.container else "")
         elif where.container:
             command = step.container
-        yield step.do, filled(command, values, shlex.quote)
+        if fillable(command, values):
+            yield step.do, filled(command, values, shlex.quote)
+        else:
+            yield f"{step.do}: {step.instead}" if step.instead else step.do, ""
 
 
 def _values(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> dict[str, str]:
-    """Values of the placeholders. The shell is the parent of the deciding process, or itself below the service."""
+    """Values of the placeholders."""
     where = placed.container.where
-    path = placed.detection.path
-    has_shell_parent = len(path) > 2 and not _is_service(rule, path[1][1])
-    shell_pid = fields.ppid if has_shell_parent else fields.pid
-    shell_vpid = fields.pvpid if has_shell_parent else fields.vpid
+    first = _first(placed.context)
+    shells = list(_shells(rule, placed))
     return {
         "namespace": where.namespace or "default",
         "pod": where.pod,
@@ -94,10 +106,41 @@ def _values(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> d
         "user": fields.user or "root",
         "pid": str(fields.pid or ""),
         "vpid": str(fields.vpid or ""),
-        "shell_pid": str(shell_pid or ""),
-        "shell_vpid": str(shell_vpid or ""),
-        "first_seconds": str(_first(placed.context) // SECOND_NS),
+        "shells": " ".join(f"{pid}:{start}" for pid, _, start in shells),
+        "shell_vpids": " ".join(f"{vpid}:{start}" for _, vpid, start in shells if vpid > 1),
+        "first_seconds": str(first // SECOND_NS),
+        "first_time": _time(first),
+        "way_in_time": _time(first - WAY_IN_NS),
     }
+
+
+def _shells(rule: CorrelationRule, placed: PlacedDetection) -> Iterator[tuple[int, int, int]]:
+    """Pid, pid in the container, and start (seconds) of each process below the service that may live, newest first.
+
+    These are the processes of the detections and their parents, unless a later process is known to have the pid.
+    Without a start time a number could be another process's.
+    """
+    seen = set[tuple[int, int]]()
+    for each in sorted(placed.context.timeline, key=lambda detection: -detection.time):
+        path = each.path
+        vpid, start, pvpid, parent_start = each.numbers
+        candidates = [(path[0][0], vpid, start)] if len(path) > 1 or not placed.context.is_service else []
+        if len(path) > 2 and not _is_service(rule, path[1][1]):
+            candidates.append((path[1][0], pvpid, parent_start))
+        for pid, vpid, start in candidates:
+            if start and (pid, start) not in seen and len(seen) < MAX_SHELLS and not _has_ended(placed, pid, start):
+                seen.add((pid, start))
+                yield pid, vpid, start // SECOND_NS
+
+
+def _has_ended(placed: PlacedDetection, pid: int, start: int) -> bool:
+    """Whether another process is known to have the pid now."""
+    path = placed.container.path(pid, 0)
+    return bool(path) and not is_same_start(path[0].start, start)
+
+
+def _time(time: int) -> str:
+    return f"{datetime.fromtimestamp(time // SECOND_NS, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _is_service(rule: CorrelationRule, name: str) -> bool:

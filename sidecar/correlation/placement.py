@@ -277,4 +277,5 @@ def _detection(alert: Alert, mask: int, how: Join, path: tuple[tuple[int, str], 
         path=path or ((fields.pid or 0, name),),
         cmdline=cmdline[:MAX_COMMAND_CHARS],
         detail=detail[:MAX_COMMAND_CHARS],
+        numbers=(fields.vpid or 0, fields.start or 0, fields.pvpid or 0, fields.parent_start or 0),
     )

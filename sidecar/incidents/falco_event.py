@@ -169,12 +169,14 @@ def _fields(note: Notification, origin: Origin) -> Iterator[tuple[str, str, int]
 
 
 def next_steps(note: Notification, limit: int) -> str:
-    """The first steps of the triage: as many complete ones as fit into `limit` bytes."""
+    """The first steps of the triage: as many as fit into `limit` bytes, a command that does not fit left out whole."""
     text = ""
     for number, (words, command) in enumerate(note.triage, 1):
-        step = f"{number}. {words}: {command}" if command else f"{number}. {words}"
-        longer = f"{text}; {step}" if text else step
-        if _sent_bytes(longer) > limit:
+        before = f"{text}; " if text else ""
+        forms = [f"{before}{number}. {words}: {command}"] if command else []
+        fitting = (form for form in [*forms, f"{before}{number}. {words}"] if _sent_bytes(form) <= limit)
+        longer = next(fitting, "")
+        if not longer:
             break
         text = longer
     return text

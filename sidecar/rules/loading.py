@@ -127,6 +127,8 @@ def _triage_problems(written: RuleFile) -> Iterator[str]:
             yield from placeholders.mistakes(f"triage[{index}].{place}", getattr(step, place), placeholders.TRIAGE)
         if escape.sentence(step.do) != step.do or not step.do:
             yield f"triage[{index}].do: {escape.terminal(step.do)!r} is empty or contains control or markup characters"
+        if escape.sentence(step.instead) != step.instead:
+            yield f"triage[{index}].instead: {escape.terminal(step.instead)!r} contains control or markup characters"
 
 
 def yaml_files(paths: Iterable[Path]) -> Iterator[Path]:

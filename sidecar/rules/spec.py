@@ -81,6 +81,8 @@ class TriageStep(Struct, forbid_unknown_fields=True):
     pod: str = ""
     container: str = ""
     host: str = ""
+    instead: str = ""
+    """What to do where the command cannot be given because something in it is unknown."""
 
 
 class AlertSpec(Struct, forbid_unknown_fields=True):

@@ -8,11 +8,14 @@ from sidecar.text.suggestion import nearest
 
 TRIAGE = frozenset(
     (
-        *("namespace", "pod", "container", "container_name", "host", "user", "pid", "vpid", "shell_pid", "shell_vpid"),
-        "first_seconds",
+        *("namespace", "pod", "container", "container_name", "host", "user", "pid", "vpid", "shells", "shell_vpids"),
+        *("first_seconds", "first_time", "way_in_time"),
     ),
 )
-"""What a triage command may name; filled in from the incident, quoted for a shell."""
+"""What a triage command may name; filled in from the incident, quoted for a shell.
+
+`shells` and `shell_vpids` are the processes below the service, `PID:START` each (START in seconds since 1970), as the
+host and as the container numbers them."""
 
 TELL = frozenset(("service", "program", "command", "file", "remote"))
 """What the sentences of an activity group may name; filled in from a detection."""

@@ -59,7 +59,7 @@ def test_the_page_says_what_happened_where_how_sure_and_what_to_do(note: Notific
         "nginx \u203a sh \u203a cat",
         "Credentials /etc/shadow",
         "Addresses in commands http://203.0.113.9/k",
-        "kubectl -n shop label pod app-7d9f quarantine=true",
+        "kubectl -n shop patch pod app-7d9f",
     ):
         assert words in text
 

@@ -132,7 +132,7 @@ def test_what_is_needed_for_every_action_is_in_the_incident(play: Play) -> None:
     variables = set(re.findall(r"\$\{(\w+)\}", ACTIONS["Kill the shell"]["parameters"]["script"]))
 
     assert keys | set(talon.REQUIRED_FIELDS) <= set(event["output_fields"])
-    assert variables == {"PROC_VPID"}
+    assert variables == {"PROC_VPID", "CONTAINER_NAME"}
     assert event["output_fields"]["proc.vpid"].isdigit()
 
 
@@ -159,7 +159,7 @@ def test_the_quarantine_policies_select_the_label_that_the_action_and_the_triage
     label = ACTIONS["Quarantine the pod"]["parameters"]["labels"]
 
     assert label == {"quarantine": "true"}
-    assert "quarantine=true" in rule.written.triage[0].pod
+    assert '"matchLabels":{"quarantine":"true"}' in rule.written.triage[0].pod
     for policy, direction in ((ingress, "Ingress"), (egress, "Egress")):
         assert (policy["kind"], policy["apiVersion"]) == ("NetworkPolicy", "networking.k8s.io/v1")
         assert policy["spec"]["podSelector"] == {"matchLabels": label}
@@ -167,12 +167,18 @@ def test_the_quarantine_policies_select_the_label_that_the_action_and_the_triage
         assert policy["spec"][direction.lower()] == []
 
 
-def killed(command: list[str], **fields: str) -> bool:
+def killed(tmp_path: Path, command: list[str], **fields: str) -> bool:
     """Whether the script, run on a process, ends it."""
     victim = subprocess.Popen(command, stdin=subprocess.PIPE)
     wait_until(lambda: Path(f"/proc/{victim.pid}/cmdline").read_bytes().startswith(command[0].encode() + b"\0"))
     script = ACTIONS["Kill the shell"]["parameters"]["script"]
-    subprocess.run(["sh", "-c", talon.expanded(script, {"proc.vpid": victim.pid, **fields})], check=False)
+    values = {"proc.vpid": victim.pid, "container.name": "app", **fields}
+    mounts = tmp_path / "mountinfo"  # as the kubelet's mount of the termination log looks in a container
+    mounts.write_text(
+        "1 2 8:1 /var/lib/kubelet/pods/1b2c/containers/app/0a1b2c3d /dev/termination-log rw - ext4 /dev/sda rw\n"
+    )
+    here = talon.expanded(script, values).replace("/proc/self/mountinfo", str(mounts))
+    subprocess.run(["sh", "-c", here], check=False)
     try:
         return victim.wait(0.5) == -9
     except subprocess.TimeoutExpired:
@@ -183,23 +189,28 @@ def killed(command: list[str], **fields: str) -> bool:
 
 
 @pytest.mark.slow
-def test_the_script_kills_a_shell() -> None:
-    assert killed(["sh"])
+def test_the_script_kills_a_shell(tmp_path: Path) -> None:
+    assert killed(tmp_path, ["sh"])
 
 
 @pytest.mark.slow
-def test_the_script_leaves_another_process_with_that_number_alone() -> None:
-    assert not killed(["sleep", "5"])
+def test_the_script_kills_nothing_in_another_container(tmp_path: Path) -> None:
+    assert not killed(tmp_path, ["sh"], **{"container.name": "proxy"})
 
 
 @pytest.mark.slow
-def test_the_script_does_nothing_without_a_number() -> None:
-    assert not killed(["sh"], **{"proc.vpid": ""})
+def test_the_script_leaves_another_process_with_that_number_alone(tmp_path: Path) -> None:
+    assert not killed(tmp_path, ["sleep", "5"])
+
+
+@pytest.mark.slow
+def test_the_script_does_nothing_without_a_number(tmp_path: Path) -> None:
+    assert not killed(tmp_path, ["sh"], **{"proc.vpid": ""})
 
 
 @pytest.mark.slow
 def test_nothing_of_the_attackers_text_reaches_the_script(tmp_path: Path) -> None:
     trap = tmp_path / "trap"
 
-    assert killed(["sh"], **{"proc.cmdline": f"; touch {trap}", "proc.name": f"$(touch {trap})"})
+    assert killed(tmp_path, ["sh"], **{"proc.cmdline": f"; touch {trap}", "proc.name": f"$(touch {trap})"})
     assert not trap.exists()

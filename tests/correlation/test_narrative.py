@@ -69,22 +69,24 @@ def test_an_address_is_told_from_a_file(detail: str, remote: str) -> None:
     assert remote_of(detail) == remote
 
 
-def test_the_command_that_ends_the_session_names_the_shell_and_never_the_service(play: Play) -> None:
+def test_the_command_that_ends_sessions_names_every_process_below_the_service_and_never_the_service(play: Play) -> None:
     reads = spec("tini > nginx > nginx#1 > sh > cat", "credential", at="1s")
     own = spec("tini > nginx > nginx#1 > curl", "web_shell", "network", "credential", at="1s", container="b")
     by_shell = play(spec("tini > nginx > nginx#1 > sh", "web_shell"), reads)[-1]
     by_service = play(own)[-1]
 
-    assert by_shell.triage[1][1].endswith(f"kill -9 {by_shell.fields.pvpid}")
-    assert by_service.triage[1][1].endswith(f"kill -9 {by_service.fields.vpid}")
+    seconds = by_shell.first // 10**9
+    cat, shell = (f"{pid}:{at}" for pid, at in ((by_shell.fields.vpid, seconds + 1), (by_shell.fields.pvpid, seconds)))
+    assert by_shell.triage[1][1].endswith(f"sh '{cat} {shell}'")
+    assert by_service.triage[1][1].endswith(f"sh {by_service.fields.vpid}:{by_service.first // 10**9}")
 
 
 @pytest.mark.parametrize(
     ("tool", "place"),
     [
-        ("kubectl -n shop", {}),
+        ('echo \'{"apiVersion"', {}),
         ("docker", {"fields": {"k8s.pod.name": "", "k8s.ns.name": ""}}),
-        ("iptables", {"host": True}),
+        ("for i in iptables", {"host": True}),
     ],
 )
 def test_the_next_steps_have_their_commands_for_a_pod_a_container_and_a_host(

