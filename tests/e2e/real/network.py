@@ -127,20 +127,21 @@ class Listener:
         self.heard = ""
 
     def talk(self, lines: list[str], seconds: float = 10) -> bool:
-        """Wait for the shell, type the lines, keep what it says; whether one came."""
+        """Wait for the shell, type each line when the last was answered, keep what it says; whether a shell came."""
         if not select.select([self._server], [], [], seconds)[0]:
             return False
         connection, _ = self._server.accept()
         with connection:
             for line in lines:
                 connection.sendall(line.encode() + b"\n")
-                self._hear(connection, 0.5)
-            self._hear(connection, 0.5)
+                self._hear(connection)
+            self._hear(connection)
         return True
 
-    def _hear(self, connection: socket.socket, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and select.select([connection], [], [], left)[0]:
+    def _hear(self, connection: socket.socket, longest: float = 3, quiet: float = 0.7) -> None:
+        """Listen until it is quiet."""
+        deadline = time.monotonic() + longest
+        while time.monotonic() < deadline and select.select([connection], [], [], quiet)[0]:
             try:
                 said = connection.recv(65536)
             except OSError:

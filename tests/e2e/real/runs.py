@@ -44,9 +44,28 @@ class Run:
         return "" if self.where == "host" else container_id(self.name)[:12]
 
     @property
+    def kind(self) -> str:
+        """`host` or `container`."""
+        return "host" if self.where == "host" else "container"
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether nothing is a service here: a compiled server on a host."""
+        return self.service == "go" and self.where == "host"
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether only our plugin can tell."""
+        return self.attack.plugin and self.where == "host"
+
+    @property
     def expected(self) -> str:
         """The case that must be told."""
-        return case(self.attack.groups("host" if self.where == "host" else "container"))
+        return "silence" if self.is_unseen else case(self.attack.groups(self.kind))
+
+    def is_right(self, found: str) -> bool:
+        """Whether what was told is what must be."""
+        return found == "silence" if self.is_unseen else self.attack.is_told_by(found, self.kind)
 
 
 def planned(each: int, services: Sequence[str]) -> Iterator[Run]:
@@ -104,7 +123,7 @@ class Player:
     def play(self, run: Run) -> Run:
         """Start, inject, prove, end."""
         service = SERVICES[run.service]
-        running = Running(service, place("host" if run.where == "host" else "container", run.name))
+        running = Running(service, place(run.kind, run.name))
         run.began = time.time()
         try:
             running.start()
