@@ -13,7 +13,7 @@ from sidecar.correlation.memory.servers import Servers
 from sidecar.meaning.boundary import OF_JOBS, UNPROTECTED, boundary
 from sidecar.meaning.service import Nature, nature
 
-_JOBS = (Nature.JOB_SCRIPT, Nature.RUNTIME)
+_JOBS = (Nature.JOB_SCRIPT, Nature.JOB_TOOL, Nature.RUNTIME)
 
 
 class Serves(IntEnum):
@@ -122,7 +122,9 @@ def _listened(container: Container, path: Sequence[Process], at: int, servers: S
     """Whether a process, or an ancestor with the same file, was listening at `time` (ns). None if nobody can know."""
     process = path[at]
     host, cid = container.where.host, container.where.container
-    family = [process, *(above for above in path[at + 1 :] if process.file and above.file == process.file)]
+    family = [process]
+    if _nature(process) is not Nature.JOB_TOOL:  # a job that such a tool starts has its file, not its port
+        family += [above for above in path[at + 1 :] if process.file and above.file == process.file]
     if any(each.ports or servers.listens(host, cid, each, time) for each in family):
         return True
     if process.ports is not None or servers.was_watched(host, _earliest_start(path, at) or container.started):

@@ -70,6 +70,11 @@ def test_the_job_of_a_job_tool_with_a_port_of_its_own_is_a_job() -> None:
     assert judged(SH, spark, listens=1) == (1, "")
 
 
+def test_a_job_that_a_job_tool_starts_with_its_own_file_is_a_job() -> None:
+    airflow = "/usr/bin/python3.11 /usr/local/bin/airflow"
+    assert judged(SH, f"{airflow} tasks", f"{airflow} scheduler", listens=2) == (0, "job_tool")
+
+
 def test_in_doubt_it_is_a_service() -> None:
     assert judged(SH, NODE, watched=False) == (1, "")
 
