@@ -75,7 +75,9 @@ def _perhaps_above(path: Sequence[Process], serving: Sequence[Serves], boundarie
     reason = "no_service"
     for at in range(1, len(boundaries)):
         if boundaries[at]:
-            return (perhaps, "") if perhaps and boundaries[at] not in OF_JOBS else (0, "boundary")
+            if perhaps and boundaries[at] not in OF_JOBS:
+                return perhaps, ""
+            return 0, reason if reason == "not_serving" and boundaries[at] not in OF_JOBS else "boundary"
         if serving[at] is Serves.JOB:
             if _nature(path[at]) is Nature.JOB_TOOL:
                 return 0, "job_tool"

@@ -75,6 +75,12 @@ def test_a_job_that_a_job_tool_starts_with_its_own_file_is_a_job() -> None:
     assert judged(SH, f"{airflow} tasks", f"{airflow} scheduler", listens=2) == (0, "job_tool")
 
 
+def test_what_never_served_is_declined_for_that_and_not_for_the_runtime_that_started_its_container() -> None:
+    shim = "/usr/bin/containerd-shim-runc-v2"
+    assert judged(SH, NODE, shim) == (0, "not_serving")
+    assert judged(SH, shim) == (0, "boundary")
+
+
 def test_in_doubt_it_is_a_service() -> None:
     assert judged(SH, NODE, watched=False) == (1, "")
 
