@@ -66,6 +66,10 @@ class AgingDict(Generic[K, V]):
         self._young[key] = value
         return True
 
+    def keep_for(self, ttl: float) -> None:
+        """Change how long entries are kept after their last use, those that are there included."""
+        self._half_life = ttl / 2
+
     def expire(self) -> None:
         """Drop what has expired. Call it now and then, before `get`."""
         elapsed = self._timer() - self._rotated_at

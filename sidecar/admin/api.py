@@ -10,17 +10,23 @@ import time
 from collections.abc import Callable
 from functools import cache
 from ipaddress import ip_address
+from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from sidecar.admin import openapi, pages
+from sidecar.admin.reload import InForce
 from sidecar.incidents import lookup, query, view
+from sidecar.incidents.why import Places
 from sidecar.net.http_server import Request, Response
 from sidecar.settings.schema import Admin
 from sidecar.storage.archive import Archive
 from sidecar.text import escape
 
 _PATH = re.compile(r"/|/incidents/?|(?P<api>/api/v1)/(?:incidents|(?P<document>openapi\.json))")
+_WHY = re.compile(r"(?P<api>/api/v1)/why")
+_RULES = re.compile(r"(?P<api>/api/v1)?/rules")
 _ONE = re.compile(r"(?P<api>/api/v1)?/incidents/(?P<id>[0-9a-f]{4,16})(?P<report>/report\.html)?")
 
 HEADERS = (
@@ -35,12 +41,17 @@ HEADERS = (
 JSON, HTML = "application/json", "text/html; charset=utf-8"
 
 
-def answer(request: Request, current: Callable[[str], Archive], admin: Admin) -> Response | None:
+class Service(NamedTuple):
+    """What is asked of the running service: what is in force, and why a place has no incident."""
+
+    in_force: Callable[[], InForce]
+    why: Callable[[str], Places]
+
+
+def answer(request: Request, current: Callable[[str], Archive], admin: Admin, service: Service) -> Response | None:
     """The answer to a GET; None for a path that is not ours. `current` gives the archive, fresh for an id prefix."""
     path, _, parameters = request.path.partition("?")
-    whole = _PATH.fullmatch(path)
-    one = _ONE.fullmatch(path)
-    found = whole or one
+    found = next((match for pattern in (_PATH, _ONE, _RULES, _WHY) if (match := pattern.fullmatch(path))), None)
     if found is None or admin.pages == "nobody":
         return None
     as_json = bool(found["api"])
@@ -48,13 +59,26 @@ def answer(request: Request, current: Callable[[str], Archive], admin: Admin) ->
     if refusal:
         return _problem("403 Forbidden", refusal, as_json=as_json)
     try:
-        if one:
-            return _one(one, current(one["id"]), admin)
-        return _document() if whole and whole["document"] else _list(parameters, current(""), as_json=as_json)
+        if found.re in (_RULES, _WHY):
+            return _of_service(found, parameters, service)
+        return _of_incidents(found, parameters, current, admin)
     except query.QueryError as error:
         return _problem("400 Bad Request", str(error), as_json=as_json)
     except sqlite3.Error as error:
         return _problem("503 Service Unavailable", f"the state file cannot be read: {error}", as_json=as_json)
+
+
+def _of_service(found: re.Match[str], parameters: str, service: Service) -> Response:
+    if found.re is _WHY:
+        return _why(parameters, service.why)
+    in_force = service.in_force()
+    return _json("200 OK", in_force) if found["api"] else _page("200 OK", pages.rules(in_force))
+
+
+def _of_incidents(found: re.Match[str], parameters: str, current: Callable[[str], Archive], admin: Admin) -> Response:
+    if found.re is _ONE:
+        return _one(found, current(found["id"]), admin)
+    return _document() if found["document"] else _list(parameters, current(""), as_json=bool(found["api"]))
 
 
 def unwelcome(request: Request, admin: Admin) -> str:
@@ -75,6 +99,16 @@ def _is_address(name: str) -> bool:
         return bool(ip_address(name.strip("[]")))
     except ValueError:
         return False
+
+
+def _why(parameters: str, explain: Callable[[str], Places]) -> Response:
+    given = parse_qsl(parameters)
+    if [name for name, _ in given] != ["place"]:
+        raise query.QueryError("expected place=NAME: a pod, namespace/pod, a container's name or id, or a host")
+    found = explain(given[0][1])
+    if not found.places:
+        return _problem("404 Not Found", f"nothing is remembered of {given[0][1]!r}", as_json=True)
+    return _json("200 OK", found)
 
 
 def _list(parameters: str, archive: Archive, *, as_json: bool) -> Response:
@@ -112,7 +146,7 @@ def _problem(status: str, why: str, *, as_json: bool) -> Response:
     return _page(status, pages.problem(status, why))
 
 
-def _json(status: str, value: view.Page | view.Incident | openapi.Problem) -> Response:
+def _json(status: str, value: view.Page | view.Incident | InForce | Places | openapi.Problem) -> Response:
     # ASCII, so that no text of an attacker steers the terminal of somebody who uses curl
     return Response(status, escape.ascii_json(msgspec.to_builtins(value)).encode() + b"\n", JSON, HEADERS)
 

@@ -6,7 +6,9 @@ import msgspec
 from msgspec import Struct
 
 from sidecar import __version__
+from sidecar.admin.reload import InForce
 from sidecar.incidents import query, view
+from sidecar.incidents.why import Places
 from sidecar.model import Severity
 from sidecar.yamlfile.typed import DURATION
 
@@ -19,8 +21,8 @@ class Problem(Struct, frozen=True):
 
 def document() -> dict[str, Any]:
     """The document, version 3.1."""
-    kinds = (view.Page, view.Incident, Problem)
-    (page, incident, problem), schemas = msgspec.json.schema_components(
+    kinds = (view.Page, view.Incident, InForce, Places, Problem)
+    (page, incident, in_force, places, problem), schemas = msgspec.json.schema_components(
         kinds, ref_template="#/components/schemas/{name}"
     )
     answers = {status: _answer(words, problem) for status, words in _PROBLEMS.items()}
@@ -36,6 +38,8 @@ def document() -> dict[str, Any]:
         "paths": {
             "/api/v1/incidents": _get("listIncidents", "Incidents, newest evidence first.", _PARAMETERS, page, answers),
             "/api/v1/incidents/{id}": _get("getIncident", "One incident in full.", [_ID], incident, answers),
+            "/api/v1/why": _get("getWhy", "Why a place has no incident.", [_PLACE], places, answers),
+            "/api/v1/rules": _get("getRules", "The correlation rules in force.", [], in_force, answers),
         },
         "components": {"schemas": schemas},
     }
@@ -55,6 +59,15 @@ _ID = {
     "required": True,
     "description": "The id, or its first four characters or more if they are unique.",
     "schema": {"type": "string", "pattern": "^[0-9a-f]{4,16}$"},
+}
+
+
+_PLACE = {
+    "name": "place",
+    "in": "query",
+    "required": True,
+    "description": "A pod, namespace/pod, a container's name or id, or a host.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": query.MAX_VALUE_CHARS},
 }
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from sidecar.errors import CorrelatorError
 from sidecar.incidents import lookup, query, view
+from sidecar.incidents.why import Places
 from sidecar.storage.archive import Archive, read_only
 
 T = TypeVar("T")
@@ -37,6 +38,8 @@ class IncidentReader(Protocol):
 
     def incident(self, prefix: str) -> view.Incident: ...
 
+    def why(self, name: str) -> Places: ...
+
 
 class HttpReader:
     """Reads from a running service through its administration port."""
@@ -49,6 +52,9 @@ class HttpReader:
 
     def incident(self, prefix: str) -> view.Incident:
         return self._get(f"/api/v1/incidents/{prefix}", view.Incident)
+
+    def why(self, name: str) -> Places:
+        return self._get("/api/v1/why?" + urllib.parse.urlencode({"place": name}), Places)
 
     def _get(self, path: str, kind: type[T]) -> T:
         try:
@@ -88,6 +94,12 @@ class FileReader:
 
     def incident(self, prefix: str) -> view.Incident:
         return self._read(lambda archive: lookup.incident(archive, prefix, time.time_ns()))
+
+    def why(self, name: str) -> Places:  # noqa: ARG002 - the signature of a reader
+        raise UnavailableError(
+            "a state file does not hold what led to no incident; ask the running service, without --state, or replay"
+            " the alerts: falco-correlator replay --explain FILE"
+        )
 
     def _read(self, read: Callable[[Archive], T]) -> T:
         try:

@@ -14,6 +14,7 @@ from sidecar.cli.incident_client import FileReader, HttpReader, IncidentReader, 
 from sidecar.errors import EXIT_WRONG
 from sidecar.incidents import query, view
 from sidecar.incidents.lookup import AmbiguousError, NotFoundError
+from sidecar.incidents.why import Places
 from sidecar.settings.section import is_url
 from sidecar.text import escape
 
@@ -141,6 +142,27 @@ def export(reader: IncidentReader, /, **filters: Any) -> None:
         click.echo(_json(reader.incident(summary.id)))
 
 
+@incidents.command("why", epilog=EPILOG)
+@click.argument("place")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, like /api/v1/why.")
+@click.pass_obj
+@_reporting_errors
+def why_(reader: IncidentReader, /, place: str, *, as_json: bool) -> None:
+    """Say why a PLACE has no incident: a pod, namespace/pod, a container's name or ID, or a host.
+
+    For each execution context: the groups that were seen, and what each case lacks. For other detections: which context
+    they would join, or why they were declined.
+    """
+    from sidecar.incidents import why  # noqa: PLC0415 - as above
+
+    found = reader.why(place)
+    if as_json:
+        click.echo(_json(found))
+        return
+    for each in found.places:
+        click.echo("\n".join(map(escape.terminal, why.lines(each))))
+
+
 def _all(reader: IncidentReader, parameters: dict[str, str]) -> Iterator[view.Summary]:
     offset = 0
     total = 1
@@ -161,5 +183,5 @@ def _parameters(filters: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _json(value: view.Page | view.Incident) -> str:
+def _json(value: "view.Page | view.Incident | Places") -> str:
     return escape.ascii_json(msgspec.to_builtins(value))

@@ -126,7 +126,7 @@ def run(config: Path | None, *, print_config: bool) -> None:
         _exit_port_in_use(error, "change http.port or admin.port, or the address of the sink")
     if settings.supervisor and sockets.INHERITED not in os.environ:
         sockets.hand_over(listening, [str(config)] if config else [])
-    worker.serve(settings, rules, expected, listening)
+    worker.serve(worker.Loaded(settings, rules, expected), listening, config)
 
 
 @main.command(epilog=EPILOG)

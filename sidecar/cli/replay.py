@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import click
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import Progress
 
 from sidecar.correlation.pipeline import Pipeline
-from sidecar.incidents import terminal, view
+from sidecar.incidents import terminal, view, why
 from sidecar.incidents.falco_event import to_json
 from sidecar.model import REJECTIONS, Alert, Message, Notification
 from sidecar.sources import replay as source
@@ -37,6 +38,10 @@ def run(pipeline: Pipeline, paths: Sequence[str], output: str) -> bool:
         pipeline.report_declined(lambda alert, reason: declined_alerts.append((alert, reason)))
     _print(_replayed(pipeline, files), output)
     terminal.show_declined(declined_alerts, sys.stdout)
+    if output == "explain":
+        for place in why.without_incident(pipeline).places:
+            if place.contexts or place.waiting:
+                click.echo("\n".join(["", *why.lines(replace(place, declined=()))]))
     counts = (
         (pipeline.received, "alert"),
         (pipeline.detections, "detection"),

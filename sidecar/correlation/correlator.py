@@ -5,14 +5,17 @@ adopted silently, repeats are counted. One kernel event can fire several Falco r
 wait until the event is complete (`flush`), so that there is one for all that the event carried.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
+
+from msgspec.structs import replace
 
 from sidecar.correlation.memory.context import OpenIncident
 from sidecar.correlation.notification import notification
 from sidecar.correlation.placement import PlacedDetection
 from sidecar.model import Notification
+from sidecar.rules.change import Successor
 from sidecar.rules.rule import CorrelationRule
 
 MAX_UPDATED_INCIDENTS = 1_000
@@ -68,6 +71,16 @@ class Correlator:
             if incident is not None and incident.id == incident_id and incident_id not in self.pending:
                 notes.append(self._notification(placed, incident, incident.severity))
         return notes
+
+    def use(self, rules: Sequence[CorrelationRule], successors: Mapping[int, Successor]) -> None:
+        """Judge by other correlation rules from now on. Nothing may wait (`flush`)."""
+        self._rules = rules
+        if self.updated is not None:
+            self.updated = {
+                incident: replace(placed, rule=successors[placed.rule].index)
+                for incident, placed in self.updated.items()
+                if placed.rule in successors
+            }
 
     def record_drop(self, host: str) -> None:
         """Note that Falco dropped events on a host: evidence of the host's open incidents may be missing."""

@@ -15,12 +15,14 @@ from sidecar.alerts.stock_alerts import Event, Groups, StockAlerts
 from sidecar.alerts.truncate import mask_and_truncate, truncate
 from sidecar.alerts.verdict_cache import ORDINARY, VerdictCache
 from sidecar.correlation.correlator import Correlator
+from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.containers import Containers
-from sidecar.correlation.placement import Placement
+from sidecar.correlation.placement import DeclinedDetection, Placement
 from sidecar.errors import AlertError
 from sidecar.expectations.entries import Expectations
 from sidecar.meaning.command_summary import summarise_commands
 from sidecar.model import MAX_NAME_CHARS, Alert, Message
+from sidecar.rules.change import successors
 from sidecar.rules.rule import CorrelationRule
 from sidecar.text.redaction.redactor import Redactor
 
@@ -53,7 +55,7 @@ class Pipeline:
         redact: Redactor | None = None,
         expectations: Expectations | None = None,
     ) -> None:
-        ttl = max(rule.idle_timeout + rule.window for rule in rules) / 1e9
+        ttl = _time_to_live(rules)
         self.rules = rules
         self.containers = Containers(ttl, timer, max(rule.window for rule in rules))
         self.correlator = Correlator(rules)
@@ -79,6 +81,35 @@ class Pipeline:
     def report_declined(self, report: Callable[[Alert, str], None]) -> None:
         """Call `report` with every alert of which a group falls away, and the reason."""
         self._placement.on_declined = report
+
+    def use(self, rules: Sequence[CorrelationRule], expectations: Expectations | None = None) -> list[Message]:
+        """Judge by other correlation rules and expectations from now on; contexts of rules that stay are kept.
+
+        Returns:
+            The messages that were waiting, which are due before the change.
+        """
+        due = self.flush()
+        became = successors(self.rules, rules)
+        for container in self.containers:
+            container.translate(became)
+            self.containers.recount(container)
+        self.correlator.use(rules, became)
+        ttl = _time_to_live(rules)
+        self.containers.keep_for(ttl, max(rule.window for rule in rules))
+        self._ids.keep_for(ttl)
+        self.rules = rules
+        self._classifier = Classifier(rules)
+        self._verdicts = VerdictCache()
+        self._placement.use(rules, expectations)
+        return due
+
+    def declined_detections(self, container: Container) -> list[DeclinedDetection]:
+        """What was declined in a container lately, by kind."""
+        return self._placement.declined_in(container)
+
+    def mask_by(self, redact: Redactor) -> None:
+        """Mask secrets by another redactor from now on."""
+        self._redact = redact
 
     @property
     def declined(self) -> Counter[str]:
@@ -275,6 +306,11 @@ class Pipeline:
         placed, reports = self._placement.place(alert, groups)
         due = self.correlator.observe(placed, event) if placed or self.correlator.pending else []
         return [*due, *reports]
+
+
+def _time_to_live(rules: Sequence[CorrelationRule]) -> float:
+    """How long an unused container is remembered, in seconds: as long as its evidence can count."""
+    return max(rule.idle_timeout + rule.window for rule in rules) / 1e9
 
 
 def _digest(alert: Alert) -> bytes:

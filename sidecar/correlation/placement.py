@@ -17,7 +17,7 @@ Where the plugin saw the fork of a process, its parent is certain: neither sessi
 Detections that belong nowhere wait in their container: the web shell that explains them may arrive later.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
@@ -32,6 +32,7 @@ from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.containers import Containers
 from sidecar.correlation.memory.context import JOB_SUBMITTERS, MAX_SESSIONS, Context
 from sidecar.correlation.memory.lineage import MAX_DEPTH
+from sidecar.correlation.memory.pending import fingerprint
 from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import SERVING_TAG, Servers
 from sidecar.correlation.orphans import Joined
@@ -39,6 +40,15 @@ from sidecar.correlation.serving import service_above
 from sidecar.expectations.entries import Expectations, Seen
 from sidecar.model import MAX_COMMAND_CHARS, Alert, Detection, Join, Report
 from sidecar.rules.rule import CorrelationRule
+
+MAX_DECLINED_PLACES = 250
+"""Containers of which it is noted what was declined."""
+
+MAX_DECLINED = 16
+"""Kinds of declined alerts that are noted of one container."""
+
+MAX_DECLINED_CHARS = 160
+"""Characters of their command."""
 
 
 class PlacedDetection(Struct, frozen=True):
@@ -53,12 +63,41 @@ class PlacedDetection(Struct, frozen=True):
     """The outermost process that anchored the context, among its ancestors or itself."""
 
 
+EXPECTED = "expected: "
+"""Before the id of an expectation: the reason of what is noted as expected."""
+
+
+class DeclinedDetection(Struct, gc=False):
+    """Alerts of one behaviour of which a group fell away: the Falco rule, the reason, and how often."""
+
+    rule: str
+    reason: str
+    command: str
+    count: int = 0
+
+
 class Placement:
     """Puts alerts into the contexts of the correlation rules that care about them."""
 
     def __init__(
         self, rules: Sequence[CorrelationRule], containers: Containers, expectations: Expectations | None = None
     ) -> None:
+        self.declined: Counter[str] = Counter()
+        """Alerts of which a group fell away, by the reason: a key of `sidecar.meaning.declined.REASONS`."""
+        self.expected: Counter[str] = Counter()
+        """Detections that are expected, by the id of the entry."""
+        self._recent: OrderedDict[tuple[str, str], dict[tuple[str, str, int], DeclinedDetection]] = OrderedDict()
+        """What was declined, by place; the one that was noted longest ago comes first."""
+        self.on_declined: Callable[[Alert, str], None] | None = None
+        """Is given each of these alerts with its reason."""
+        self._containers = containers
+        self.servers = Servers()
+        self.use(rules, expectations)
+
+    def use(self, rules: Sequence[CorrelationRule], expectations: Expectations | None) -> None:
+        """Place alerts for these correlation rules and expectations from now on."""
+        self._expectations = expectations
+        self.expectation_ids = [entry.id for entry in expectations.entries] if expectations else []
         self._rules = rules
         self._all = tuple((index, 0) for index in range(len(rules)))
         self._shell_traits = tuple(
@@ -68,16 +107,6 @@ class Placement:
             tuple((judgement.TRAITS[trait], bits) for trait, bits in rule.trait_bits if trait in judgement.TRAITS)
             for rule in rules
         )
-        self.declined: Counter[str] = Counter()
-        """Alerts of which a group fell away, by the reason: a key of `sidecar.meaning.declined.REASONS`."""
-        self.expected: Counter[str] = Counter()
-        """Detections that are expected, by the id of the entry."""
-        self._expectations = expectations
-        self.expectation_ids = [entry.id for entry in expectations.entries] if expectations else []
-        self.on_declined: Callable[[Alert, str], None] | None = None
-        """Is given each of these alerts with its reason."""
-        self._containers = containers
-        self.servers = Servers()
 
     def place(
         self, alert: Alert, groups: Sequence[tuple[int, int]]
@@ -149,6 +178,31 @@ class Placement:
             self._decline(judged.alert, "own_script")
         return mask & ~own
 
+    def _decline(self, alert: Alert, reason: str) -> None:
+        """Count an alert of which a group falls away, and note it for those who ask why."""
+        self.declined[reason] += 1
+        self._note(alert, reason)
+        if self.on_declined is not None:
+            self.on_declined(alert, reason)
+
+    def _note(self, alert: Alert, reason: str) -> None:
+        key = alert.host, alert.container
+        noted = self._recent.pop(key, None) or {}
+        self._recent[key] = noted
+        kind = alert.rule, reason, fingerprint(alert)
+        if kind not in noted:
+            if len(noted) >= MAX_DECLINED:
+                del noted[next(iter(noted))]
+            command = alert.fields.cmdline or alert.fields.name or ""
+            noted[kind] = DeclinedDetection(alert.rule, reason, command[:MAX_DECLINED_CHARS])
+        noted[kind].count += 1
+        if len(self._recent) > MAX_DECLINED_PLACES:
+            self._recent.popitem(last=False)
+
+    def declined_in(self, container: Container) -> list[DeclinedDetection]:
+        """What was declined in a container lately, the oldest kind first."""
+        return [*self._recent.get((container.where.host, container.where.container), {}).values()]
+
     def _place_new(
         self, container: Container, index: int, mask: int, judged: Judgement, path: list[Process]
     ) -> PlacedDetection | None:
@@ -188,6 +242,7 @@ class Placement:
         if entry is None or judged.program.is_loaded or judged.dropped:
             return ""
         self.expected[entry.id] += 1
+        self._note(judged.alert, f"{EXPECTED}{entry.id}")
         return entry.id
 
     def _below_service(
@@ -205,11 +260,6 @@ class Placement:
             self._decline(alert, reason)
             mask &= ~rule.anchoring
         return mask, service
-
-    def _decline(self, alert: Alert, reason: str) -> None:
-        self.declined[reason] += 1
-        if self.on_declined is not None:
-            self.on_declined(alert, reason)
 
     def _place_one(
         self, container: Container, index: int, mask: int, alert: Alert, path: list[Process], service: int = 0

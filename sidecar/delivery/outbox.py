@@ -70,7 +70,7 @@ class Outbox:
         self._reported: dict[str, float] = {}
         self._state = state
         self._disk: Disk = AtOnce()
-        self._anchors = anchors
+        self.anchors = anchors
         self._timer = timer
         self._retry_at = 0.0
         self._pause = RETRY_SECONDS
@@ -121,7 +121,7 @@ class Outbox:
         """Keep a relevant alert before its answer is sent."""
         if self._unwritten is not None:
             body = msgspec.json.encode(alert)
-            self._unwritten.add(KeptAlert(name, f"{alert.host}/{alert.container}", body, self._anchors(alert)))
+            self._unwritten.add(KeptAlert(name, f"{alert.host}/{alert.container}", body, self.anchors(alert)))
             self._write_soon()
 
     def unwritten(self) -> Iterator[tuple[bytes, bytes]]:

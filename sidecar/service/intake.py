@@ -39,7 +39,7 @@ class Intake:
         self.server: GrpcServer | None = None
         self._journal_path = settings.journal.path
         self._passes_all = settings.pass_through.mode == "all"
-        self._coalesce_seconds = settings.coalesce.seconds
+        self._settings = settings
         self._pipeline = pipeline
         self._outbox = outbox
         self._pass_through = pass_through
@@ -86,7 +86,7 @@ class Intake:
         if due:
             self._cancel_flush()
         if self._pipeline.is_waiting and self._flush_timer is None:
-            self._flush_timer = asyncio.get_running_loop().call_later(self._coalesce_seconds, self.flush)
+            self._flush_timer = asyncio.get_running_loop().call_later(self._settings.coalesce.seconds, self.flush)
 
     def flush(self) -> None:
         """Send what waits for more alerts of the same event."""

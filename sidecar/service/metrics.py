@@ -17,6 +17,7 @@ from sidecar.model import ANOMALIES, RANK, REJECTIONS
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
+    from sidecar.admin.reload import Reloader
     from sidecar.correlation.pipeline import Pipeline
     from sidecar.delivery.outbox import Outbox
     from sidecar.delivery.pass_through import PassThroughQueue
@@ -104,6 +105,8 @@ class Measured(Protocol):
     def health(self) -> "Health | None": ...
     @property
     def journal(self) -> "JournalTail | None": ...
+    @property
+    def reloader(self) -> "Reloader": ...
     @property
     def folded(self) -> int: ...
 
@@ -262,9 +265,25 @@ def _health(service: "Measured") -> Iterator[Metric]:
     lost = service.outbox.lost_alerts
     yield _counter("state_alerts_lost", "Alerts that could not be written to the state file in time.", lost)
     yield _gauge("state_file_unavailable", "1 while the state file cannot be used.", bool(service.outbox.trouble))
+    yield from _configuration(service.reloader)
     yield _gauge("build_info", "Always 1.", {__version__: 1}, "version")
     yield _gauge("resident_memory_bytes", "Resident memory of the worker process.", _resident())
     yield _gauge("start_time_seconds", "Start time of the worker process, in seconds since 1970.", STARTED)
+
+
+def _configuration(reloader: "Reloader") -> Iterator[Metric]:
+    in_force = reloader.in_force
+    results = {result: reloader.counts[result] for result in ("success", "failure")}
+    yield _counter("config_reloads", "Changes of rules and settings taken up or refused, by result.", results, "result")
+    yield _gauge(
+        "config_refused", "1 while the newest change is refused, and the old one in force.", bool(in_force.refused)
+    )
+    waiting = len(in_force.needs_restart)
+    yield _gauge("config_needs_restart", "Changed settings that wait for a restart.", waiting)
+    rules = {(rule.id, rule.version): 1 for rule in in_force.rules}
+    yield _gauge(
+        "rule_info", "Always 1: the correlation rules in force, each with its version.", rules, "rule", "version"
+    )
 
 
 def _resident() -> float:

@@ -6,10 +6,12 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidecar.admin.listener import AdminListener
+from sidecar.admin.reload import Reloader
 from sidecar.alerts.canary import Canary, Traffic
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.delivery.disk import DiskThread
@@ -19,13 +21,16 @@ from sidecar.delivery.sink_queue import Delivery
 from sidecar.expectations.entries import Expectations
 from sidecar.incidents.falco_event import Origin
 from sidecar.incidents.refresh import IncidentRefresh
+from sidecar.incidents.why import explain
+from sidecar.meaning import tables
 from sidecar.net.http_server import Request, Response
 from sidecar.rules.rule import CorrelationRule
-from sidecar.service import metrics, sockets
+from sidecar.service import logs, metrics, sockets
 from sidecar.service.health import Health, degraded
 from sidecar.service.intake import Intake
 from sidecar.service.restore import Restore, anchors
 from sidecar.settings.schema import Settings
+from sidecar.settings.section import take_over
 from sidecar.sinks import Sink
 from sidecar.sinks.grpc.subscribers import Subscribers
 from sidecar.sources.http import HttpListener
@@ -55,6 +60,11 @@ def redactor(settings: Settings) -> Redactor:
 class Service:
     """Everything that a running correlator consists of, made from its settings."""
 
+    grpc: "GrpcPoller | None" = None
+    server: "GrpcServer | None" = None
+    journal: JournalTail | None = None
+    health: Health | None = None
+    http_port = admin_port = 0
     _checking: asyncio.TimerHandle | None = None
 
     def __init__(
@@ -67,22 +77,19 @@ class Service:
         expectations: Expectations | None = None,
     ) -> None:
         self.settings = settings
+        self.reloader = Reloader(settings, rules, self._use)
         self.deliveries = [Delivery(sink, settings.sinks.queue_size) for sink in sinks]
         self.outbox = Outbox(state, self.deliveries, anchors(rules))
-        self.outbox.origin = Origin(settings.cluster, settings.url)
         redact, remember = redactor(settings), self.outbox.remember if state else None
         self.pipeline = Pipeline(rules, time.monotonic, time.time_ns, remember, redact, expectations)
         self._state = state
         ring = Path(f"{settings.state.path}.ring") if state is not None else None
         self.pass_through = pass_through(settings, ring, sockets.inherited_memory())
         self.intake = Intake(settings, self.pipeline, self.outbox, self.pass_through)
+        self._redaction = deepcopy(settings.redaction)
         self.http = HttpListener(settings.http, self.intake.take_json) if settings.http.enabled else None
-        self.grpc: GrpcPoller | None = None
         self.subscribers = next((sink for sink in sinks if isinstance(sink, Subscribers)), None)
-        self.server: GrpcServer | None = None
-        self.journal: JournalTail | None = None
-        self.http_port = self.admin_port = 0
-        self.health: Health | None = None
+        self._name_origin()
         if settings.canary.enabled:
             self.pipeline.canary = Canary(over_grpc=settings.grpc.enabled)
             self.health = Health(
@@ -117,8 +124,6 @@ class Service:
         """Open ports and connections, and set `http_port` and `admin_port`."""
         self._loop = asyncio.get_running_loop()
         if self._state is not None:
-            if self.subscribers is not None:
-                self.subscribers.origin = self.outbox.origin
             restore = Restore(self._state, self.pipeline, self.outbox, self.subscribers)
             restore.run()
             for problem in restore.problems:
@@ -139,7 +144,27 @@ class Service:
         self.outbox.use_disk(self._disk)
         self._check_state()
         self._report_state()
+        self.reloader.start()
         log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
+
+    def _use(self, settings: Settings, rules: list[CorrelationRule], expected: Expectations | None) -> None:
+        """Take up changed rules and expectations, and those settings that a running service can change."""
+        level, redaction = self.settings.log_level, self.settings.redaction
+        take_over(self.settings, settings)
+        if (level, self._redaction) != (self.settings.log_level, redaction):
+            self._redaction = deepcopy(redaction)
+            redact = redactor(self.settings)
+            self.pipeline.mask_by(redact)
+            logs.setup(self.settings.log_level, redact)
+        tables.extend(self.settings.programs)
+        self._name_origin()
+        self.outbox.anchors = anchors(rules)
+        self.intake.notify(self.pipeline.use(rules, expected))
+
+    def _name_origin(self) -> None:
+        self.outbox.origin = Origin(self.settings.cluster, self.settings.url)
+        if self.subscribers is not None:
+            self.subscribers.origin = self.outbox.origin
 
     async def _start_server(self) -> None:
         if self.subscribers is None:
@@ -188,6 +213,7 @@ class Service:
 
     async def stop(self) -> None:
         """Stop accepting alerts, deliver what is decided, and close everything."""
+        await self.reloader.stop()
         if self.health is not None:
             await self.health.stop()
         if self.http is not None:
@@ -237,10 +263,11 @@ class Service:
         return Traffic(self.pipeline.received, self.pipeline.reasons["text_mode"], refused)
 
     def _page(self, request: Request) -> Response | None:
-        from sidecar.admin.api import answer  # noqa: PLC0415 - pages cost memory that a service nobody looks at saves
+        from sidecar.admin import api  # noqa: PLC0415 - pages cost memory that a service nobody looks at saves
 
         try:
-            return answer(request, self.incidents.current, self.settings.admin)
+            running = api.Service(lambda: self.reloader.in_force, lambda name: explain(self.pipeline, name))
+            return api.answer(request, self.incidents.current, self.settings.admin, running)
         except Exception:  # a bug must cost one response, and be logged
             log.exception("an incident page could not be made")
             return Response("500 Internal Server Error", b"internal error; see the log\n")

@@ -58,7 +58,8 @@ class Supervisor:
 
     def _run_worker(self) -> int:
         """Start one worker and wait until it exits."""
-        self._worker = os.posix_spawn(self._command[0], self._command, os.environ)
+        # SIGHUP, which means reload, waits until the worker can take it; until then it would end the process
+        self._worker = os.posix_spawn(self._command[0], self._command, os.environ, setsigmask=[signal.SIGHUP])
         if self._stopping:
             self._stop(signal.SIGTERM, None)
         return os.waitstatus_to_exitcode(os.waitpid(self._worker, 0)[1])

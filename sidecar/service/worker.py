@@ -3,8 +3,9 @@
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.errors import EXIT_WRONG, ConfigError
 from sidecar.expectations import loading as expectations
@@ -76,16 +77,38 @@ def refuse_unusable_state(settings: Settings) -> None:
         sys.exit(EXIT_WRONG)
 
 
-def serve(
-    settings: Settings,
-    rules: list[CorrelationRule],
-    expected: Expectations | None,
-    listening: "dict[str, socket.socket]",
-) -> None:
+class Loaded(NamedTuple):
+    """What a configuration consists of: settings, correlation rules and expectations."""
+
+    settings: Settings
+    rules: list[CorrelationRule]
+    expectations: Expectations | None
+
+
+def loaded(config: Path | None) -> Loaded:
+    """All that file and environment name. Raises ConfigError with every mistake in the first kind that has one."""
+    settings = settings_of(config)
+    rules = rules_of([Path(path) for path in settings.rules])
+    return Loaded(settings, rules, expectations_of([Path(path) for path in settings.expectations]))
+
+
+def files_of(config: Path | None, settings: Settings) -> Iterator[Path]:
+    """The files and folders that settings, correlation rules and expectations are read from."""
+    if config is not None:
+        yield config
+    for path in (*settings.rules, *settings.expectations):
+        if path not in ("shipped", "none"):
+            yield Path(path)
+            yield from sorted(Path(path).glob("*.yaml")) if Path(path).is_dir() else ()
+
+
+def serve(found: Loaded, listening: "dict[str, socket.socket]", config: Path | None) -> None:
     """Run the service until it is asked to stop. Exits with EXIT_WRONG if its state file must not be used."""
+    settings = found.settings
     with contextlib.nullcontext() if settings.needs_openssl() else without_openssl.left_out():
         import asyncio  # noqa: PLC0415 - within the block
 
+        from sidecar.admin.reload import Configuration  # noqa: PLC0415 - as above
         from sidecar.service import logs, run  # noqa: PLC0415 - as above
         from sidecar.service.restore import make_state  # noqa: PLC0415 - as above
         from sidecar.service.service import Service, redactor  # noqa: PLC0415 - as above
@@ -99,20 +122,22 @@ def serve(
             sys.stderr.write(f"state.path: {error}\n")
             sys.exit(EXIT_WRONG)
         tables.extend(settings.programs)
-        service = Service(settings, rules, make_sinks(settings.sinks), state, listening, expected)
+        configuration = Configuration(lambda: loaded(config), lambda settings: files_of(config, settings))
+        sinks = make_sinks(settings.sinks)
+        service = Service(settings, found.rules, sinks, state, listening, found.expectations)
+        service.reloader.watch(configuration)
     asyncio.run(run.serve(service))
 
 
 def main(arguments: list[str]) -> None:
     """`python -m sidecar.service.worker [CONFIG]`: what the supervisor starts, with the sockets."""
+    config = Path(arguments[0]) if arguments else None
     try:
-        settings = settings_of(Path(arguments[0]) if arguments else None)
-        rules = rules_of([Path(path) for path in settings.rules])
-        expected = expectations_of([Path(path) for path in settings.expectations])
+        found = loaded(config)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_WRONG)
-    serve(settings, rules, expected, sockets.inherited())
+    serve(found, sockets.inherited(), config)
 
 
 if __name__ == "__main__":

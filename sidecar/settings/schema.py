@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Struct, field
 
-from sidecar.settings.section import Count, HttpUrl, MayBeZero, SecretText, Section, is_url
+from sidecar.settings.section import Count, HttpUrl, MayBeZero, Reloaded, SecretText, Section, is_url
 from sidecar.settings.sinks import Sinks, SinkSettings
 from sidecar.settings.sources import GrpcSourceSettings, HttpSourceSettings, JournalSourceSettings, SourceSettings
 from sidecar.text import placeholders
@@ -42,13 +42,13 @@ class Admin(Section):
     """Address to listen on; `0.0.0.0` for probes and Prometheus."""
     port: int = 2812
     """Port to listen on; 0 picks a free one."""
-    pages: Literal["loopback", "everyone", "nobody"] = "loopback"
+    pages: Annotated[Literal["loopback", "everyone", "nobody"], Reloaded()] = "loopback"
     """Who may see incidents (pages and `/api/v1`). There is no login, so the default is this machine only, which
     includes users of `kubectl port-forward`. `everyone` needs an authenticating proxy in front."""
-    allowed_hosts: list[str] = []
+    allowed_hosts: Annotated[list[str], Reloaded()] = []
     """Host names under which the pages may be requested, besides localhost and IP addresses; others are refused, so
     that no web page can make a browser read incidents (DNS rebinding)."""
-    links: dict[str, str] = {}
+    links: Annotated[dict[str, str], Reloaded()] = {}
     """Links on an incident's page, label to URL: `Grafana: https://grafana.example/d/pod?var-pod={pod}`."""
 
     def problems(self, path: str) -> Iterator[str]:
@@ -95,7 +95,7 @@ class Redaction(Section):
 
     key: SecretText = ""
     """Key of the digests. If empty, a new one is made at each start; equal secrets then look equal in one run only."""
-    patterns: list[SecretPattern] = []
+    patterns: Annotated[list[SecretPattern], Reloaded()] = []
     """Tokens of your own to mask, each with `name`, `pattern`, and an `example` that the pattern must match. It is
     at least three fixed characters, followed by characters and classes (`[A-Za-z0-9]`, `\\w`, `\\d`) with bounded
     repetitions (`{32}`, `{20,40}`, `?`): `acme_[A-Za-z0-9]{32}`."""
@@ -120,14 +120,14 @@ class AddedPrograms(Section):
     `*` stands for any characters of a name or of one folder, `**` for folders, `{a,b}` for either.
     """
 
-    services: list[str] = []
+    services: Annotated[list[str], Reloaded()] = []
     """Base names of programs, or of the scripts, modules or main classes that an interpreter runs, that are services
     whatever they listen on: `acme-gateway`, `wsgi_main.py`."""
-    runtimes: list[str] = []
+    runtimes: Annotated[list[str], Reloaded()] = []
     """The same of programs that are services if they listened, or if that cannot be known."""
-    jobs: list[str] = []
+    jobs: Annotated[list[str], Reloaded()] = []
     """The same of programs that serve nothing unless they were seen to listen, nor does what they start."""
-    boundaries: list[str] = []
+    boundaries: Annotated[list[str], Reloaded()] = []
     """Whole paths of programs or scripts that let people or jobs in, so that the service above them did not start what
     is below: `/opt/acme/bin/job-agent`. Nobody but root may be able to write there."""
 
@@ -160,21 +160,21 @@ class Settings(Section):
     canary: CanarySettings = field(default_factory=CanarySettings)
     redaction: Redaction = field(default_factory=Redaction)
     programs: AddedPrograms = field(default_factory=AddedPrograms)
-    cluster: str = ""
+    cluster: Annotated[str, Reloaded()] = ""
     """Name of the cluster, sent with every incident as `incident.cluster`."""
-    url: str = ""
+    url: Annotated[str, Reloaded()] = ""
     """Address of an incident's page as people reach it, sent as `incident.url`: a base address, to which
     `/incidents/ID` is added, or a template: `https://falco.example/{cluster}/{host}/incidents/{incident}`."""
     supervisor: bool = True
     """Run a parent process that holds the ports and restarts the service after a crash, so that Falco only waits."""
-    rules: list[str] = []
+    rules: Annotated[list[str], Reloaded()] = []
     """Correlation rule files or folders; `shipped` stands for the rules that ship with the service, the default."""
-    expectations: list[str] = []
+    expectations: Annotated[list[str], Reloaded()] = []
     """Files or folders with what is normal where; `shipped` stands for those that ship with the service, the default.
     `none` alone turns them off."""
-    coalesce: Annotated[Duration, MayBeZero()] = lasting("5ms")
+    coalesce: Annotated[Duration, MayBeZero(), Reloaded()] = lasting("5ms")
     """How long a notification waits for other alerts of the same kernel event."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Reloaded()] = "info"
     """Minimum level of log messages, which are JSON lines on standard error."""
 
     def problems(self, path: str) -> Iterator[str]:

@@ -37,6 +37,10 @@ class MayBeZero:
     """Marks a duration that may be 0."""
 
 
+class Reloaded:
+    """Marks a value whose change takes effect while the service runs; the change of any other needs a restart."""
+
+
 MAX_COUNT = 10_000_000
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
@@ -78,6 +82,27 @@ class Section(Struct, forbid_unknown_fields=True):
             yield from section.problems(f"{path}.{key}".lstrip("."))
 
 
+def changes(old: Section, new: Section, above: str = "") -> "Iterator[tuple[str, bool]]":
+    """Each setting that differs, with whether a running service takes the change (`Reloaded`)."""
+    for field in msgspec.structs.fields(old):
+        name = f"{above}{field.encode_name}"
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if isinstance(before, Section):
+            yield from changes(before, after, f"{name}.")
+        elif before != after:
+            yield name, any(isinstance(mark, Reloaded) for mark in _marks(field.type))
+
+
+def take_over(live: Section, new: Section) -> None:
+    """Give `live` the values of `new` that are marked as `Reloaded`, in place."""
+    for field in msgspec.structs.fields(live):
+        value = getattr(live, field.name)
+        if isinstance(value, Section):
+            take_over(value, getattr(new, field.name))
+        elif any(isinstance(mark, Reloaded) for mark in _marks(field.type)):
+            setattr(live, field.name, getattr(new, field.name))
+
+
 def leaves(section: Section, above: tuple[str, ...] = ()) -> Iterator[Leaf]:
     """Every value in a section and below; of a mapping each of its values."""
     yield from _own_leaves(section, above)
@@ -89,8 +114,9 @@ def _own_leaves(section: Section, above: tuple[str, ...]) -> Iterator[Leaf]:
     for field in msgspec.structs.fields(section):
         value = getattr(section, field.name)
         keys = (*above, field.encode_name)
-        if typing.get_origin(field.type) is dict:
-            _, inner = typing.get_args(field.type)
+        kind = typing.get_args(field.type)[0] if typing.get_origin(field.type) is Annotated else field.type
+        if typing.get_origin(kind) is dict:
+            _, inner = typing.get_args(kind)
             yield from (Leaf((*keys, key), _marks(inner), each) for key, each in value.items())
         elif not isinstance(value, Section):
             yield Leaf(keys, _marks(field.type), value)

@@ -221,7 +221,12 @@ def test_the_openapi_document_describes_every_path_field_and_problem() -> None:
     schemas = document["components"]["schemas"]
     references = re.findall(r"#/components/schemas/(\w+)", json.dumps(document))
 
-    assert set(document["paths"]) == {"/api/v1/incidents", "/api/v1/incidents/{id}"}
+    assert set(document["paths"]) == {
+        "/api/v1/incidents",
+        "/api/v1/incidents/{id}",
+        "/api/v1/rules",
+        "/api/v1/why",
+    }
     assert set(references) <= set(schemas)
     assert set(schemas["Incident"]["properties"]) == {field.name for field in msgspec.structs.fields(view.Incident)}
     for path in document["paths"].values():

@@ -4,6 +4,10 @@ from typing import Any
 
 import pytest
 from chart.rendering import CI_FILES, Object, helm_test, objects, one, pod
+from chart_docs import CHART
+
+from sidecar.settings.schema import Settings
+from sidecar.settings.section import Reloaded, leaves
 
 pytestmark = pytest.mark.slow
 
@@ -157,13 +161,36 @@ def test_state_lies_on_its_own_volume() -> None:
     assert volume("http-insecure") is None
 
 
-def test_a_change_of_settings_or_rules_restarts_the_pods() -> None:
-    def checksums(*sets: str) -> tuple[str, str]:
-        annotations = pod("default", *sets)["metadata"]["annotations"]
-        return annotations["checksum/config"], annotations["checksum/rules"]
+def test_only_a_setting_that_needs_a_restart_restarts_the_pods() -> None:
+    restarts = pod("default", "config.http.max_connections=5")
 
-    assert checksums("config.log_level=debug")[0] != checksums()[0]
-    assert checksums("correlationRules.files.a\\.yaml=b")[1] != checksums()[1]
+    assert restarts["metadata"] != pod("default")["metadata"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "correlationRules.files.a\\.yaml=b",
+        "config.log_level=debug",
+        "config.coalesce=1ms",
+        "config.cluster=prod",
+        "config.url=https://falco.example",
+        "config.redaction.patterns[0].name=ACME",
+    ],
+)
+def test_a_rule_or_a_setting_that_is_reloaded_restarts_no_pod(change: str) -> None:
+    sets = [change]
+    if "patterns" in change:
+        sets += [f"config.redaction.patterns[0].{key}=acme_x" for key in ("pattern", "example")]
+
+    assert pod("default", *sets) == pod("default")
+
+
+def test_the_settings_that_restart_no_pod_are_those_that_are_reloaded() -> None:
+    helper = (CHART / "templates" / "_helpers.tpl").read_text().partition('"falco-correlator.restarting"')[2]
+    named = {leaf.keys[0] if len(leaf.keys) == 1 else leaf.keys[1] for leaf in leaves(Settings()) if leaf.has(Reloaded)}
+
+    assert {name for name in named if f'"{name}"' not in helper.partition("{{- end }}\n\n")[0]} == set()
 
 
 def test_the_image_is_named_by_digest_and_from_another_registry() -> None:

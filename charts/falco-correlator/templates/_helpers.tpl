@@ -86,6 +86,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- mustMergeOverwrite $settings (deepCopy .Values.config) | toYaml }}
 {{- end }}
 
+{{/* The settings whose change needs a restart: a running service takes up the others, and changed rules, by itself. */}}
+{{- define "falco-correlator.restarting" -}}
+{{- $settings := omit (include "falco-correlator.settings" . | fromYaml) "cluster" "url" "rules" "expectations" "coalesce" "log_level" }}
+{{- with $settings.admin }}{{ $_ := set $settings "admin" (omit . "pages" "allowed_hosts" "links") }}{{ end }}
+{{- with $settings.redaction }}{{ $_ := set $settings "redaction" (omit . "patterns") }}{{ end }}
+{{- if not $settings.redaction }}{{ $_ := unset $settings "redaction" }}{{ end }}
+{{- toYaml $settings }}
+{{- end }}
+
 {{- define "falco-correlator.ownSettings" -}}
 http:
   {{- if eq .Values.mode "sidecar" }}

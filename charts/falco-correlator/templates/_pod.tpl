@@ -7,9 +7,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    checksum/config: {{ include "falco-correlator.settings" . | sha256sum }}
-    checksum/rules: {{ toJson .Values.correlationRules | sha256sum }}
-    checksum/expectations: {{ toJson .Values.expectations | sha256sum }}
+    checksum/config: {{ include "falco-correlator.restarting" . | sha256sum }}
     {{- if .Values.secretPath.value }}
     checksum/secret-path: {{ .Values.secretPath.value | sha256sum }}
     {{- end }}
@@ -52,7 +50,7 @@ spec:
       image: {{ include "falco-correlator.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       command: [falco-correlator]
-      args: [run, --config, /etc/falco-correlator/config.yaml]
+      args: [run, --config, /etc/falco-correlator/config/config.yaml]
       {{- with .Values.extraEnv }}
       env:
         {{- toYaml . | nindent 8 }}
@@ -82,19 +80,15 @@ spec:
       securityContext:
         {{- toYaml .Values.securityContext | nindent 8 }}
       volumeMounts:
-        - {name: config, mountPath: /etc/falco-correlator/config.yaml, subPath: config.yaml, readOnly: true}
+        - {name: config, mountPath: /etc/falco-correlator/config, readOnly: true}
         {{- if include "falco-correlator.hasSecretPath" . }}
         - {name: secret-path, mountPath: /etc/falco-correlator/secret, readOnly: true}
         {{- end }}
         {{- if .Values.tls.enabled }}
         - {name: tls, mountPath: /etc/falco-correlator/tls, readOnly: true}
         {{- end }}
-        {{- if .Values.correlationRules.files }}
         - {name: correlation-rules, mountPath: /etc/falco-correlator/rules, readOnly: true}
-        {{- end }}
-        {{- if .Values.expectations.files }}
         - {name: expectations, mountPath: /etc/falco-correlator/expectations, readOnly: true}
-        {{- end }}
         {{- if eq .Values.mode "grpc" }}
         - {name: falco-socket, mountPath: {{ .Values.grpc.socketDir }}, readOnly: true}
         {{- end }}
@@ -173,14 +167,10 @@ spec:
 - name: tls
   secret: {secretName: {{ include "falco-correlator.tlsSecret" . }}, defaultMode: 0440}
 {{- end }}
-{{- if .Values.correlationRules.files }}
 - name: correlation-rules
-  configMap: {name: {{ $name }}-correlation-rules}
-{{- end }}
-{{- if .Values.expectations.files }}
+  configMap: {name: {{ $name }}-correlation-rules, optional: true}  # so that the first rule restarts no pod either
 - name: expectations
-  configMap: {name: {{ $name }}-expectations}
-{{- end }}
+  configMap: {name: {{ $name }}-expectations, optional: true}
 {{- if eq .Values.mode "grpc" }}
 - name: falco-socket
   hostPath: {path: {{ .Values.grpc.socketDir }}, type: DirectoryOrCreate}

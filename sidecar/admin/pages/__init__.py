@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sidecar import __version__
+from sidecar.admin.reload import InForce
 from sidecar.incidents import view
 from sidecar.incidents.falco_event import rfc3339
 from sidecar.incidents.query import SEVERITIES, SORTS, STATES
@@ -46,6 +47,11 @@ def detail(incident: view.Incident, now: int) -> bytes:
 def report(incident: view.Incident, now: int) -> bytes:
     """One incident as a file that needs nothing beside it."""
     return _rendered("incident.html", incident=incident, now=now, report=True, shown=len(incident.timeline))
+
+
+def rules(in_force: InForce) -> bytes:
+    """The correlation rules in force, and what became of the last change."""
+    return _rendered("rules.html", in_force=in_force)
 
 
 def problem(status: str, why: str) -> bytes:

@@ -4,7 +4,7 @@ All of it has a quota, so a flood from one container can evict only that contain
 quota evicts are folded into the container's coarse context instead of being lost.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from sys import intern
 
@@ -16,6 +16,7 @@ from sidecar.correlation.memory.lineage import MAX_VISIBLE, Learned, Lineage, an
 from sidecar.correlation.memory.pending import PendingDetections
 from sidecar.correlation.memory.process import Process
 from sidecar.model import Fields, Where
+from sidecar.rules.change import Successor
 
 MAX_CONTEXTS = 256
 """Contexts of one container."""
@@ -285,6 +286,24 @@ class Container:
         """Remember a session that belongs to no context."""
         if len(self.foreign_sessions) < MAX_SESSIONS:
             self.foreign_sessions = {*self.foreign_sessions, session}
+
+    def translate(self, successors: Mapping[int, Successor]) -> None:
+        """Translate all evidence to changed correlation rules; drop that of rules, groups and cases that are gone."""
+
+        def survives(rule: int, context: Context) -> bool:
+            return rule in successors and context.translate(successors[rule])
+
+        contexts, coarse = self.contexts, self.coarse
+        kept = {key: context for key, context in contexts.items() if survives(key[0], context)}
+        kept_coarse = {rule: context for rule, context in coarse.items() if survives(rule, context)}
+        contexts.clear()
+        contexts.update({(successors[rule].index, key): context for (rule, key), context in kept.items()})
+        coarse.clear()
+        coarse.update({successors[rule].index: context for rule, context in kept_coarse.items()})
+        contexts.rules = {successors[rule].index for rule in contexts.rules if rule in successors}
+        contexts.revision += 1
+        self.pending.translate(successors)
+        self.timeline_bytes = sum([context.timeline_bytes for context in (*contexts.values(), *coarse.values())])
 
     def evict_processes(self) -> None:
         """Evict the processes that were unused for longest, except for those that anchor contexts."""

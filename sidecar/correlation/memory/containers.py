@@ -63,6 +63,12 @@ class _Level(TTLCache[tuple[str, str], Container]):
         self._set_at.pop(key, None)
         self._set_at[key] = self.timer()
 
+    def emptied(self, ttl: float) -> "_Level":
+        """A level like this one, without its containers, with another time to live."""
+        level = _Level(int(self.maxsize), ttl, self.timer, self._on_removal)
+        level.evicted = self.evicted
+        return level
+
     def expire(self, time: float | None = None) -> list[tuple[tuple[str, str], Container]]:
         """Remove some of the expired ones."""
         now = self.timer() if time is None else time
@@ -142,6 +148,22 @@ class Containers:
         if container is not None and now - container.touched_at <= self._touch_interval:
             return container
         return self._touched(alert.host, alert.container, now)
+
+    def keep_for(self, ttl: float, window: int) -> None:
+        """Change how long containers are kept, and the longest window; each is kept as if it was used just now."""
+        self._window = window
+        if ttl == self._ttl:
+            return
+        self._ttl, self._touch_interval = ttl, ttl / 16
+        self._quiet = self._quiet.emptied(ttl)
+        self._with_contexts = self._with_contexts.emptied(ttl)
+        for container in self:
+            container.lineage.keep_for(ttl)
+            self._level_of(container)[container.where.host, container.where.container] = container
+
+    def recount(self, container: Container) -> None:
+        """Account for what a container holds after a change of rules."""
+        self._update_budgets(container, container.usage())
 
     def _touched(self, host: str, cid: str, now: float) -> Container:
         """The container, created if it is unknown or expired, with its time to live renewed."""

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from sidecar.correlation.memory.process import Process
 from sidecar.model import Alert, Detection, Span
+from sidecar.rules.change import Successor
 from sidecar.rules.rule import CorrelationRule
 
 DETECTIONS_PER_GROUP = 64
@@ -282,6 +283,19 @@ class Context(Struct):
         if self.incident is None:
             self.incident = other.incident
         self.mask_valid_until = 0
+
+    def translate(self, successor: Successor) -> bool:
+        """Translate groups and case to those of a changed rule. Returns whether any of the evidence still counts."""
+        bits = successor.bits
+        self.spans = {bits[bit]: span for bit, span in self.spans.items() if bit in bits}
+        translated = [(each, successor.mask(each.groups)) for each in self.timeline]
+        self.timeline = [replace(each, groups=mask) for each, mask in translated if mask or not each.groups]
+        self.timeline_bytes = sum(map(size, self.timeline))
+        self.active_groups = successor.mask(self.active_groups)
+        self.mask_valid_until = 0
+        if self.incident is not None:
+            self.incident.case = successor.case(self.incident.case, self.active_groups)
+        return bool(self.spans)
 
     def _extend_timeline(self, other: "Context") -> None:
         room = MAX_TIMELINE - len(self.timeline)

@@ -4,7 +4,7 @@ Most wait in vain, so they are kept packed, which takes half the memory and a th
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from operator import attrgetter
 
@@ -12,6 +12,7 @@ from msgspec import Struct, msgpack
 from msgspec.structs import astuple
 
 from sidecar.model import Alert, Fields
+from sidecar.rules.change import Successor
 
 MAX_PER_KIND = 64
 """Detections that are kept for each container, correlation rule and set of groups."""
@@ -100,6 +101,17 @@ class PendingDetections:
         pending = sorted(self, key=attrgetter("time"))
         self._replace({})
         return pending
+
+    def translate(self, successors: Mapping[int, Successor]) -> None:
+        """Give each detection the index and the groups of its changed rule; those without groups are dropped."""
+        kinds: dict[tuple[int, int], list[PendingDetection]] = {}
+        for (rule, groups), pending in self._kinds.items():
+            successor = successors.get(rule)
+            kind = (successor.index, successor.mask(groups)) if successor is not None else (0, 0)
+            for each in pending if kind[1] else ():
+                each.rule, each.groups = kind
+                kinds.setdefault(kind, []).append(each)
+        self._replace({kind: sorted(each, key=attrgetter("time"))[-MAX_PER_KIND:] for kind, each in kinds.items()})
 
     def _replace(self, kinds: dict[tuple[int, int], list[PendingDetection]]) -> None:
         self._kinds = {kind: pending for kind, pending in kinds.items() if pending}
