@@ -195,8 +195,9 @@ def test_the_settings_that_restart_no_pod_are_those_that_are_reloaded() -> None:
 
 def test_the_image_is_named_by_digest_and_from_another_registry() -> None:
     assert "@sha256:0123" in main("http-mtls")["image"]
+    repository = main("default")["image"].partition("/")[2].partition(":")[0]
     assert main("default", "image.registry=mirror.example:5000", "image.tag=1.2.3")["image"] == (
-        "mirror.example:5000/falco-correlator/falco-correlator:1.2.3"
+        f"mirror.example:5000/{repository}:1.2.3"
     )
     assert pod("http-existing-secrets")["spec"]["imagePullSecrets"] == [{"name": "registry"}]
 

@@ -81,7 +81,7 @@ def test_every_module_and_folder_that_the_architecture_names_exists() -> None:
 def test_all_addresses_and_teams_name_the_owner_of_the_repository() -> None:
     """RELEASE.md asks to replace the placeholder; this finds what was left out."""
     owner = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"].split("/")[3]
-    address = r"(?:github\.com|ghcr\.io|githubusercontent\.com)/([\w-]+)/falco-correlator\b"
+    address = r"(?:github\.com/|ghcr\.io/|githubusercontent\.com/|repository: )([\w-]+)/falco-correlator\b"
     team = r"@([\w-]+)/(?:maintainers|security)\b"
     files = [
         *ROOT.glob("*.*"),
