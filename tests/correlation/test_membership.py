@@ -33,6 +33,17 @@ def test_under_pressure_only_processes_from_inside_join_the_coarse_context(
     assert [note.case for note in fed(pipeline, [credential(orphan)])] == ["Web Shell with Credential Theft"]
 
 
+def test_under_pressure_a_process_below_the_first_one_joins_although_the_runtime_above_it_is_shown(
+    rules: list[CorrelationRule], clock: Clock
+) -> None:
+    pipeline = Pipeline(rules, clock)
+    fed(pipeline, [flood(number) for number in range(FOLDED)])
+    below = {"proc.pid": 8, "proc.ppid": 7, "proc.aname[1]": "cron", "proc.apid[2]": 6, "proc.aname[2]": "tini"}
+    below |= {"proc.apid[3]": 5, "proc.aname[3]": "containerd-shim"}
+
+    assert [note.case for note in fed(pipeline, [credential(below)])] == ["Web Shell with Credential Theft"]
+
+
 def test_an_unknown_first_process_is_inferred_below_the_container_runtime(
     rules: list[CorrelationRule], clock: Clock
 ) -> None:
