@@ -22,10 +22,10 @@ _COMMON_CHARS = "-./_tesaoinrclphdmugfbykvwxqzj0123456789:=@ "
 """From the commonest in command lines on; all others (capital letters, `~`) count as rarer."""
 
 _STARTS = r"(?:(?<![A-Za-z0-9_-])|(?<=%[0-9A-Fa-f]{2}))"
-_VALUE = r"""(?:"(?P<dq>[^"]{1,4096})"?|'(?P<sq>[^']{1,4096})'?|(?P<s>[^\s"'][^\s;|<>]{0,4095}))"""
+_VALUE = r"""(?:"(?P<dq>[^"\s][^"]{0,4095})"?|'(?P<sq>[^'\s][^']{0,4095})'?|(?P<s>[^\s"'][^\s;|<>]{0,4095}))"""
 
 REFERENCE = re.compile(
-    r"`|id=|(?:file|env|fd):|\$(?:[({]|[A-Z_][A-Z0-9_]*\b)|%[sv]\b|<[\w-]+>|\{\{|/[\w.-]+(?:/[\w.-]+)+|\.{0,2}/[\w.-]+$"
+    r"`|id=|(?:file|env|fd):|\$(?:[({]|[A-Z_][A-Z0-9_]*\b|[a-z_][a-z0-9_]*(?=[\"')]|$))|%[sv]\b|<[\w-]+>|\{\{|/[\w.-]+(?:/[\w.-]+)+|(?:\.\.?/)+[\w./-]*$|/[\w.-]+$"
 )
 """Values that name the place of a secret: a variable, a template, a path."""
 
@@ -187,7 +187,11 @@ def _rules_of_names(names: Names) -> list[Rule]:
     return [
         Rule(("signature=", "key="), rf"(?<=[?&]){query}=(?P<s>[^\s&#'\"]{{10,4096}})"),
         Rule(names.hints, rf"(?<=[?&]){name}=(?P<s>[^\s&#'\"]{{1,4096}})", "="),
-        Rule(names.hints, rf"(?<![\w.?&-]){name}(?:=|[\"']\s?[:=]\s{{0,2}}|:\s{{1,2}}){_VALUE}", "=:"),
+        Rule(
+            names.hints,
+            rf"(?<![\w.?&-]){name}(?:=|[\"']\s?(?:=>|:=?|=)\s{{0,2}}|\s?(?:=>|:=)\s{{0,2}}|\s=\s|:\s{{1,2}}){_VALUE}",
+            "=:",
+        ),
         Rule(names.hints, rf"(?<!\S)(?=-){name}\s{{1,4}}(?!-){_VALUE}", "-"),
         Rule(("x-",), rf"(?<![\w.-])x-{name}:(?P<s>[^\s'\"]{{4,4096}})"),
     ]
