@@ -32,7 +32,7 @@ from sidecar.storage.state import State
 
 SEVERITIES: tuple[Severity, ...] = ("medium", "high", "critical")
 
-FAULTS = ("full", "locked", "read-only", "deleted", "fails before", "fails after")
+FAULTS = ("slow", "full", "locked", "read-only", "deleted", "fails before", "fails after")
 
 
 WRITING = ("write",)
@@ -63,15 +63,35 @@ class Recorder:
 
 
 class Disk:
-    """The state file, and what is wrong with it."""
+    """The state file, and what is wrong with it. While it is slow, what is to be written waits."""
 
     def __init__(self, folder: Path) -> None:
+        self._jobs: list[Callable[[], None]] = []
         self.path = folder / "state.db"
         self.fault = ""
         self._other: sqlite3.Connection | None = None
         self.open()
 
+    def run(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        def written() -> None:
+            try:
+                outcome = job()
+            except Exception as error:
+                outcome = error
+            done(outcome)
+
+        self._jobs.append(written)
+        self._work()
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    def _work(self) -> None:
+        while self._jobs and self.fault != "slow":
+            self._jobs.pop(0)()
+
     def open(self) -> None:
+        self._jobs.clear()
         self.state = State(self.path, keep=1e9)
 
     def fail(self, fault: str) -> None:
@@ -81,7 +101,13 @@ class Disk:
             for name in WRITING:
                 setattr(self.state, name, failing(getattr(self.state, name), after=fault == "fails after"))
         else:
-            {"full": self._fill, "locked": self._lock, "read-only": self._protect, "deleted": self._delete}[fault]()
+            {
+                "slow": lambda: None,
+                "full": self._fill,
+                "locked": self._lock,
+                "read-only": self._protect,
+                "deleted": self._delete,
+            }[fault]()
 
     def _fill(self) -> None:
         (pages,) = self.state._db.execute("PRAGMA page_count").fetchone()
@@ -109,8 +135,10 @@ class Disk:
         for name in WRITING:
             self.state.__dict__.pop(name, None)
         self.fault = ""
+        self._work()
 
     def kill(self) -> None:
+        self._jobs.clear()
         self.state.close()
         self.mend()
 
@@ -146,6 +174,7 @@ class OutboxUnderFaults(RuleBasedStateMachine):
 
         self.delivery = self.loop.run_until_complete(make())
         self.outbox = Outbox(self.disk.state, [self.delivery], timer=self.clock)
+        self.outbox.use_disk(self.disk)
         self.outbox.resume()
         for message in self.decided:  # what the replay of the alerts comes to
             self.outbox.decide([message])
