@@ -74,7 +74,7 @@ def sidecar(folder: Path) -> Iterator[str]:
 
 
 def _answers(port: int) -> bool:
-    for _ in range(100):
+    for _ in range(600):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return True
