@@ -87,7 +87,7 @@ class Engine:
         settings = self._write_settings(url)
         with self.alerts.open("wb") as alerts, self.log.open("wb") as log:
             self._process = subprocess.Popen([self.falco, "-c", settings], stdout=alerts, stderr=log)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while self._process.poll() is None and time.monotonic() < deadline:
             if READY in self.log.read_text():  # seconds before the probe shows the first event
                 subprocess.run(["/bin/true"], env={"CASE": FIRST_EVENT}, check=True)
