@@ -184,6 +184,7 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _SECOND = slice(-32, -12)
 _DECIMALS = slice(-12, -3)
 _ZONE = -3
+_SECONDS = slice(17, 19)  # within the former
 _Z = ord("Z")
 _known_seconds: dict[bytes, int] = {}
 _envelope = msgspec.json.Decoder(JsonEnvelope)
@@ -229,12 +230,14 @@ def alert(body: bytes, rule: str, tags: tuple[str, ...]) -> Alert | None:
 
 def _second(text: bytes) -> int:
     """A time up to its decimals (`2026-11-24T03:07:40.`) in nanoseconds; 0 if it is malformed."""
-    if not text.endswith(b"."):
+    seconds = text[_SECONDS]
+    if text[-1:] != b"." or not seconds.isdigit() or seconds >= b"60":
         return 0
     try:
-        second = _seconds(text[:-1].decode("ascii"), "Z") * 1_000_000_000
+        minute = _seconds(f"{text[: _SECONDS.start].decode('ascii')}00", "Z")
     except (ValueError, OverflowError):
         return 0
+    second = (minute + int(seconds)) * 1_000_000_000
     if len(_known_seconds) >= CACHED_SECONDS:
         _known_seconds.clear()
     _known_seconds[text] = second

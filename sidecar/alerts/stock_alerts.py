@@ -28,15 +28,13 @@ class StockAlerts:
         """Alerts that wait for their event to be complete."""
         self.event: Event = ()
         """The event that they and the decided groups belong to."""
-        self._decided: dict[int, int] = {}
+        self._decided: list[tuple[int, int]] = []
 
     def decide(self, event: Event, groups: Groups) -> None:
         """Note groups that one of our Falco rules reported for an event, or was asked about and declined."""
         if event != self.event:
             self._begin(event)
-        decided = self._decided
-        for index, mask in groups:
-            decided[index] = decided.get(index, 0) | mask
+        self._decided += groups
 
     def hold(self, event: Event, alert: Alert, verdict: Verdict) -> None:
         """Let an alert wait until its event is complete."""
@@ -53,11 +51,11 @@ class StockAlerts:
 
     def _begin(self, event: Event) -> None:
         self.event = event
-        self._decided = {}
+        self._decided = []
 
     def _open_groups(self, verdict: Verdict) -> Groups:
         groups = dict(verdict.groups)
         for index, mask in verdict.fallback_groups:
-            if not mask & self._decided.get(index, 0):
+            if not any(each == index and mask & decided for each, decided in self._decided):
                 groups[index] = groups.get(index, 0) | mask
         return tuple(groups.items())

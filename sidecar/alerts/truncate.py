@@ -5,6 +5,7 @@ memory, disk and sinks never hold a secret or an endless text. Masking comes fir
 is no longer recognised by what follows it.
 """
 
+from collections.abc import Set as AbstractSet
 from operator import itemgetter
 
 from msgspec.structs import astuple, replace
@@ -62,7 +63,7 @@ def mask_and_truncate(fields: Fields, redact: Redactor) -> None:
     if cmdline not in harmless:  # nearly every one is new, which would make the look at all texts below fail
         fields.cmdline = _shortened(redact(cmdline or ""), "cmdline")
     texts = _other_texts(astuple(fields))
-    if not harmless.issuperset(texts):
+    if not harmless.issuperset(texts) and _are_changed(set(texts) - harmless, redact):
         for name, text in zip(_OTHERS, texts, strict=True):
             if text not in harmless:
                 setattr(fields, name, _shortened(redact(text), name))
@@ -71,6 +72,11 @@ def mask_and_truncate(fields: Fields, redact: Redactor) -> None:
     if type(fields) is not BoundedFields:  # decoding found a text that is too long, or something else that is odd
         for name in NOT_MASKED:
             setattr(fields, name, _shortened(getattr(fields, name) or "", name) or None)
+
+
+def _are_changed(texts: AbstractSet[str], redact: Redactor) -> bool:
+    """Whether masking or cutting changes any of these texts, which is rare: only then each field is looked at."""
+    return any(redact(text) != text or len(text) > MAX_NAME_CHARS // 2 for text in texts)
 
 
 def _shortened(text: str, name: str) -> str:

@@ -63,8 +63,7 @@ def anchored(
         return coarse(container, index, alert), 0
     container.infer_init(path)
     contexts = container.contexts
-    reach = within_boundary(path) if rule.below_service else len(path)
-    anchors = [at for at, process in enumerate(path[:reach]) if process.is_anchor and (index, process.key) in contexts]
+    anchors = [at for at in anchors_within_boundary(rule, path) if (index, path[at].key) in contexts]
     outermost = max(_service_root(container, rule, path, service), *anchors, 0)
     root = path[outermost]
     context = container.context(index, root) if root.is_anchor else None
@@ -85,6 +84,15 @@ def anchored(
             process.has_shell_below = True
             contexts.revision += 1
     return context, outermost
+
+
+def anchors_within_boundary(rule: CorrelationRule, path: list[Process]) -> list[int]:
+    """Indexes of the processes of a path that anchor contexts, the outermost first, up to a boundary."""
+    anchors = [at for at in range(len(path) - 1, -1, -1) if path[at].is_anchor]
+    if not anchors or not anchors[0] or not rule.below_service:
+        return anchors
+    reach = within_boundary(path[: anchors[0] + 1])
+    return [at for at in anchors if at < reach]
 
 
 def is_service(rule: CorrelationRule, process: Process) -> bool:

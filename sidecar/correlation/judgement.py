@@ -4,7 +4,7 @@ The Falco rules are broad; what their alerts mean is decided here, by `sidecar.m
 process and its container. Each group that falls away has a reason that is counted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 
 from sidecar.correlation.memory.container import Container
@@ -154,11 +154,12 @@ def _is_web_server(process: Process) -> bool:
     return current().services["web_servers"].has_file(process.file or process.name)
 
 
-TRAITS: dict[str, Callable[[Judgement], bool]] = {
-    "dropped_program_connects": Judgement.contacts_as_dropped,
-    "connects_as_named": Judgement.connects_as_named,
-    "names_secret": Judgement.names_secret,
-    "reads_known_secret": Judgement.reads_known_secret,
-    "moves_data": Judgement.moves_data,
+TRAITS: dict[str, tuple[Collection[str], Callable[[Judgement], bool]]] = {
+    "dropped_program_connects": (EXECS | {"connect"}, Judgement.contacts_as_dropped),
+    "connects_as_named": ({"connect"}, Judgement.connects_as_named),
+    "names_secret": (EXECS | secrets.LINKS, Judgement.names_secret),
+    "reads_known_secret": (OPENS, Judgement.reads_known_secret),
+    "moves_data": (EXECS, Judgement.moves_data),
 }
-"""Traits of an alert that a correlation rule may name, beside those of `sidecar.alerts.traits`."""
+"""Traits of an alert that a correlation rule may name, beside those of `sidecar.alerts.traits`: the types of events
+that can show each, and whether one does."""

@@ -1,12 +1,11 @@
 """Which context a detection joins: by ancestry, by session, or as an orphan. `placement` explains the rules."""
 
-from sidecar.correlation.anchors import is_service
+from sidecar.correlation.anchors import anchors_within_boundary, is_service
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.context import Context
 from sidecar.correlation.memory.lineage import MAX_DEPTH
 from sidecar.correlation.memory.process import Process
 from sidecar.correlation.orphans import Joined, has_entered, join_as_orphan
-from sidecar.correlation.serving import within_boundary
 from sidecar.meaning import tables
 from sidecar.meaning.service import Nature, nature
 from sidecar.model import Alert, Join
@@ -18,10 +17,7 @@ _EXECS = frozenset(("execve", "execveat"))
 def join(container: Container, index: int, rule: CorrelationRule, path: list[Process], alert: Alert) -> Joined | None:
     """The context that a detection which anchors none belongs to, or None."""
     if path and (container.contexts or container.coarse):
-        reach = within_boundary(path) if rule.below_service else len(path)
-        for at in range(reach - 1, -1, -1):
-            if not path[at].is_anchor:
-                continue
+        for at in anchors_within_boundary(rule, path):
             context = container.context(index, path[at])
             if context is not None:
                 return None if _is_excluded(rule, path, at, context, alert) else (context, descent(path, at), at)

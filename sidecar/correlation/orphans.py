@@ -5,6 +5,7 @@ happened in its container before tell whether it came from a web shell, from the
 """
 
 from collections.abc import Sequence
+from sidecar.meaning.tables import remembered
 from itertools import islice, pairwise
 from typing import Literal
 
@@ -108,8 +109,15 @@ def has_entered(path: Sequence[Process]) -> bool:
 
 def _lets_in(process: Process) -> bool:
     """Whether a process lets people or jobs in: what it starts was not orphaned. By name where its file is unknown."""
-    files = (process.file,) if process.file else (f"/usr/bin/{process.name}", f"/usr/sbin/{process.name}")
-    return any(boundary(file, process.command) in LETTING_IN for file in files)
+    command = process.command
+    if process.file:
+        return boundary(process.file, command) in LETTING_IN
+    return _is_named_like_one_that_lets_in(process.name, command)
+
+
+@remembered
+def _is_named_like_one_that_lets_in(name: str, command: str) -> bool:
+    return any(boundary(f"/usr/{folder}/{name}", command) in LETTING_IN for folder in ("bin", "sbin"))
 
 
 def _is_younger(container: Container, path: list[Process], at: int, context: Context) -> bool:

@@ -103,10 +103,7 @@ class Placement:
         self._shell_traits = tuple(
             tuple((TRAITS[trait], bits) for trait, bits in rule.trait_bits if trait in TRAITS) for rule in rules
         )
-        self._traits = tuple(
-            tuple((judgement.TRAITS[trait], bits) for trait, bits in rule.trait_bits if trait in judgement.TRAITS)
-            for rule in rules
-        )
+        self._traits = tuple(map(_traits_by_event, rules))
 
     def place(
         self, alert: Alert, groups: Sequence[tuple[int, int]]
@@ -155,7 +152,7 @@ class Placement:
         if credentials and (reason := judged.declined()):
             mask = 0 if judged.alert.rule in self._rules[index].stock else mask & ~credentials
             self._decline(judged.alert, reason)
-        for shows, bits in self._traits[index]:
+        for shows, bits in self._traits[index].get(judged.fields.evt_type, ()):
             if bits & ~mask and shows(judged):
                 mask |= bits
         return mask
@@ -312,6 +309,16 @@ class Placement:
     def _learned_again(self, container: Container, alert: Alert) -> list[Process]:
         """The path of a process that was evicted while its detection was pending: the alert still has the ancestors."""
         return container.learn(alert.fields, alert.time).path
+
+
+def _traits_by_event(rule: CorrelationRule) -> dict[str | None, list[tuple[Callable[[Judgement], bool], int]]]:
+    """The traits of a rule with the masks that they count for, by the type of event that can show them."""
+    found: dict[str | None, list[tuple[Callable[[Judgement], bool], int]]] = {}
+    for trait, bits in rule.trait_bits:
+        events, shows = judgement.TRAITS.get(trait, ((), Judgement.moves_data))
+        for event in events:
+            found.setdefault(event, []).append((shows, bits))
+    return found
 
 
 def _detection(alert: Alert, mask: int, how: Join, path: tuple[tuple[int, str], ...]) -> Detection:

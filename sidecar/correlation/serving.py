@@ -34,8 +34,8 @@ def service_above(container: Container, path: Sequence[Process], servers: Server
         The index in `path` of the service's root, 0 if no service is above it, and then the reason, one of
         `meaning.declined.REASONS`.
     """
-    boundaries = [_boundary(process) for process in path]
-    end = within_boundary(path)
+    boundaries = [boundary(process.file or process.name, process.command) for process in path]
+    end = next((at for at in range(1, len(path)) if boundaries[at] and boundaries[at] not in UNPROTECTED), len(path))
     serving = [Serves.NO, *(_serves(container, path, at, servers, time) for at in range(1, end))]
     known = [
         at
@@ -89,15 +89,11 @@ def _perhaps_above(path: Sequence[Process], serving: Sequence[Serves], boundarie
 
 def within_boundary(path: Sequence[Process]) -> int:
     """How many processes of a path, from the first, are on this side of a boundary; the first is never one."""
-    for at in range(1, len(path)):
-        kind = _boundary(path[at])
+    for at, process in enumerate(path[1:], 1):
+        kind = boundary(process.file or process.name, process.command)
         if kind and kind not in UNPROTECTED:
             return at
     return len(path)
-
-
-def _boundary(process: Process) -> str:
-    return boundary(process.file or process.name, process.command)
 
 
 def _nature(process: Process) -> Nature:

@@ -14,13 +14,16 @@ _OWN_TOKEN = LazyPattern(
     r"(/proc/(self|thread-self)/root|\.)?/+(var/+)?run/+secrets/.*(token|/azure/|/eks\.amazonaws\.com/).*"
     r"|/var/run/secrets/.*token.*"
 )
-_SECRET = LazyPattern(
+_PATHS = (
     r"/(?:run/secrets/(kubernetes[.]io|eks[.]amazonaws[.]com|pods[.]eks[.]amazonaws[.]com|azure|tokens|workload)[^\s;|&<>\"'`]*token"
     r"|etc/g?shadow-?(?![\w.])|proc/(\d+|[*])/environ\b"
     r"|[.](?:aws/(credentials|sso|cli)\b|azure/|config/gcloud/|kube/config\b"
     r"|ssh/id_[a-z0-9]+\b(?![.]pub)|(git-credentials|netrc|pgpass|npmrc|pypirc|dockercfg|vault-token)\b|docker/config[.]json\b))"
-    r"|(?<![\w*?-])[.]env([.](local|prod|production|staging|dev|development))?(?=[\s;|&<>\"'`)]|$)"
 )
+_ENVIRONMENT_FILE = r"(?<![\w*?-])[.]env([.](local|prod|production|staging|dev|development))?(?=[\s;|&<>\"'`)]|$)"
+_paths = LazyPattern(_PATHS)
+_environment_file = LazyPattern(_ENVIRONMENT_FILE)
+_ANY_FILE = f"{_PATHS}|{_ENVIRONMENT_FILE}"
 _ASKS_FOR_SECRET = LazyPattern(
     r"(?:^|[\s/])(gcloud auth (application-default )?print-(access|identity)-token|az account get-access-token"
     r"|kubectl( -\S+( (?!get |describe )\S+)?)* (get|describe) secrets?|vault (kv get|read|print token))\b"
@@ -32,8 +35,8 @@ _PREFIX = LazyPattern(
     r"\w+=.*|sudo|env|exec|nice|timeout|nohup|setsid|xargs|command|then|do|else|if|while|!|\{|[0-9.]+[smh]?|-c"
 )
 """Words that stand before a command."""
-_REDIRECTED = rf"<\s*[\"']?[^\s;|&<>]*?({_SECRET.pattern})"
-_SENT = rf"(@|-T ?|--upload-file[ =]|--post-file[ =]|--body-file[ =])[\"']?[^\s;|&<>]*?({_SECRET.pattern})"
+_REDIRECTED = rf"<\s*[\"']?[^\s;|&<>]*?({_ANY_FILE})"
+_SENT = rf"(@|-T ?|--upload-file[ =]|--post-file[ =]|--body-file[ =])[\"']?[^\s;|&<>]*?({_ANY_FILE})"
 """Both are compiled, and kept by `re`, for the first command that names a secret, not at each start."""
 _LINKED_TOOL = LazyPattern(r"\bln (?:-\w+ )*(\S+) (\S+?)(?=[;&|\s]|$)")
 _COPIERS = frozenset(("cp", "mv", "install"))
@@ -47,21 +50,26 @@ def is_own_token(name: str) -> bool:
 
 def is_secret(name: str) -> bool:
     """Whether the name of a file is that of a secret."""
-    return is_own_token(name) or bool(_SECRET.search(name))
+    return is_own_token(name) or _names_secret(name)
+
+
+def _names_secret(text: str) -> bool:
+    """Whether the path of a secret is in a text: two patterns, since one that starts with `/` costs a tenth."""
+    return bool(_paths.search(text)) or (".env" in text and bool(_environment_file.search(text)))
 
 
 def may_name_secret(fields: Fields) -> bool:
     """Whether the command line or the link has a secret's name: a quick look before `names_secret`."""
     kind = fields.evt_type
     command = fields.cmdline or ""
-    return kind in LINKS or (kind in EXECS and (bool(_SECRET.search(command)) or _asks_for_secret(command)))
+    return kind in LINKS or (kind in EXECS and (_names_secret(command) or _asks_for_secret(command)))
 
 
 def names_secret(fields: Fields, run: Program) -> bool:
     """Whether a shell or a tool is started to read a secret's file or to ask for a secret, or makes a link to one."""
     kind = fields.evt_type or ""
     if kind in LINKS:
-        return bool(_SECRET.search(fields.file or ""))
+        return _names_secret(fields.file or "")
     if not may_name_secret(fields):
         return False
     if _asks_for_secret(fields.cmdline or ""):
@@ -82,7 +90,7 @@ def _asks_for_secret(command: str) -> bool:
 
 def _reads_secret(command: str) -> bool:
     """Whether one simple command of a shell has a secret's file read, copied, sent or linked to."""
-    if not _SECRET.search(command):
+    if not _names_secret(command):
         return False
     if re.search(_REDIRECTED, command):
         return True
@@ -94,7 +102,7 @@ def _reads_secret(command: str) -> bool:
     name = base_name(words[0])
     if name in _COPIERS:
         words = words[:-1]
-    read = any(map(_SECRET.search, [f" {word}" for word in words[1:]]))
+    read = any(map(_names_secret, [f" {word}" for word in words[1:]]))
     tables = current()
     if tables.http_clients.has_file(name) or tables.network_utilities.has_file(name):
         return bool(re.search(_SENT, command))

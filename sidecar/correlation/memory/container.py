@@ -190,11 +190,10 @@ class Container:
             self._update_anchors(learned)
         if fields.packed:
             learned.path = self.inside(learned.path)
-        if not learned.is_familiar:
+        if not learned.is_familiar and (fields.pcmdline or fields.acmdline2 or fields.acmdline3 or fields.acmdline4):
             _learn_commands(learned.path, fields)
-        if not learned.is_familiar or fields.vpid == 1 or not self.init_epoch:
-            chain = [(process.pid, process.name) for process in learned.path] if fields.packed else ancestry(fields)
-            self._learn_init(fields, chain)
+        if (not learned.is_familiar or fields.vpid == 1 or not self.init_epoch) and not self.is_host:
+            self._learn_init(fields, _shown(learned.path) if fields.packed else ancestry(fields))
         return learned
 
     def inside(self, path: list[Process]) -> list[Process]:
@@ -244,8 +243,6 @@ class Container:
         A nested PID namespace (`unshare --pid`) has a pid 1 as well, but below processes of the container, whatever
         these are named. So a known first process is replaced only where all ancestors of another are shown.
         """
-        if self.is_host:
-            return
         at = 0 if fields.vpid == 1 else 1 if fields.pvpid == 1 and len(chain) > 1 else _init_below_runtime(chain)
         if at is None:
             return
@@ -317,6 +314,10 @@ class Container:
             if count > 2 or context.timeline_bytes > SHORTENED_BYTES * count:
                 context.shorten()
         self.timeline_bytes = sum([context.timeline_bytes for context in contexts])
+
+
+def _shown(path: Sequence[Process]) -> list[tuple[int, str]]:
+    return [(process.pid, process.name) for process in path]
 
 
 def _init_below_runtime(chain: list[tuple[int, str]]) -> int | None:

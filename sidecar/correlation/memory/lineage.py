@@ -83,6 +83,7 @@ def shown_ancestors(fields: Fields) -> tuple[Any, ...]:
 
 
 _UNKNOWN = (None,) * 5
+_STEPS = range(MAX_DEPTH)
 
 
 class Lineage(AgingDict[int, Process]):
@@ -273,14 +274,16 @@ class Lineage(AgingDict[int, Process]):
 
     def _path(self, process: Process | None) -> list[Process]:
         path: list[Process] = []
-        young = self._young
-        for _ in range(MAX_DEPTH):
+        get = self._young.get
+        for _ in _STEPS:
             if process is None:
                 return path
             path.append(process)
             above = process.parent
             if not above:
                 return path
-            parent = young.get(above) or self.get(above)
-            process = parent if parent is None or not parent.former else parent_of(process, parent)
+            parent = get(above) or self.get(above)
+            if parent is not None and parent.former:
+                parent = parent_of(process, parent)
+            process = parent
         return list({process.key: process for process in path}.values())

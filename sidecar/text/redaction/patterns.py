@@ -18,6 +18,9 @@ FILE = Path(__file__).with_name("secrets.json")
 MAX_CHARS_TO_PROGRAM = 512
 """Characters between a program and an option that it declares harmless; more is not looked through for each option."""
 
+TOKEN, PROGRAM, RULES = 1, 2, 4
+"""Bits of the traces of secrets: hints of tokens, names of programs, and, from RULES on, hints of each row of rules."""
+
 _COMMON_CHARS = "-./_tesaoinrclphdmugfbykvwxqzj0123456789:=@ "
 """From the commonest in command lines on; all others (capital letters, `~`) count as rarer."""
 
@@ -92,7 +95,7 @@ class AnyHint:
     """Whether any of some hints is in a text, at half of what it costs to look for each.
 
     A hint is looked for only if the text has its rarest character, and not if it contains another hint, which is then
-    found before it.
+    found before it. None that is looked for spans words.
     """
 
     def __init__(self, hints: Iterable[str]) -> None:
@@ -101,6 +104,8 @@ class AnyHint:
         by_mark: dict[str, list[str]] = {}
         for word in needed:
             by_mark.setdefault(max(word, key=_rarity), []).append(word)
+        if any(word.split() != [word] for word in needed):
+            raise ValueError("a hint with a blank in it needs another one that is a part of it")
         self._marked = [(mark, tuple(group)) for mark, group in by_mark.items() if len(group) > 1]
         self._others = tuple([group[0] for group in by_mark.values() if len(group) == 1])
 
@@ -126,8 +131,16 @@ class Patterns:
         rules += _rules_of_names(secrets.names)
         self.token_hints = tuple(dict.fromkeys(hint for token in tokens for hint in token.hints))
         self.any_token_hint = AnyHint(self.token_hints)
-        self.any_rule_hint = AnyHint(hint for rule in rules for hint in rule.hints)
-        self.rules = [(hints, [*group]) for hints, group in groupby(rules, attrgetter("hints"))]
+        rule_hints = [hint for rule in rules for hint in rule.hints]
+        self.any_rule_hint = AnyHint(rule_hints)
+        names = [name for row in secrets.programs for name in row.names]
+        self.letterless_hint = AnyHint(
+            [word for word in (*self.token_hints, *rule_hints, *names) if word.lower() == word.upper()]
+        )
+        """Of all hints and programs those without a letter: a text without letters can have no other."""
+        by_hints = groupby(rules, attrgetter("hints"))
+        self.rules = [(RULES << row, hints, [*group]) for row, (hints, group) in enumerate(by_hints)]
+        """Rules with the same hints, and the bit of their traces."""
         self.programs = Programs(secrets.programs)
         self._names = secrets.names
         self._tokens = f"{_STARTS}(?P<s>{'|'.join(token.pattern for token in tokens)})"
@@ -136,6 +149,18 @@ class Patterns:
     def tokens(self) -> re.Pattern[str]:
         """All tokens in one pattern, compiled for the first text with a hint of one."""
         return re.compile(self._tokens, re.ASCII)
+
+    def traces(self, words: str) -> int:
+        """What in some words calls for a search of the whole text: TOKEN, PROGRAM, and bits of `rules`."""
+        low = words.lower()
+        if low == words.upper() and not self.letterless_hint.is_in(words):
+            return 0  # numbers and signs
+        traces = TOKEN * self.any_token_hint.is_in(words) | PROGRAM * self.programs.are_named(words)
+        if self.any_rule_hint.is_in(low):
+            for bit, hints, _ in self.rules:
+                if any(part in low for hint in hints for part in hint.split()):
+                    traces |= bit
+        return traces
 
     def is_harmless(self, key: str, value: str, text: str, at: int) -> bool:
         """Whether the value behind a telling name at `at` is harmless: `--token-file x`, `PASSWORD=$PASSWORD`."""

@@ -90,12 +90,13 @@ class Programs:
             for name in row.names:
                 self._by_name.setdefault(name, []).append(row)
 
+    def are_named(self, text: str) -> bool:
+        """Whether one of the programs is named."""
+        return not self._by_name.keys().isdisjoint(_names(text))
+
     def may_hold_secrets(self, text: str) -> bool:
         """Whether one of the programs is named, with an option that takes a secret: a quick look before `secrets`."""
-        names = _names(text)
-        if self._by_name.keys().isdisjoint(names):
-            return False
-        return any(self._trigger(name).search(text) for name in self._by_name.keys() & names)
+        return any(self._trigger(name).search(text) for name in self._by_name.keys() & _names(text))
 
     def _trigger(self, name: str) -> re.Pattern[str]:
         trigger = self._triggers.get(name)

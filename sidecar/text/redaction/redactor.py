@@ -9,13 +9,17 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 
-from sidecar.text.redaction.patterns import REFERENCE, Patterns, Rule, shipped
+from sidecar.text.redaction.patterns import PROGRAM, REFERENCE, RULES, TOKEN, Patterns, Rule, shipped
 
 MASK = "***"
 
 MAX_REMEMBERED_TEXTS = 4096
 MAX_REMEMBERED_CHARS = 256
 """Characters of a text without a secret that is remembered as such."""
+
+MAX_REMEMBERED_WORD_CHARS = 96
+MAX_NEW_WORDS = 16
+"""Words of a text that are looked at one by one, and remembered."""
 
 SHORTEST_TOKEN_CHARS = 15
 
@@ -36,6 +40,8 @@ class Redactor:
         self._patterns = patterns or shipped()
         self.harmless: set[str | None] = {None}
         """Texts without a secret, since command lines and names repeat; None among them, for fields that are absent."""
+        self._words: dict[str, int] = {}
+        """The traces of secrets in words that were kept as they are: command lines share most of theirs."""
 
     def __call__(self, text: str) -> str:
         """The text with every secret that was recognised masked."""
@@ -48,16 +54,41 @@ class Redactor:
         return masked
 
     def _masked(self, text: str) -> str:
+        words = text.split()
+        looks = set(map(self._words.get, words))
+        new: dict[str, int] = {}
+        traces = 0
+        if None in looks:
+            unknown = set(words).difference(self._words)
+            if len(unknown) <= MAX_NEW_WORDS:
+                new = {word: self._patterns.traces(word) for word in unknown}
+                looks.update(new.values())
+            else:
+                traces = self._patterns.traces(" ".join(unknown))
+        for look in looks:
+            traces |= look or 0
+        masked = self._masked_where(text, traces) if traces else text
+        if new and masked == text:  # no word of it is a secret
+            self._remember(new)
+        return masked
+
+    def _remember(self, words: dict[str, int]) -> None:
+        if len(self._words) >= MAX_REMEMBERED_TEXTS:
+            self._words.clear()
+        for word, traces in words.items():
+            if len(word) <= MAX_REMEMBERED_WORD_CHARS and not word.isdecimal():
+                self._words[word] = traces
+
+    def _masked_where(self, text: str, traces: int) -> str:
+        """The text with its secrets masked, looked for where its words have traces of one."""
         patterns = self._patterns
-        if patterns.any_token_hint.is_in(text):
+        if traces & TOKEN:
             text = patterns.tokens.sub(self._replace, text)
         low = text.lower()
-        for hints, rules in patterns.rules if patterns.any_rule_hint.is_in(low) else ():
-            for hint in hints:  # not a function, as a call for each of fifteen rows costs more than the look
-                if hint in low:
-                    text = self._apply(rules, text)
-                    break
-        if patterns.programs.may_hold_secrets(text):
+        for bit, hints, rules in patterns.rules if traces >= RULES else ():
+            if traces & bit and _holds(low, hints):
+                text = self._apply(rules, text)
+        if traces & PROGRAM and patterns.programs.may_hold_secrets(text):
             text = self._of_programs(text)
         return text
 
