@@ -18,7 +18,7 @@ from typing import NamedTuple
 import tenacity
 
 from sidecar.delivery.stage import MAX_HELD_BYTES, Stage
-from sidecar.net.http_client import Client
+from sidecar.net.http_client import Client, Outcome
 from sidecar.settings.schema import Settings
 from sidecar.storage.ring import Ring, open_ring
 
@@ -53,6 +53,11 @@ class _Waiting(NamedTuple):
     until: int
 
 
+def _failure(status: int) -> _Failed | None:
+    """Why a status calls for another attempt, if it does."""
+    return _Failed(status) if status in NOT_THE_ALERT or status >= 500 else None
+
+
 class PassThroughQueue(Stage):
     """Alerts on their way. Outcomes: sent, rejected (the receiver refused it), failed (retried), dropped, broken.
 
@@ -75,6 +80,10 @@ class PassThroughQueue(Stage):
         self._logged: dict[str, float] = {}
         self._items = deque(_Waiting(body, time.monotonic(), until) for until, body in waiting)
         self._bytes = sum(len(item.body) for item in self._items)
+        self._flying: _Waiting | None = None
+        """The alert that was sent without the task, which rests meanwhile."""
+        self._failure: Exception | None = None
+        """Why the oldest alert, which was sent that way, needs the task after all."""
 
     @property
     def pending(self) -> int:
@@ -100,7 +109,38 @@ class PassThroughQueue(Stage):
             self._count_dropped()
         self._items.append(_Waiting(body, time.monotonic(), self._keep(body)))
         self._bytes += len(body)
-        self._wake()
+        if self._flying is None and not (self._is_resting and self._send_oldest()):
+            self._wake()
+
+    @property
+    def _is_resting(self) -> bool:
+        """Whether the task waits for something to do."""
+        return self._task is not None and self._drained.is_set()
+
+    def _send_oldest(self) -> bool:
+        """Send the oldest alert at once, if the connection is open and free: nearly always. Returns whether it was."""
+        item = self._items[0]
+        if not self._client.send(item.body, self._answered):
+            return False
+        self._flying = item
+        self._drained.clear()
+        return True
+
+    def _answered(self, outcome: Outcome) -> None:
+        """Go on to the next alert; what needs another attempt is left to the task."""
+        item, self._flying = self._flying, None
+        is_oldest = bool(self._items) and self._items[0] is item  # unless it was dropped meanwhile
+        failure = outcome if isinstance(outcome, Exception) else _failure(outcome)
+        if isinstance(outcome, int) and failure is None:
+            self.counts[self._outcome(outcome)] += 1
+            if is_oldest:
+                self._pop()
+        elif is_oldest:
+            self._failure = failure
+        if not self._items:
+            self._drained.set()
+        elif self._failure is not None or not self._send_oldest():
+            self._wake()
 
     def _is_full(self, size: int) -> bool:
         if len(self._items) >= self.room or self._bytes + size > MAX_HELD_BYTES:
@@ -137,16 +177,22 @@ class PassThroughQueue(Stage):
 
     async def carry(self, item: bytes) -> str:
         """Send an alert, with retries where another attempt may help."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            return await self._again(item, failure)
         try:
             status = await self._post(item)
         except (OSError, _Failed) as error:
             return await self._again(item, error)
+        return self._outcome(status)
+
+    def _outcome(self, status: int) -> str:
         return "sent" if status < 300 else self._reject(f"answered {status}")
 
     async def _post(self, item: bytes) -> int:
         status = await self._client.post(item)
-        if status in NOT_THE_ALERT or status >= 500:
-            raise _Failed(status)
+        if (failure := _failure(status)) is not None:
+            raise failure
         return status
 
     async def _again(self, item: bytes, error: Exception) -> str:
@@ -163,7 +209,7 @@ class PassThroughQueue(Stage):
             status: int = await retrying(self._post, item)
         except (OSError, _Failed) as last:
             return self._reject(str(last))
-        return "sent" if status < 300 else self._reject(f"answered {status}")
+        return self._outcome(status)
 
     def _pause(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
