@@ -184,7 +184,6 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _SECOND = slice(-32, -12)
 _DECIMALS = slice(-12, -3)
 _ZONE = -3
-_SECONDS = slice(17, 19)  # within the former
 _Z = ord("Z")
 _known_seconds: dict[bytes, int] = {}
 _envelope = msgspec.json.Decoder(JsonEnvelope)
@@ -230,11 +229,11 @@ def alert(body: bytes, rule: str, tags: tuple[str, ...]) -> Alert | None:
 
 def _second(text: bytes) -> int:
     """A time up to its decimals (`2026-11-24T03:07:40.`) in nanoseconds; 0 if it is malformed."""
-    seconds = text[_SECONDS]
+    seconds = text[17:19]
     if text[-1:] != b"." or not seconds.isdigit() or seconds >= b"60":
         return 0
     try:
-        minute = _seconds(f"{text[: _SECONDS.start].decode('ascii')}00", "Z")
+        minute = _seconds(text[:17].decode("ascii") + "00", "Z")
     except (ValueError, OverflowError):
         return 0
     second = (minute + int(seconds)) * 1_000_000_000

@@ -95,9 +95,10 @@ class Judgement:
         Only tools may stand between. What a web server starts by itself may be a CGI script, which a request bends.
         """
         path = self.path
+        is_shell = current().shells.has_file
         for at in range(1, len(path) - 1):
             process = path[at]
-            if _is_shell(process):
+            if is_shell(process.file or process.name):
                 script = process.command.partition(" ")[0]
                 is_own = not process.runs_dropped and is_of_application(script) and not _is_web_server(path[at + 1])
                 return at if is_own else 0
@@ -144,10 +145,6 @@ class Judgement:
     def moves_data(self) -> bool:
         """A cloud's command line copies objects to or from a store."""
         return identity.may_move_data(self.fields) and identity.moves_data(self.fields, self.program)
-
-
-def _is_shell(process: Process) -> bool:
-    return current().shells.has_file(process.file or process.name)
 
 
 def _is_web_server(process: Process) -> bool:

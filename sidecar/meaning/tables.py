@@ -19,6 +19,11 @@ T = TypeVar("T")
 
 PROGRAMS = SHIPPED / "programs.yaml"
 
+MAX_KNOWN_FILES = 512
+"""Files for which it is kept whether they are of a kind: a node runs a few hundred."""
+
+MAX_KNOWN_CHARS = 256
+
 
 class Programs(Struct, forbid_unknown_fields=True, dict=True):
     """Programs of one kind. `*` stands for any characters but `/`, `**` for folders, `{a,b}` for either."""
@@ -34,6 +39,16 @@ class Programs(Struct, forbid_unknown_fields=True, dict=True):
 
     def has_file(self, path: str) -> bool:
         """Whether a program's resolved file is of this kind; of a path without folders only the name is known."""
+        found = self._known_files.get(path)
+        if found is None:
+            found = self._has_file(path)
+            if len(self._known_files) >= MAX_KNOWN_FILES:
+                self._known_files.clear()
+            if len(path) <= MAX_KNOWN_CHARS:
+                self._known_files[path] = found
+        return found
+
+    def _has_file(self, path: str) -> bool:
         if "/" not in path:
             return bool(path) and bool(self._names.fullmatch(path))
         return bool(self._files.fullmatch(base_name(path))) or self.has_path(path)
@@ -49,6 +64,10 @@ class Programs(Struct, forbid_unknown_fields=True, dict=True):
     def has_command(self, command: str) -> bool:
         """Whether an entry holds for a subcommand."""
         return not self.commands or command in self.commands
+
+    @cached_property
+    def _known_files(self) -> dict[str, bool]:
+        return {}
 
     @cached_property
     def _files(self) -> re.Pattern[str]:

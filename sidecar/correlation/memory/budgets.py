@@ -24,12 +24,12 @@ class Budget:
 
     def update(self, container: Container, before: int, after: int) -> bool:
         """Note that a container now holds `after` instead of `before`. Returns whether the alarm share is exceeded."""
-        self.used += after - before
+        used = self.used = self.used + after - before
         if before.bit_length() != after.bit_length():
             self._by_bit_length[before.bit_length()].pop(id(container), None)
             if after:
                 self._by_bit_length[after.bit_length()][id(container)] = container
-        return self.used > self.capacity * self.alarm_share
+        return used > self.capacity * self.alarm_share
 
     def largest(self) -> Container | None:
         """A container that holds at least half as much as the one that holds most; None if none holds anything."""

@@ -207,16 +207,17 @@ class Containers:
     def _update_budgets(self, container: Container, now: Usage) -> bool:
         """Account for what a container holds now. Returns whether any budget exceeds its alarm share."""
         contexts, processes, pending, timelines = self._budgets
-        before, container.accounted = container.accounted, now
+        contexts_before, processes_before, pending_before, timelines_before = container.accounted
+        contexts_now, processes_now, pending_now, timelines_now = container.accounted = now
         is_tight = False
-        if now[0] != before[0]:
-            is_tight = contexts.update(container, before[0], now[0])
-        if now[1] != before[1]:
-            is_tight |= processes.update(container, before[1], now[1])
-        if now[2] != before[2]:
-            is_tight |= pending.update(container, before[2], now[2])
-        if now[3] != before[3]:
-            is_tight |= timelines.update(container, before[3], now[3])
+        if contexts_now != contexts_before:
+            is_tight = contexts.update(container, contexts_before, contexts_now)
+        if processes_now != processes_before:
+            is_tight |= processes.update(container, processes_before, processes_now)
+        if pending_now != pending_before:
+            is_tight |= pending.update(container, pending_before, pending_now)
+        if timelines_now != timelines_before:
+            is_tight |= timelines.update(container, timelines_before, timelines_now)
         return is_tight
 
     def _sweep(self, container: Container, horizon: int) -> None:
