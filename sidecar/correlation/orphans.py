@@ -5,7 +5,6 @@ happened in its container before tell whether it came from a web shell, from the
 """
 
 from collections.abc import Sequence
-from sidecar.meaning.tables import remembered
 from itertools import islice, pairwise
 from typing import Literal
 
@@ -17,6 +16,7 @@ from sidecar.correlation.memory.lineage import MAX_DEPTH, MAX_VISIBLE
 from sidecar.correlation.memory.pending import PendingDetection, fingerprint
 from sidecar.correlation.memory.process import Process
 from sidecar.meaning.boundary import boundary
+from sidecar.meaning.tables import remembered
 from sidecar.model import Alert, Join
 
 RESTART_SHIFT = 20_000_000

@@ -1,7 +1,5 @@
 """What the first attack needs is compiled before it comes."""
 
-import re
-
 import pytest
 from conftest import fed, spec
 
@@ -20,7 +18,7 @@ def test_after_warming_up_an_attack_compiles_no_table(
     compiled = list[str]()
     pattern = tables._pattern
 
-    def noted(names: list[str]) -> re.Pattern[str]:
+    def noted(names: list[str]) -> str:
         compiled.append("".join(names))
         return pattern(names)
 
