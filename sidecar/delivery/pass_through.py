@@ -81,7 +81,7 @@ class PassThroughQueue(Stage):
         self._items = deque(_Waiting(body, time.monotonic(), until) for until, body in waiting)
         self._bytes = sum(len(item.body) for item in self._items)
         self._flying: _Waiting | None = None
-        """The alert that was sent without the task, which rests meanwhile."""
+        """The alert that was sent without the task, while the task waits."""
         self._failure: Exception | None = None
         """Why the oldest alert, which was sent that way, needs the task after all."""
 
@@ -127,7 +127,7 @@ class PassThroughQueue(Stage):
         return True
 
     def _answered(self, outcome: Outcome) -> None:
-        """Go on to the next alert; what needs another attempt is left to the task."""
+        """Send the next alert; what needs another attempt is left to the task."""
         item, self._flying = self._flying, None
         is_oldest = bool(self._items) and self._items[0] is item  # unless it was dropped meanwhile
         failure = outcome if isinstance(outcome, Exception) else _failure(outcome)
