@@ -27,7 +27,7 @@ from sidecar.text import escape
 _PATH = re.compile(r"/|/incidents/?|(?P<api>/api/v1)/(?:incidents|(?P<document>openapi\.json))")
 _WHY = re.compile(r"(?P<api>/api/v1)/why")
 _RULES = re.compile(r"(?P<api>/api/v1)?/rules")
-_ONE = re.compile(r"(?P<api>/api/v1)?/incidents/(?P<id>[0-9a-f]{4,16})(?P<report>/report\.html)?")
+_ONE = re.compile(r"(?P<api>/api/v1)?/incidents/(?P<id>[0-9a-f]{4,16})(?:/report\.(?P<report>html|md))?")
 
 HEADERS = (
     "Cache-Control: no-store\r\n"
@@ -39,6 +39,7 @@ HEADERS = (
 )
 
 JSON, HTML = "application/json", "text/html; charset=utf-8"
+MARKDOWN = "text/markdown; charset=utf-8"
 
 
 class Service(NamedTuple):
@@ -52,12 +53,13 @@ def answer(request: Request, current: Callable[[str], Archive], admin: Admin, se
     """The answer to a GET; None for a path that is not ours. `current` gives the archive, fresh for an id prefix."""
     path, _, parameters = request.path.partition("?")
     found = next((match for pattern in (_PATH, _ONE, _RULES, _WHY) if (match := pattern.fullmatch(path))), None)
-    if found is None or admin.pages == "nobody":
+    if admin.pages == "nobody" or (found is None and not path.startswith(("/incidents/", "/api/"))):
         return None
-    as_json = bool(found["api"])
+    as_json = path.startswith("/api/")
     refusal = unwelcome(request, admin)
-    if refusal:
-        return _problem("403 Forbidden", refusal, as_json=as_json)
+    if refusal or found is None:
+        status = "403 Forbidden" if refusal else "404 Not Found"
+        return _problem(status, refusal or f"there is nothing at {path[:80]}", as_json=as_json)
     try:
         if found.re in (_RULES, _WHY):
             return _of_service(found, parameters, service)
@@ -77,7 +79,7 @@ def _of_service(found: re.Match[str], parameters: str, service: Service) -> Resp
 
 def _of_incidents(found: re.Match[str], parameters: str, current: Callable[[str], Archive], admin: Admin) -> Response:
     if found.re is _ONE:
-        return _one(found, current(found["id"]), admin)
+        return _one(found, current(found["id"]), admin, pretty=query.is_pretty(parameters))
     return _document() if found["document"] else _list(parameters, current(""), as_json=bool(found["api"]))
 
 
@@ -115,10 +117,12 @@ def _list(parameters: str, archive: Archive, *, as_json: bool) -> Response:
     now = time.time_ns()
     wanted = query.parse(parameters, now)
     page = lookup.page(archive, wanted, now)
-    return _json("200 OK", page) if as_json else _page("200 OK", pages.listing(page, wanted, parameters, now))
+    if as_json:
+        return _json("200 OK", page, pretty=query.is_pretty(parameters))
+    return _page("200 OK", pages.listing(page, wanted, parameters, now))
 
 
-def _one(url: re.Match[str], archive: Archive, admin: Admin) -> Response:
+def _one(url: re.Match[str], archive: Archive, admin: Admin, *, pretty: bool) -> Response:
     as_json = bool(url["api"])
     now = time.time_ns()
     try:
@@ -128,9 +132,11 @@ def _one(url: re.Match[str], archive: Archive, admin: Admin) -> Response:
     except lookup.AmbiguousError as error:
         return _problem("409 Conflict", str(error), as_json=as_json)
     if as_json:
-        return _json("200 OK", incident)
+        return _json("200 OK", incident, pretty=pretty)
+    attached = f'Content-Disposition: attachment; filename="incident-{incident.id}.{url["report"]}"\r\n'
+    if url["report"] == "md":
+        return Response("200 OK", pages.markdown(incident).encode("utf-8", "replace"), MARKDOWN, HEADERS + attached)
     if url["report"]:
-        attached = f'Content-Disposition: attachment; filename="incident-{incident.id}.html"\r\n'
         return _page("200 OK", pages.report(incident, now), attached)
     return _page("200 OK", pages.detail(incident, now))
 
@@ -146,9 +152,16 @@ def _problem(status: str, why: str, *, as_json: bool) -> Response:
     return _page(status, pages.problem(status, why))
 
 
-def _json(status: str, value: view.Page | view.Incident | InForce | Places | openapi.Problem) -> Response:
+def _json(
+    status: str, value: view.Page | view.Incident | InForce | Places | openapi.Problem, *, pretty: bool = False
+) -> Response:
     # ASCII, so that no text of an attacker steers the terminal of somebody who uses curl
-    return Response(status, escape.ascii_json(msgspec.to_builtins(value)).encode() + b"\n", JSON, HEADERS)
+    return Response(
+        status,
+        escape.ascii_json(msgspec.to_builtins(value), indent=2 if pretty else None).encode() + b"\n",
+        JSON,
+        HEADERS,
+    )
 
 
 def _page(status: str, body: bytes, more: str = "") -> Response:

@@ -12,7 +12,7 @@ from sidecar.net.admission import Connections
 from sidecar.net.http_server import Limits, Request, Response, ServerProtocol
 
 NOT_FOUND = Response("404 Not Found", b"try /, /healthz, /readyz or /metrics\n")
-NOT_ALLOWED = Response("405 Method Not Allowed", b"only GET\n")
+NOT_ALLOWED = Response("405 Method Not Allowed", b"only GET and HEAD\n", headers="Allow: GET, HEAD\r\n")
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 

@@ -37,7 +37,7 @@ def document() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": {
             "/api/v1/incidents": _get("listIncidents", "Incidents, newest evidence first.", _PARAMETERS, page, answers),
-            "/api/v1/incidents/{id}": _get("getIncident", "One incident in full.", [_ID], incident, answers),
+            "/api/v1/incidents/{id}": _get("getIncident", "One incident in full.", [_ID, _PRETTY], incident, answers),
             "/api/v1/why": _get("getWhy", "Why a place has no incident.", [_PLACE], places, answers),
             "/api/v1/rules": _get("getRules", "The correlation rules in force.", [], in_force, answers),
         },
@@ -75,6 +75,8 @@ def _parameter(name: str, words: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": words, "schema": schema}
 
 
+_PRETTY = _parameter("pretty", "Write the JSON over several lines.", type="boolean", default=False)
+
 _PARAMETERS = [
     _parameter(
         "severity",
@@ -88,6 +90,7 @@ _PARAMETERS = [
     _parameter("sort", "What to sort by.", type="string", enum=list(query.SORTS), default="last"),
     _parameter("order", "Ascending or descending.", type="string", enum=list(query.ORDERS), default="desc"),
     _parameter("limit", "Incidents on a page.", type="integer", minimum=1, maximum=query.MAX_LIMIT, default=50),
+    _PRETTY,
     _parameter("offset", "Incidents before the page.", type="integer", minimum=0, maximum=1_000_000, default=0),
 ]
 

@@ -17,7 +17,7 @@ MAX_LIMIT = 200
 
 MAX_VALUE_CHARS = 200
 
-PARAMETERS = ("severity", "state", "q", "since", "sort", "order", "limit", "offset")
+PARAMETERS = ("severity", "state", "q", "since", "sort", "order", "limit", "offset", "pretty")
 
 
 class QueryError(ValueError):
@@ -41,6 +41,7 @@ def parse(query: str, now: int) -> IncidentFilter:
         if len(value) > MAX_VALUE_CHARS:
             raise QueryError(f"{name}: at most {MAX_VALUE_CHARS} characters")
         given.setdefault(name, []).extend([value] if value else [])
+    _choice("pretty", _single("pretty", given.get("pretty", [])), ("true", "false"))
     single = {name: _single(name, values) for name, values in given.items() if name != "severity"}
     return IncidentFilter(
         severities=_severities(given.get("severity", [])),
@@ -52,6 +53,11 @@ def parse(query: str, now: int) -> IncidentFilter:
         limit=_number("limit", single.get("limit", ""), 1, MAX_LIMIT, 50),
         offset=_number("offset", single.get("offset", ""), 0, 1_000_000, 0),
     )
+
+
+def is_pretty(query: str) -> bool:
+    """Whether JSON is wanted over several lines."""
+    return any(name == "pretty" and value != "false" for name, value in parse_qsl(query, keep_blank_values=True))
 
 
 def _single(name: str, values: list[str]) -> str:

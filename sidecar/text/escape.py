@@ -34,9 +34,10 @@ def sentence(text: str) -> str:
     return event(text).replace("`", "\\x60")
 
 
-def ascii_json(value: Any) -> str:
-    r"""A value as a line of JSON in ASCII, every other character as `\uXXXX`: harmless on any terminal."""
-    return json.dumps(value, default=str, separators=(",", ":")).replace("\x7f", "\\u007f")
+def ascii_json(value: Any, indent: int | None = None) -> str:
+    r"""JSON in ASCII, any other character as `\uXXXX`: harmless on any terminal. One line if not `indent`."""
+    separators = (",", ":") if indent is None else (",", ": ")
+    return json.dumps(value, default=str, indent=indent, separators=separators).replace("\x7f", "\\u007f")
 
 
 def _shown(character: str) -> str:

@@ -135,6 +135,22 @@ def test_wrong_questions_are_answered_with_what_is_right(service: Running) -> No
 
 
 @pytest.mark.slow
+def test_an_unknown_path_is_answered_in_the_form_of_its_neighbours(service: Running) -> None:
+    status, _, page = asked(service, "/incidents/nothing-like-an-id")
+    assert (status, "<h1>404 Not Found</h1>" in page) == (404, True)
+
+    assert asked(service, "/api/v1/nothing")[::2] == (404, '{"error":"there is nothing at /api/v1/nothing"}\n')
+
+
+@pytest.mark.slow
+def test_json_is_written_over_several_lines_on_request(service: Running) -> None:
+    line, lines = (asked(service, f"/api/v1/incidents{query}")[2] for query in ("", "?pretty=true"))
+
+    assert (line.count("\n"), lines.count("\n") > 5) == (1, True)
+    assert json.loads(line) == json.loads(lines)
+
+
+@pytest.mark.slow
 def test_an_id_that_two_begin_with_is_refused_with_both(service: Running) -> None:
     name = fetched(service, "/api/v1/incidents")["incidents"][0]["id"]
     twin = name[:8] + "0" * 8

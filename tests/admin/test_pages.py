@@ -1,6 +1,6 @@
 """Pages: what is on them, and that nothing of an attacker is more than text.
 
-Covers: `incidents.view`.
+Covers: `incidents.view`, `admin.pages.markdown`, `admin.pages.picture`.
 """
 
 import html
@@ -13,6 +13,8 @@ from msgspec.structs import replace
 from support.injections import INJECTIONS
 
 from sidecar.admin import pages
+from sidecar.admin.pages.markdown import markdown
+from sidecar.admin.pages.picture import picture
 from sidecar.cli.testing.stories import BEGIN
 from sidecar.incidents import view
 from sidecar.model import Notification
@@ -140,3 +142,40 @@ def test_relative_times_are_short(seconds: float, expected: str) -> None:
 )
 def test_ages_are_short(seconds: int, expected: str) -> None:
     assert pages.ago("2026-11-24T00:00:00.123456789Z", 1_795_478_400_000_000_000 + seconds * 1_000_000_000) == expected
+
+
+def test_the_picture_has_a_lane_for_each_process_and_a_dot_for_each_moment(note: Notification) -> None:
+    incident = view.from_notification(note)
+    drawn = picture(incident)
+
+    assert sum(len(lane.dots) for lane in drawn.lanes) == len(incident.timeline)
+    assert [lane.depth for lane in drawn.lanes][:2] == [0, 1]
+    assert all(4 <= dot.x <= 96 for lane in drawn.lanes for dot in lane.dots)
+    source = pages.detail(incident, 0).decode()
+    assert source.count("<circle") == len(incident.timeline) + len(drawn.legend)
+    assert 'role="img" aria-labelledby="picture-title picture-words"' in source
+
+
+def test_techniques_lead_to_their_pages_of_attack() -> None:
+    assert pages.mitre("T1059.004") == "https://attack.mitre.org/techniques/T1059/004/"
+    assert pages.mitre("T1190") == "https://attack.mitre.org/techniques/T1190/"
+    assert pages.mitre("webrce_incident") == ""
+
+
+def test_the_report_as_markdown_shows_hostile_text_as_text(note: Notification) -> None:
+    hostile = replace(note, summary="# a [link](http://x) <img src=x>")
+    (first, groups), *_ = note.timeline
+    hostile = replace(hostile, timeline=((replace(first, cmdline="``` ```` \n# no heading"), groups),))
+
+    told = markdown(view.from_notification(hostile))
+
+    assert "\\# a \\[link\\]\\(http\\://x\\) \\<img src=x\\>" in told
+    assert "    `````text\n" in told
+    assert "\n# no heading" not in told
+
+
+def test_a_column_sorts_the_list_with_the_same_filter_and_turns_it_round(note: Notification) -> None:
+    source = listed(note, IncidentFilter(sort="severity"))
+
+    assert 'aria-sort="descending"><a href="?state=open&amp;sort=severity&amp;order=asc">Severity' in source
+    assert '<a href="?state=open&amp;sort=last">Last evidence' in source

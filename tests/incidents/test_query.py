@@ -25,7 +25,7 @@ def test_everything_can_be_asked_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("page=2", "unknown parameter 'page'; known are severity, state, q, since, sort, order, limit, offset"),
+        ("page=2", "unknown parameter 'page'; known are severity, state, q, since, sort, order, limit, offset, pretty"),
         ("severity=worst", "severity: expected critical or high or medium or low, got 'worst'"),
         ("state=new", "state: expected open or closed, got 'new'"),
         ("sort=id;drop", "sort: expected last or first or severity or count, got 'id;drop'"),

@@ -6,6 +6,7 @@ invisible is left, and Jinja's autoescape. The policy allows our own style and s
 Belongs here: templates, style and how they are rendered. Does not: what an incident is (`incidents`).
 """
 
+import re
 from base64 import b64encode
 from datetime import UTC, datetime
 from functools import cache
@@ -18,6 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sidecar import __version__
+from sidecar.admin.pages.markdown import markdown as markdown
+from sidecar.admin.pages.picture import picture
 from sidecar.admin.reload import InForce
 from sidecar.incidents import view
 from sidecar.incidents.falco_event import rfc3339
@@ -35,18 +38,20 @@ def listing(page: view.Page, wanted: IncidentFilter, parameters: str, now: int) 
     """The list of incidents."""
     before = _moved(parameters, max(page.offset - page.limit, 0)) if page.offset else ""
     after = _moved(parameters, page.offset + page.limit) if page.offset + page.limit < page.total else ""
-    options = {"severities": SEVERITIES, "states": STATES, "sorts": SORTS, "since": _since(parameters)}
+    options: dict[str, Any] = {"severities": SEVERITIES, "states": STATES, "sorts": SORTS, "since": _since(parameters)}
+    options["sorted_by"] = lambda name: _sorted_by(parameters, wanted, name)
     return _rendered("list.html", page=page, wanted=wanted, now=now, before=before, after=after, **options)
 
 
 def detail(incident: view.Incident, now: int) -> bytes:
     """One incident."""
-    return _rendered("incident.html", incident=incident, now=now, report=False, shown=SHOWN)
+    return _rendered("incident.html", incident=incident, picture=picture(incident), now=now, report=False, shown=SHOWN)
 
 
 def report(incident: view.Incident, now: int) -> bytes:
     """One incident as a file that needs nothing beside it."""
-    return _rendered("incident.html", incident=incident, now=now, report=True, shown=len(incident.timeline))
+    shown = len(incident.timeline)
+    return _rendered("incident.html", incident=incident, picture=picture(incident), now=now, report=True, shown=shown)
 
 
 def rules(in_force: InForce) -> bytes:
@@ -98,7 +103,7 @@ def _templates() -> Environment:
         policy=_inside(),
         version=__version__,
     )
-    environment.filters.update(ago=ago, day=day, clock=clock, after=after, stamp=stamp)
+    environment.filters.update(ago=ago, day=day, clock=clock, after=after, stamp=stamp, mitre=mitre)
     return environment
 
 
@@ -109,6 +114,13 @@ def _rendered(name: str, **values: Any) -> bytes:
 def _moved(parameters: str, offset: int) -> str:
     pairs = [(name, value) for name, value in parse_qsl(parameters) if name != "offset"]
     return "?" + urlencode([*pairs, ("offset", str(offset))])
+
+
+def _sorted_by(parameters: str, wanted: IncidentFilter, name: str) -> str:
+    """The same list in the order of a column; the other way round if it is in that order."""
+    pairs = [(key, value) for key, value in parse_qsl(parameters) if key not in ("sort", "order", "offset")]
+    turned = wanted.sort == name and not wanted.ascending
+    return "?" + urlencode([*pairs, ("sort", name), *([("order", "asc")] if turned else [])])
 
 
 def _since(parameters: str) -> str:
@@ -122,6 +134,12 @@ def _at(time: str) -> datetime:
 def day(time: str) -> str:
     """`24 Nov 2026, 05:18:24 UTC`."""
     return f"{_at(time):%-d %b %Y, %H:%M:%S} UTC"
+
+
+def mitre(tag: str) -> str:
+    """The page of MITRE ATT&CK on a technique, "" for a tag that is none: `T1059.004`."""
+    found = re.fullmatch(r"T(\d{4})(?:\.(\d{3}))?", tag)
+    return f"https://attack.mitre.org/techniques/T{found[1]}/{f'{found[2]}/' if found[2] else ''}" if found else ""
 
 
 def stamp(now: int) -> str:
