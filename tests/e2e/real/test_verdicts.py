@@ -27,12 +27,12 @@ def test_an_alert_of_a_container_is_of_the_run_in_it() -> None:
 
 def test_an_alert_on_the_host_is_of_the_run_whose_cgroup_it_is_in() -> None:
     owners = Owners(["shop"])
-    groups = f"cpu=/ pids=/falco-correlator-e2e/{container_id('shop')[:6]}-shop"
+    groups = f"cpu=/ cpuacct=/falco-correlator-e2e/{container_id('shop')[:6]}-shop"
     assert owners.of_alert({"output_fields": {"container.id": "host", "thread.cgroups": groups}}) == "shop"
 
 
 def test_other_work_on_this_machine_is_of_no_run() -> None:
-    fields = {"container.id": "host", "thread.cgroups": "pids=/", "proc.pid": 7}
+    fields = {"container.id": "host", "thread.cgroups": "cpuacct=/", "proc.pid": 7}
     assert Owners(["shop"]).of_alert({"output_fields": fields}) == ELSEWHERE
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from e2e.judge import SEVERITIES, Note
 from e2e.real.places import container_id
 
-OF_RUN = re.compile(r"pids=/falco-correlator-e2e/([0-9a-f]{6})-")
+OF_RUN = re.compile(r"cpuacct=/falco-correlator-e2e/([0-9a-f]{6})-")
 ELSEWHERE = "elsewhere"
 """Not of anything that we started: other work on this machine."""
 
