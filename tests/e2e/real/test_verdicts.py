@@ -38,7 +38,7 @@ def test_other_work_on_this_machine_is_of_no_run() -> None:
 
 def test_a_notification_on_the_host_is_of_the_run_whose_process_it_names() -> None:
     owners = Owners(["shop"], {"71": "shop"})
-    fields = {"incident.id": "i", "incident.severity": "Medium", "incident.next": "2. End it: kill -9 71"}
+    fields = {"incident.id": "i", "incident.severity": "Medium", "incident.next": "2. End it: sh 71:1795870584"}
     notes = notes_by_run([{"rule": "Shell Execution Detected", "output_fields": fields}], owners)
     assert [note for note, _ in notes["shop"]] == [Note("medium", "Shell Execution Detected", "i")]
 

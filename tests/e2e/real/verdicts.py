@@ -20,6 +20,7 @@ class Owners:
 
     runs: Sequence[str]
     pids: dict[str, str] = field(default_factory=dict)
+    incidents: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._containers = {container_id(name)[:12]: name for name in self.runs}
@@ -40,8 +41,10 @@ class Owners:
     def of_note(self, sent: Mapping[str, Any]) -> str:
         """The run of a notification."""
         fields = sent["output_fields"]
-        pids = re.findall(r"(?:kill -9|grep) (\d+)", fields.get("incident.next", ""))
-        on_host = next((self.pids[pid] for pid in pids if pid in self.pids), ELSEWHERE)
+        pids = re.findall(r"\b(\d+):\d{9,}|kill -9 (\d+)", fields.get("incident.next", ""))
+        named = (self.pids[pid] for pair in pids for pid in pair if pid in self.pids)
+        on_host = next(named, self.incidents.get(fields["incident.id"], ELSEWHERE))
+        self.incidents.setdefault(fields["incident.id"], on_host)
         return self._containers.get(str(fields.get("container.id")), on_host)
 
 
