@@ -14,7 +14,8 @@ from outcome import Outcome, Plan, interleaved, medians, ratio
 from sidecar.alerts import decode
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules.loading import SHIPPED, load
-from sidecar.service.run import collect_rarely
+from sidecar.service.run import collect_rarely, warm_up
+from sidecar.text.redaction.redactor import Redactor
 
 PART = "decode, classify, correlate"
 
@@ -27,8 +28,10 @@ class Whole(decode.JsonEnvelope, gc=False):
 
 def works() -> dict[str, Callable[[bytes], object]]:
     """What is done with each alert, made anew for each run."""
+    rules, redact = load([SHIPPED / "correlation"]), Redactor()
+    warm_up(rules, redact)
     return {
-        "pipeline": Pipeline(load([SHIPPED / "correlation"]), time.monotonic).process_json,
+        "pipeline": Pipeline(rules, time.monotonic, redact=redact).process_json,
         "msgspec": msgspec.json.Decoder(Whole, strict=False).decode,
         "json.loads": json.loads,
     }

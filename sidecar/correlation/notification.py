@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import NamedTuple, get_args
 
 from sidecar.alerts.ancestry import is_same_start
@@ -78,7 +79,7 @@ def _triage(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> I
 
     A command that needs something unknown is left out, and the step says what to do instead.
     """
-    values = _values(rule, placed, fields)
+    values = {name: value and shlex.quote(value) for name, value in _values(rule, placed, fields).items()}
     where = placed.container.where
     for step in rule.written.triage:
         command = step.host
@@ -87,7 +88,7 @@ def _triage(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> I
         elif where.container:
             command = step.container
         if fillable(command, values):
-            yield step.do, filled(command, values, shlex.quote)
+            yield step.do, filled(command, values)
         else:
             yield f"{step.do}: {step.instead}" if step.instead else step.do, ""
 
@@ -121,7 +122,9 @@ def _shells(rule: CorrelationRule, placed: PlacedDetection) -> Iterator[tuple[in
     Without a start time a number could be another process's.
     """
     seen = set[tuple[int, int]]()
-    for each in sorted(placed.context.timeline, key=lambda detection: -detection.time):
+    for each in sorted(placed.context.timeline, key=attrgetter("time"), reverse=True):
+        if len(seen) >= MAX_SHELLS:
+            return
         path = each.path
         vpid, start, pvpid, parent_start = each.numbers
         candidates = [(path[0][0], vpid, start)] if len(path) > 1 or not placed.context.is_service else []

