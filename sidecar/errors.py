@@ -8,10 +8,10 @@ CorrelatorError
 """
 
 EXIT_PROBLEM = 1
-"""Exit code: a problem that may be gone at the next start (a port is in use, a test failed)."""
+"""Exit code: a problem was found (a test failed), or workers keep ending."""
 
 EXIT_WRONG = 2
-"""Exit code: a setting, a file or the usage is wrong, so starting again would not help."""
+"""Exit code: a setting, a file or the usage is wrong, or a resource is taken: starting again would not help."""
 
 
 class CorrelatorError(Exception):

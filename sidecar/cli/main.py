@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sidecar.settings.schema import Settings
 
 EPILOG = (
-    "Exit codes: 0 success; 1 a problem was found (a test failed, a port is in use); 2 wrong usage, file or setting."
+    "Exit codes: 0 success; 1 a problem was found (a test failed); 2 wrong usage, file or setting, or a start that "
+    "cannot succeed (a port is in use)."
 )
 
 VERSION = f"falco-correlator {__version__} (Python {sys.version.partition(' ')[0]})"
@@ -123,7 +124,8 @@ def run(config: Path | None, *, print_config: bool) -> None:
     try:
         listening = sockets.inherited() or _listening_sockets(settings)
     except OSError as error:
-        _exit_port_in_use(error, "change http.port or admin.port, or the address of the sink")
+        click.echo(f"cannot listen: {error.strerror or error}", err=True)
+        sys.exit(EXIT_WRONG)
     if settings.supervisor and sockets.INHERITED not in os.environ:
         sockets.hand_over(listening, [str(config)] if config else [])
     worker.serve(worker.Loaded(settings, rules, expected), listening, config)
@@ -154,7 +156,8 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
     try:
         critical = asyncio.run(demo_module.run(settings, _rules([]), once=once))
     except OSError as error:
-        _exit_port_in_use(error, "--port 0 --admin-port 0 chooses free ones")
+        click.echo(f"cannot listen: {error.strerror or error}; --port 0 --admin-port 0 chooses free ones", err=True)
+        sys.exit(EXIT_PROBLEM)
     else:
         sys.exit(0 if critical == 1 else EXIT_PROBLEM)
 
@@ -383,8 +386,3 @@ def _split(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     files = [file for path in paths for file in (yaml_files([path]) if path.is_dir() else [path])]
     expected = [file for file in files if is_expectation_file(file)]
     return expected, [file for file in files if file not in expected]
-
-
-def _exit_port_in_use(error: OSError, remedy: str) -> NoReturn:
-    click.echo(f"cannot listen: {error.strerror or error}; {remedy}", err=True)
-    sys.exit(EXIT_PROBLEM)

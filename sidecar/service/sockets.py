@@ -22,8 +22,12 @@ BACKLOG = 1024
 
 
 def opened(addresses: Iterable[tuple[str, str, int]]) -> dict[str, socket.socket]:
-    """A listening socket by name for each (name, host, port). Raises OSError with the address that cannot be used."""
-    return {name: _listen(host, port) for name, host, port in addresses}
+    """A listening socket by name for each (name, host, port).
+
+    Raises:
+        OSError: an address cannot be used; it names the setting and the remedy.
+    """
+    return {name: _listen(name, host, port) for name, host, port in addresses}
 
 
 def inherited() -> dict[str, socket.socket]:
@@ -59,7 +63,7 @@ def hand_over(sockets: dict[str, socket.socket], arguments: list[str]) -> NoRetu
     os.execv(sys.executable, [sys.executable, "-m", "sidecar.service.supervisor", *worker])  # noqa: S606 - without a shell
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(name: str, host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -67,6 +71,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from None
+        raise OSError(
+            error.errno, f"{name}.port: {host}:{port}: {error.strerror}; set another port, or end what listens there"
+        ) from None
     listening.listen(BACKLOG)
     return listening

@@ -298,16 +298,16 @@ def test_run_stops_while_its_sink_is_dead(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_grpc_socket_without_its_directory_exits_1_with_the_remedy(tmp_path: Path) -> None:
+def test_a_grpc_socket_without_its_directory_exits_2_with_the_remedy(tmp_path: Path) -> None:
     address = f"unix://{tmp_path}/missing/grpc.sock"
     done = ran("run", environment={"FALCO_CORRELATOR_SINKS__GRPC__ADDRESS": address})
 
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert f"cannot listen: {address}: there is no directory {tmp_path}/missing; create it" in done.stderr
 
 
 @pytest.mark.slow
-def test_a_taken_port_exits_1_with_the_remedy(tmp_path: Path) -> None:
+def test_a_taken_port_exits_2_with_the_setting_and_the_remedy(tmp_path: Path) -> None:
     started = Started(tmp_path)
     taken = str(started.ready["http_port"])
     second = subprocess.run(
@@ -324,9 +324,9 @@ def test_a_taken_port_exits_1_with_the_remedy(tmp_path: Path) -> None:
     )
     started.stop(signal.SIGTERM)
 
-    assert second.returncode == 1
-    assert "cannot listen: " in second.stderr
-    assert "change http.port or admin.port" in second.stderr
+    assert second.returncode == 2
+    assert "cannot listen: http.port: " in second.stderr
+    assert "set another port, or end what listens there" in second.stderr
     assert "Traceback" not in second.stderr
 
 
