@@ -63,6 +63,12 @@ def record(alerts: Iterable[Mapping[str, Any]]) -> Record:
     return seen
 
 
+def named_pids(fields: Mapping[str, Any]) -> list[str]:
+    """The pids on the host that a notification names: that of the deciding process, and those of its next steps."""
+    own = [fields["proc.vpid"]] if fields.get("container.id") == "host" and "proc.vpid" in fields else []
+    return own + re.findall(r"\b(\d+):\d{9,}", fields.get("incident.next", ""))
+
+
 def notes_by_scenario(
     sent: Iterable[Mapping[str, Any]], scenarios: Sequence[Scenario], seen: Record
 ) -> dict[str, list[Note]]:
@@ -73,8 +79,7 @@ def notes_by_scenario(
         fields = event["output_fields"]
         if "incident.id" not in fields:  # a report of the service about itself
             continue
-        pids = re.findall(r"(?:kill -9|grep) (\d+)", fields.get("incident.next", ""))
-        played = (seen.scenario_of[pid] for pid in pids if pid in seen.scenario_of)
+        played = (seen.scenario_of[pid] for pid in named_pids(fields) if pid in seen.scenario_of)
         name = by_container.get(fields.get("container.id", "")) or next(played, "?")
         notes[name].append(Note(fields["incident.severity"].lower(), event["rule"], fields["incident.id"]))
     return notes

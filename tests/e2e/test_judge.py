@@ -1,7 +1,7 @@
 """A scenario passes if its most severe notification is the expected case, once, in one incident."""
 
 import pytest
-from e2e.judge import Note, notes_by_scenario, record, verdicts
+from e2e.judge import Note, named_pids, notes_by_scenario, record, verdicts
 from e2e.tree import Scenario
 
 MEDIUM = Note("medium", "Shell Execution Detected", "i1")
@@ -48,3 +48,12 @@ def test_a_report_of_the_service_about_itself_is_no_note() -> None:
         "output_fields": {"correlator.report": "no alerts", "container.id": "host"},
     }
     assert notes_by_scenario([report], [], record([])) == {}
+
+
+def test_a_notification_of_the_host_is_that_of_its_process() -> None:
+    fields = {"incident.id": "i", "container.id": "host", "proc.vpid": "7", "incident.next": "1. Isolate"}
+    assert named_pids(fields) == ["7"]
+    assert named_pids(fields | {"container.id": "abc", "incident.next": "2. End: 41:1795500800 42:1795500801"}) == [
+        "41",
+        "42",
+    ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2e.judge import SEVERITIES, Note
+from e2e.judge import SEVERITIES, Note, named_pids
 from e2e.real.places import container_id
 
 OF_RUN = re.compile(r"cpuacct=/falco-correlator-e2e/([0-9a-f]{6})-")
@@ -41,8 +41,7 @@ class Owners:
     def of_note(self, sent: Mapping[str, Any]) -> str:
         """The run of a notification."""
         fields = sent["output_fields"]
-        pids = re.findall(r"\b(\d+):\d{9,}|kill -9 (\d+)", fields.get("incident.next", ""))
-        named = (self.pids[pid] for pair in pids for pid in pair if pid in self.pids)
+        named = (self.pids[pid] for pid in named_pids(fields) if pid in self.pids)
         on_host = next(named, self.incidents.get(fields["incident.id"], ELSEWHERE))
         self.incidents.setdefault(fields["incident.id"], on_host)
         return self._containers.get(str(fields.get("container.id")), on_host)
