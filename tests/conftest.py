@@ -17,11 +17,14 @@ from support.rules import RULES, WEB_RCE
 
 from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
+from sidecar.expectations import loading
+from sidecar.expectations.entries import Expectations
 from sidecar.model import Message, Notification
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import AlertSpec
 from sidecar.service.restore import make_state
 from sidecar.service.service import Service
+from sidecar.service.worker import SHIPPED_EXPECTATIONS
 from sidecar.settings.schema import Settings
 from sidecar.sinks.factory import make_sinks
 from sidecar.yamlfile.typed import Duration, build
@@ -113,9 +116,9 @@ class Running:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.service = Service(
-            self._settings, self._rules, make_sinks(self._settings.sinks), make_state(self._settings)
-        )
+        sinks, state = make_sinks(self._settings.sinks), make_state(self._settings)
+        expected = Expectations(loading.load([SHIPPED_EXPECTATIONS]))
+        self.service = Service(self._settings, self._rules, sinks, state, expectations=expected)
         try:
             await self.service.start()
         finally:

@@ -49,6 +49,8 @@ class Node:
 
     def _files(self, volume: Object) -> dict[str, str]:
         if "configMap" in volume:
+            if volume["configMap"].get("optional") and not self._has("ConfigMap", volume["configMap"]["name"]):
+                return {}
             return {key: self.moved(text) for key, text in self._data("ConfigMap", volume["configMap"]["name"]).items()}
         if "secret" in volume:
             name = volume["secret"]["secretName"]
@@ -57,6 +59,9 @@ class Node:
             return {key: base64.b64decode(text).decode() for key, text in self._data("Secret", name).items()}
         assert volume.keys() & {"emptyDir", "hostPath", "persistentVolumeClaim"}, volume
         return {}
+
+    def _has(self, kind: str, name: str) -> bool:
+        return any((each["kind"], each["metadata"]["name"]) == (kind, name) for each in self._objects)
 
     def _data(self, kind: str, name: str) -> dict[str, str]:
         wanted = (kind, "falco", name)

@@ -98,16 +98,16 @@ def _shell() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_recorded_responses_over_a_unix_socket_become_the_incident(
+def test_recorded_responses_over_a_unix_socket_become_their_incidents(
     serving: Serving, sidekick: Falcosidekick, tmp_path: Path
 ) -> None:
     falco, address = FakeFalco(), f"unix://{tmp_path}/falco.sock"
     falco.queue.extend(recorded_responses())
     with fake_falco.running(address, falco), serving(settings(address, sidekick)) as service:
-        events = sidekick.wait_for(1)
+        events = sidekick.wait_for(2)
         wait_until(lambda: service.service.pipeline.received == len(recorded_responses()))
 
-    assert [event["rule"] for event in events] == ["Shell Execution Detected"]
+    assert [event["rule"] for event in events] == ["Shell Execution Detected", "Web Shell with Credential Theft"]
     assert events[0]["output_fields"]["container.id"] == "faa4e3dfca7c"
 
 

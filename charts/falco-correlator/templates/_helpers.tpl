@@ -88,7 +88,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* The settings whose change needs a restart: a running service takes up the others, and changed rules, by itself. */}}
 {{- define "falco-correlator.restarting" -}}
-{{- $settings := omit (include "falco-correlator.settings" . | fromYaml) "cluster" "url" "rules" "expectations" "coalesce" "log_level" }}
+{{- $settings := omit (include "falco-correlator.settings" . | fromYaml) "cluster" "url" "rules" "expectations" "coalesce" "log_level" "programs" }}
 {{- with $settings.admin }}{{ $_ := set $settings "admin" (omit . "pages" "allowed_hosts" "links") }}{{ end }}
 {{- with $settings.redaction }}{{ $_ := set $settings "redaction" (omit . "patterns") }}{{ end }}
 {{- if not $settings.redaction }}{{ $_ := unset $settings "redaction" }}{{ end }}
