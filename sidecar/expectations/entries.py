@@ -1,7 +1,7 @@
 """Entries ready to use, and which of them a detection matches.
 
-The entries that hold at a place are looked up once for each place and kept, by the name of their program: a thousand
-entries cost a detection no more than those of its own program in its own container.
+The entries that hold at a place are looked up once for each place and kept: with a thousand entries
+a detection still costs what those of its own container do.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -86,7 +86,7 @@ class Seen(NamedTuple):
 
 
 class Expectations:
-    """All entries, by place and program."""
+    """All entries, by place."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.entries = tuple(entries)

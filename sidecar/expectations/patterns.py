@@ -90,8 +90,8 @@ class Command(Struct, frozen=True):
     def _is_program(self, program: Program) -> bool:
         if self.program.parts == (ANY_SHELL,):
             return "shell" in program.kinds
-        name = self.program.parts[0] if self.program.is_literal else "*".join(self.program.parts)
-        return self.program.matches(program.file if "/" in name else program.name)
+        is_path = any("/" in part for part in self.program.parts)
+        return self.program.matches(program.file if is_path else program.name)
 
 
 def _stands_for(glob: Glob, word: str, *, is_read: bool) -> bool:
