@@ -24,7 +24,7 @@ OWN = (
         "http.secret_path_file",
         "http.insecure",
     ),
-    *("grpc.enabled", "grpc.address", "grpc.ca", "grpc.cert", "grpc.key", "pass_through.mode"),
+    *("grpc.enabled", "grpc.address", "grpc.ca", "grpc.cert", "grpc.key", "pass_through.mode", "pass_through.match"),
     *("sinks.falcosidekick.url", "admin", "state.path", "canary", "redaction.key", "rules"),
 )
 """Settings that have a value of their own, or that are secret: refused below `config`."""

@@ -61,8 +61,9 @@ def _failure(status: int) -> _Failed | None:
 class PassThroughQueue(Stage):
     """Alerts on their way. Outcomes: sent, rejected (the receiver refused it), failed (retried), dropped, broken.
 
-    `room` bounds the alerts in the queue; when it is full, by number or by bytes, the oldest is dropped and counted, so
-    a receiver cannot delay Falco. `ring` survives the worker; `waiting` is what a previous worker left in it.
+    One more outcome, withheld, is counted by the intake. `room` bounds the alerts in the queue; when it is full, by
+    number or by bytes, the oldest is dropped and counted, so a receiver cannot delay Falco. `ring` survives the worker;
+    `waiting` is what a previous worker left in it.
     """
 
     def __init__(

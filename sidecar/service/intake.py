@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.alerts.classify import NOTHING, Verdict
 from sidecar.correlation.pipeline import Pipeline
+from sidecar.delivery.first_match import FirstMatch
 from sidecar.delivery.outbox import Outbox
 from sidecar.delivery.pass_through import PassThroughQueue
 from sidecar.model import Message
@@ -39,6 +40,7 @@ class Intake:
         self.server: GrpcServer | None = None
         self._journal_path = settings.journal.path
         self._passes_all = settings.pass_through.mode == "all"
+        self._is_first = FirstMatch() if settings.pass_through.match == "first" else None
         self._settings = settings
         self._pipeline = pipeline
         self._outbox = outbox
@@ -50,7 +52,10 @@ class Intake:
         self.received["http"] += 1
         verdict, due = self._feed(body)
         if self._pass_through is not None and self._is_passed(verdict):
-            self._pass_through.put(body)
+            if self._is_first is None or verdict.is_own_detection or self._is_first(body):
+                self._pass_through.put(body)
+            else:
+                self._pass_through.counts["withheld"] += 1
         if due or self._pipeline.is_waiting:
             self.notify(due)
 

@@ -36,7 +36,7 @@ STARTED = time.time()
 
 STATE_KINDS = ("alerts", "notifications", "incidents")
 SINK_OUTCOMES = ("sent", "failed", "refused", "dropped", "broken")
-PASS_THROUGH_OUTCOMES = ("sent", "rejected", "failed", "dropped", "broken")
+PASS_THROUGH_OUTCOMES = ("sent", "withheld", "rejected", "failed", "dropped", "broken")
 GRPC_OUTCOMES = (
     ("incident", "sent"),
     ("incident", "dropped"),

@@ -27,6 +27,9 @@ class PassThrough(Section):
 
     mode: Literal["others", "all", "none"] = "others"
     """`others`: all but our own `webrce_` detections, which appear inside incidents; `all`; or `none`."""
+    match: Literal["all", "first"] = "all"
+    """What Falcosidekick gets of an event that several of Falco's rules match: `all` alerts, or the `first` only, as
+    with `rule_matching: first` in Falco. Our own rules do not count."""
     url: HttpUrl = ""
     """Destination URL; defaults to sinks.falcosidekick.url."""
     queue_size: Count = 10_000

@@ -142,6 +142,7 @@ def test_every_object_of_the_schema_refuses_unknown_keys() -> None:
     [
         ("mode=daemonset", "mode"),
         ("passThrough=some", "passThrough"),
+        ("passThroughMatch=last", "passThroughMatch"),
         ("http.port=70000", "port"),
         ("http.port=high", "port"),
         ("secretPath.value=/short", "value"),

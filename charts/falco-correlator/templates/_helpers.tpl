@@ -127,6 +127,7 @@ grpc:
 {{- if has .Values.mode (list "http" "sidecar") }}
 pass_through:
   mode: {{ .Values.passThrough }}
+  match: {{ .Values.passThroughMatch }}
 {{- else }}
 pass_through:
   mode: none
