@@ -43,7 +43,7 @@ class Stage:
             subprocess.run(["mount", *what, str(point)], check=True)
 
     def install(self, process: tree.Process) -> None:
-        """Put the actor where the process's program file must be."""
+        """Put the actor where the process's program file must be, whatever an earlier scenario left there."""
         self._place(process.behind or process.file, "")
         if process.behind:
             self._place(process.file, process.behind)
@@ -52,7 +52,9 @@ class Stage:
         full = self.root / path.lstrip("/")
         full.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(full):
-            return
+            if (str(full.readlink()) if full.is_symlink() else "") == link:
+                return
+            full.unlink()
         if link:
             full.symlink_to(link)
         else:
