@@ -54,8 +54,8 @@ proto: $(DEV) ## Make sidecar/_proto anew from proto/
 e2e: $(DEV) ## Scenarios under a live Falco: FALCO=/path/to/falco [PLUGIN=libcontainer.so] [BESIDE=rules.yaml] [LINEAGE=liblineage.so] [ADDRESSES=1] [RECORD=file]
 	PYTHONPATH=tests:. $(BIN)/python -m e2e --falco "$(FALCO)" $(if $(PLUGIN),--plugin $(PLUGIN)) $(foreach file,$(BESIDE),--beside $(file)) $(if $(LINEAGE),--lineage $(LINEAGE)) $(if $(ADDRESSES),--addresses) $(if $(RECORD),--record $(RECORD))
 
-e2e-real: $(DEV) ## Real services attacked and at work under a live Falco: FALCO=/path/to/falco [MINUTES=30] [ATTACKS=3] [PLUGIN=libcontainer.so] [LINEAGE=liblineage.so] [RULES=other_rules.yaml] [KEEP=folder]
-	PYTHONPATH=tests:. $(BIN)/python -m e2e.real --falco "$(FALCO)" $(if $(MINUTES),--minutes $(MINUTES)) $(if $(ATTACKS),--attacks $(ATTACKS)) $(if $(PLUGIN),--plugin $(PLUGIN)) $(if $(LINEAGE),--lineage $(LINEAGE)) $(if $(RULES),--rules $(RULES)) $(if $(KEEP),--keep $(KEEP))
+e2e-real: $(DEV) ## Real services attacked and at work under a live Falco: FALCO=/path/to/falco [MINUTES=30] [ATTACKS=3] [PLUGIN=libcontainer.so] [LINEAGE=liblineage.so] [RULES=other_rules.yaml] [COMPARE=other_rules.yaml] [KEEP=folder]
+	PYTHONPATH=tests:. $(BIN)/python -m e2e.real --falco "$(FALCO)" $(if $(MINUTES),--minutes $(MINUTES)) $(if $(ATTACKS),--attacks $(ATTACKS)) $(if $(PLUGIN),--plugin $(PLUGIN)) $(if $(LINEAGE),--lineage $(LINEAGE)) $(if $(RULES),--rules $(RULES)) $(foreach file,$(COMPARE),--compare $(file)) $(if $(KEEP),--keep $(KEEP))
 
 plugin: ## The Falco plugin, plugin/target/release/liblineage.so (needs cargo)
 	cargo build --manifest-path plugin/Cargo.toml --release --locked

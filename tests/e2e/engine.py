@@ -70,6 +70,7 @@ class Engine:
         self.shown: list[str] = []
         self.alerts = folder / "alerts.jsonl"
         self.log = folder / "falco.log"
+        self.metrics = folder / "metrics.jsonl"
         self._process: subprocess.Popen[bytes] | None = None
 
     def validate(self) -> list[str]:
@@ -124,6 +125,12 @@ class Engine:
             if line.startswith("{"):
                 yield json.loads(line)
 
+    def counted(self, name: str) -> int:
+        """The last value of a metric of Falco's own, as `scap.n_drops`; 0 if there is none."""
+        lines = self.metrics.read_text(errors="replace").splitlines() if self.metrics.exists() else []
+        values = (json.loads(line)["output_fields"].get(name) for line in reversed(lines) if line.endswith("}"))
+        return int(next((value for value in values if value is not None), 0))
+
     def _engines(self) -> dict[str, Any]:
         engines = {name: {"enabled": False} for name in ("podman", "containerd", "cri", "lxc", "libvirt_lxc", "bpm")}
         docker = {"enabled": True, "sockets": [str(self.docker or "/nowhere/docker.sock")]}
@@ -154,6 +161,13 @@ class Engine:
             "buffered_outputs": False,
             "log_stderr": True,
             "log_syslog": False,
+            "metrics": {
+                "enabled": True,
+                "interval": "1s",
+                "output_rule": False,
+                "output_file": str(self.metrics),
+                "kernel_event_counters_enabled": True,
+            },
         }
         if plugins:
             settings |= {"load_plugins": [plugin["name"] for plugin in plugins], "plugins": plugins}

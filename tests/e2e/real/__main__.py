@@ -1,12 +1,12 @@
 """Real services under a live Falco: `make e2e-real FALCO=/path/to/falco [MINUTES=30]`.
 
 Attacks with real tools through real holes, each on a fresh service, then a normal day's work. Printed: attacks that were
-told as they must be, incidents of normal work (there must be none), and the alerts an hour by rule. Needs root, runc, a
-kernel that Falco's modern eBPF probe can use, and the services; those that are missing are named and left out.
+told as they must be, incidents of normal work (there must be none), and the alerts an hour by rule. With LINEAGE=, or with
+other rules to COMPARE, a second and third Falco watch the same events, and each has its tables. Needs root, runc, a kernel
+that Falco's modern eBPF probe can use, and the services; those that are missing are named and left out.
 """
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from click import echo
-from e2e.__main__ import obstacle, sidecar
+from e2e.__main__ import obstacle
 from e2e.docker import Docker
-from e2e.engine import PLUGIN, RULES, Engine
+from e2e.engine import PLUGIN, RULES
 from e2e.real import network, runs, verdicts
 from e2e.real.places import IMAGE, LAYERS, container_id
 from e2e.real.runs import Run
 from e2e.real.services import SERVICES
+from e2e.real.watchers import Watcher, watching
 from e2e.real.work import Shift, diary_around
 from falco.event import OWN_ADDRESS
 
@@ -99,21 +100,29 @@ def play(asked: argparse.Namespace, plan: Sequence[Run], services: Sequence[str]
     return shift, phases
 
 
-def report(
-    folder: Path, engine: Engine, plan: Sequence[Run], shift: Shift, phases: Phases, names: Sequence[str]
-) -> int:
-    """Print the tables; returns the number of mistakes."""
+def report(watcher: Watcher, plan: Sequence[Run], shift: Shift, phases: Phases, names: Sequence[str]) -> int:
+    """Print the tables of one watcher; returns the number of mistakes."""
+    echo(f"===== {watcher.label}: {watcher.lost} system calls lost")
     owners = verdicts.Owners([run.name for run in plan] + [*names])
     rules: dict[str, Counter[str]] = {"rest": Counter(), "work": Counter(), "attacks": Counter()}
-    for alert in engine.raised():
+    for alert in watcher.engine.raised():
         owner = owners.of_alert(alert)
         phase = phases.of(alert["output_fields"].get("evt.time.iso8601", 0) / 1e9)
         if phase and owner != verdicts.ELSEWHERE:
             rules[phase][alert["rule"]] += 1
-    path = folder / "notifications.jsonl"
-    sent = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    notes = verdicts.notes_by_run(sent, owners)
-    wrong = _judge_attacks(plan, notes, with_plugin=bool(engine.lineage))
+    mistakes = _incidents(watcher, owners, plan, shift, names) if watcher.correlates else 0
+    for phase, (begin, end) in phases.bounds.items():
+        echo(f"alerts an hour, {phase} ({end - begin:.0f} s):")
+        echo("\n".join(verdicts.per_hour(rules[phase], end - begin)))
+    return mistakes
+
+
+def _incidents(
+    watcher: Watcher, owners: verdicts.Owners, plan: Sequence[Run], shift: Shift, names: Sequence[str]
+) -> int:
+    """Print what was told of attacks and of normal work; returns the number of mistakes."""
+    notes = verdicts.notes_by_run(watcher.sent(), owners)
+    wrong = _judge_attacks(plan, notes, with_plugin=bool(watcher.engine.lineage))
     told = {name: notes[name] for name in names if notes.get(name)}
     for name, incidents in told.items():
         for note, fields in incidents:
@@ -123,9 +132,6 @@ def report(
     for note, fields in notes.get(verdicts.ELSEWHERE, ()):
         echo(f"elsewhere on this machine: {note.severity} {note.case}: {fields['incident.timeline']}")
     _tables(plan, notes, shift, told)
-    for phase, (begin, end) in phases.bounds.items():
-        echo(f"alerts an hour, {phase} ({end - begin:.0f} s):")
-        echo("\n".join(verdicts.per_hour(rules[phase], end - begin)))
     failed = {name: count for name, count in shift.done.items() if name.endswith(("Error", "Expired"))}
     echo(f"work: {sum(shift.done.values())} tasks of {len(shift.done)} kinds, failed {failed}; incidents {len(told)}")
     return wrong + len(told)
@@ -179,27 +185,27 @@ def run(asked: argparse.Namespace, falco: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="falco-correlator-e2e-real-") as place:
         folder = Path(place)
         Docker(folder / "docker.sock", map(container_id, known), OWN_ADDRESS)
-        engine = Engine(
-            falco,
-            asked.plugin,
-            folder,
-            docker=folder / "docker.sock",
-            lineage=asked.lineage,
-            rules=asked.rules,
-            probe=HERE / "probe.yaml",
-        )
-        engine.shown = ["thread.cgroups", "evt.time.iso8601"]
-        with sidecar(folder) as url:
-            engine.start(url)
+        watchers = _watchers(asked, falco, folder)
+        with watching(watchers):
             try:
                 shift, phases = play(asked, plan, services)
             finally:
-                engine.stop()
                 clear()
-            time.sleep(1)
         if asked.keep:
             shutil.copytree(folder, asked.keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
-        return report(folder, engine, plan, shift, phases, names)
+        return sum(report(watcher, plan, shift, phases, names) for watcher in watchers)
+
+
+def _watchers(asked: argparse.Namespace, falco: Path, folder: Path) -> list[Watcher]:
+    """Ours, ours with our plugin, and one with other rules, as far as they are asked for."""
+
+    def watcher(label: str, rules: Path, lineage: Path | None = None, *, correlates: bool = True) -> Watcher:
+        return Watcher(label, falco, asked.plugin, folder, rules, lineage, correlates=correlates)
+
+    ours = [watcher("rules", asked.rules)]
+    exact = [watcher("rules and plugin", asked.rules, asked.lineage)] if asked.lineage else []
+    others = [watcher(f"other rules {at}", file, correlates=False) for at, file in enumerate(asked.compare, 1)]
+    return ours + exact + others
 
 
 def main() -> None:
@@ -207,9 +213,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="e2e.real")
     parser.add_argument("--falco", default="", help="Falco's program file, 0.44 or newer")
     parser.add_argument("--plugin", type=Path, default=PLUGIN, help="Falco's container plugin")
-    parser.add_argument("--lineage", type=Path, help="our own plugin, to be loaded beside")
+    parser.add_argument("--lineage", type=Path, help="our own plugin, loaded in a second Falco")
+    parser.add_argument("--rules", type=Path, default=RULES, help="other Falco rules in place of ours")
     parser.add_argument(
-        "--rules", type=Path, default=RULES, help="other Falco rules in place of ours, to compare alerts"
+        "--compare",
+        type=Path,
+        action="append",
+        default=[],
+        help="Falco rules whose alerts to count over the same events",
     )
     parser.add_argument("--minutes", type=float, default=30, help="how long normal work goes on; 0: attacks only")
     parser.add_argument("--rest", type=float, default=60, help="seconds in which the services have nothing to do")

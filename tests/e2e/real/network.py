@@ -125,18 +125,29 @@ class Listener:
         self._server = socket.create_server((ATTACKER, 0), backlog=8)
         self.port: int = self._server.getsockname()[1]
         self.heard = ""
+        self._shell = self._server
 
     def talk(self, lines: list[str], seconds: float = 10) -> bool:
         """Wait for the shell, type each line when the last was answered, keep what it says; whether a shell came."""
+        if not self.accept(seconds):
+            return False
+        for line in lines:
+            self.type(line)
+        self._hear(self._shell)
+        self._shell.close()
+        return True
+
+    def accept(self, seconds: float = 10) -> bool:
+        """Wait for the shell; whether it came."""
         if not select.select([self._server], [], [], seconds)[0]:
             return False
-        connection, _ = self._server.accept()
-        with connection:
-            for line in lines:
-                connection.sendall(line.encode() + b"\n")
-                self._hear(connection)
-            self._hear(connection)
+        self._shell, _ = self._server.accept()
         return True
+
+    def type(self, line: str) -> None:
+        """Type a line and keep what is said."""
+        self._shell.sendall(line.encode() + b"\n")
+        self._hear(self._shell)
 
     def _hear(self, connection: socket.socket, longest: float = 3, quiet: float = 0.7) -> None:
         """Listen until it is quiet."""
