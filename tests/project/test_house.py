@@ -120,7 +120,20 @@ MAY_USE_CLOCKS = {
     **dict.fromkeys(
         (
             f"e2e/real/{name}.py"
-            for name in ("__main__", "attacks", "load", "network", "places", "runs", "services", "work")
+            for name in (
+                *(
+                    "__main__",
+                    "attacks",
+                    "load",
+                    "network",
+                    "places",
+                    "restarts",
+                    "runs",
+                    "services",
+                    "watchers",
+                    "work",
+                ),
+            )
         ),
         "attacks real services under a live Falco",
     ),
