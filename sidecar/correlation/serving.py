@@ -125,7 +125,7 @@ def _listened(container: Container, path: Sequence[Process], at: int, servers: S
         family += [above for above in path[at + 1 :] if process.file and above.file == process.file]
     if any(each.ports or servers.listens(host, cid, each, time) for each in family):
         return True
-    if process.ports is not None or servers.was_watched(host, _earliest_start(path, at) or container.started):
+    if process.ports is not None or servers.was_watched(host, cid, _earliest_start(path, at) or container.started):
         return False
     return None
 

@@ -134,10 +134,15 @@ class Outbox:
             self._todo.positions[path] = position
             self._write_soon()
 
-    def keep_servers(self, listening: Mapping[Key, tuple[int, int]], watched: Mapping[str, tuple[int, int]]) -> None:
-        """Keep who began to listen, and which hosts are watched; the next `check` writes it."""
+    def keep_servers(
+        self,
+        listening: Mapping[Key, tuple[int, int, str]],
+        watched: Mapping[str, tuple[int, int]],
+        evicted: Sequence[Key] = (),
+    ) -> None:
+        """Keep who began to listen or was evicted, and which hosts are watched; the next `check` writes it."""
         if self._state is not None:
-            self._todo.servers.add(listening, watched)
+            self._todo.servers.add(listening, watched, evicted)
 
     def decide(self, messages: Sequence[Message]) -> None:
         """Commit messages and hand them to the deliveries; those that were decided before are left alone."""
@@ -290,7 +295,7 @@ class Outbox:
             self._unwritten.put_back(write.alerts)
         self._todo.positions = write.todo.positions | self._todo.positions
         newer, self._todo.servers = self._todo.servers, write.todo.servers
-        self._todo.servers.add(newer.listening, newer.watched)
+        self._todo.servers.add(newer.listening, newer.watched, newer.evicted)
         self._do_without_the_file(write.todo)
 
     def _do_without_the_file(self, todo: Todo) -> None:

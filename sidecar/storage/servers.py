@@ -4,11 +4,14 @@ The alerts that showed it expire after a day, a server runs for weeks.
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from msgspec import Struct
 
-MAX_SERVERS = 8_192
+MAX_SERVERS = 16_384
+"""Twice as many as the memory keeps: it says what it evicts, unless the disk fails for long."""
+
 MAX_HOSTS = 4_096
 MAX_RUNS = 16
 
@@ -24,24 +27,39 @@ CREATE TABLE watched (host TEXT PRIMARY KEY, since INTEGER NOT NULL, doubted INT
 CREATE TABLE runs (run TEXT PRIMARY KEY, began INTEGER NOT NULL, alive INTEGER NOT NULL);
 """
 
+PROGRAMS = "ALTER TABLE servers ADD COLUMN program TEXT NOT NULL DEFAULT ''"
+
 Key = tuple[str, str, int]
-"""Host, container, pid."""
+"""Host, container, pid; the pid 0 for a container in doubt."""
 
 
 class ServerRows(Struct):
-    """Processes that listen (start, since when, ns) and hosts that are watched (since when, doubted until when, ns)."""
+    """Processes that listen (start, since when, ns; program) and hosts that are watched (since, doubted until, ns).
 
-    listening: dict[Key, tuple[int, int]] = {}
+    `evicted` are processes whose rows are removed.
+    """
+
+    listening: dict[Key, tuple[int, int, str]] = {}
     watched: dict[str, tuple[int, int]] = {}
+    evicted: dict[Key, None] = {}
 
-    def add(self, listening: Mapping[Key, tuple[int, int]], watched: Mapping[str, tuple[int, int]]) -> None:
+    def add(
+        self,
+        listening: Mapping[Key, tuple[int, int, str]],
+        watched: Mapping[str, tuple[int, int]],
+        evicted: Iterable[Key] = (),
+    ) -> None:
         """Add newer rows; of too many the oldest go."""
+        for key in evicted:
+            self.listening.pop(key, None)
+            self.evicted[key] = None
+        for key in listening:
+            self.evicted.pop(key, None)
         self.listening |= listening
         self.watched |= watched
-        for key in list(self.listening)[: max(len(self.listening) - MAX_SERVERS, 0)]:
-            del self.listening[key]
-        for host in list(self.watched)[: max(len(self.watched) - MAX_HOSTS, 0)]:
-            del self.watched[host]
+        _shorten(self.listening, MAX_SERVERS)
+        _shorten(self.watched, MAX_HOSTS)
+        _shorten(self.evicted, MAX_SERVERS)
 
 
 class ServerTable:
@@ -57,9 +75,11 @@ class ServerTable:
 
     def put(self, rows: ServerRows) -> None:
         """Add or replace rows; beyond the bounds the oldest go."""
+        if rows.evicted:
+            self._db.executemany("DELETE FROM servers WHERE host = ? AND container = ? AND pid = ?", rows.evicted)
         servers = [(*key, *value) for key, value in rows.listening.items()]
         if servers:
-            self._db.executemany("INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?)", servers)
+            self._db.executemany("INSERT OR REPLACE INTO servers VALUES (?, ?, ?, ?, ?, ?)", servers)
             self._shrink("servers", MAX_SERVERS)
         if rows.watched:
             hosts = [(host, *value) for host, value in rows.watched.items()]
@@ -68,10 +88,10 @@ class ServerTable:
 
     def rows(self) -> ServerRows:
         """All that can be read."""
-        servers = self._db.execute("SELECT host, container, pid, start, since FROM servers ORDER BY rowid")
+        servers = self._db.execute("SELECT host, container, pid, start, since, program FROM servers ORDER BY rowid")
         hosts = self._db.execute("SELECT host, since, doubted FROM watched ORDER BY rowid")
         return ServerRows(
-            {(row[0], row[1], row[2]): row[3:] for row in servers.fetchall() if _are_numbers(row[2:])},
+            {(row[0], row[1], row[2]): row[3:] for row in servers.fetchall() if _are_numbers(row[2:5])},
             {row[0]: row[1:] for row in hosts.fetchall() if _are_numbers(row[1:])},
         )
 
@@ -95,6 +115,11 @@ class ServerTable:
 
     def _shrink(self, table: str, most: int) -> None:
         self._db.execute(f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) - ? FROM {table})", (most,))  # noqa: S608 - our own words
+
+
+def _shorten(rows: dict[Any, Any], most: int) -> None:
+    while len(rows) > most:
+        del rows[next(iter(rows))]
 
 
 def _are_numbers(values: tuple[object, ...]) -> bool:

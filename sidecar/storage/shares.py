@@ -1,7 +1,8 @@
 """Frees space when a budget is used up, at the expense of the places that use most of it."""
 
 import sqlite3
-from collections.abc import Iterable
+
+from sidecar.fair_share import largest_fair_share
 
 PAGE_BYTES = 4096
 LEAF_BYTES = 4050
@@ -25,23 +26,6 @@ def row_size_sql(length: str) -> str:
     return (
         f"iif({length} > {LEAF_BYTES}, ({long}) * {PAGE_BYTES}, {PAGE_BYTES} / max({LEAF_BYTES} / max({length}, 1), 1))"
     )
-
-
-def largest_fair_share(used: Iterable[int], budget: int) -> int:
-    """The maximum that each may keep so that all together stay within the budget; those that use less keep everything.
-
-    >>> largest_fair_share([10, 20, 900], 100)
-    70
-    """
-    remaining = budget
-    share = 0
-    sizes = sorted(used)
-    for index, size in enumerate(sizes):
-        share = remaining // (len(sizes) - index)
-        if size > share:
-            return share
-        remaining -= size
-    return max(share, sizes[-1] if sizes else 0)
 
 
 def shrink(db: sqlite3.Connection, table: str, place: str, weight: str, order: str, target: int) -> None:

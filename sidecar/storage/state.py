@@ -71,7 +71,7 @@ CREATE TABLE damaged (what TEXT NOT NULL, at INTEGER NOT NULL, body BLOB)
 
 _MARKS = "ALTER TABLE journal ADD COLUMN mark INTEGER NOT NULL DEFAULT 0"
 
-SCHEMAS = (_ALERTS, TABLES, _PLACES, _MARKS, servers.TABLES)
+SCHEMAS = (_ALERTS, TABLES, _PLACES, _MARKS, servers.TABLES, servers.PROGRAMS)
 """The statements that bring a file from each schema to the next."""
 
 OUR_TABLES = frozenset(("alerts", "outbox", "journal", "incidents"))

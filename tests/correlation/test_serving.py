@@ -150,7 +150,7 @@ def test_what_started_before_a_long_absence_is_in_doubt_again(rules: list[Correl
     fields = Fields(container_id="c1", pid=5, start=90, evt_type="listen", name="canary")
     pipeline = Pipeline(rules, lambda: 0.0)
     pipeline.restore(b"1", Alert(WATCHED_SINCE, "node-1", "Program listens on a port", (SERVING_TAG,), fields))
-    assert pipeline.servers.was_watched("node-1", 500)
+    assert pipeline.servers.was_watched("node-1", "c1", 500)
 
     pipeline.mark_restored([(0, 10**15)])
-    assert not pipeline.servers.was_watched("node-1", 500)
+    assert not pipeline.servers.was_watched("node-1", "c1", 500)

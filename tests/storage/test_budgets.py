@@ -84,12 +84,6 @@ def test_a_flood_of_incidents_of_one_container_pushes_out_nobody_elses() -> None
     assert kept.find(f"{2 * archive.MAX_INCIDENTS_IN_MEMORY - 1:016x}") is not None
 
 
-def test_a_share_takes_only_from_those_with_most() -> None:
-    assert shares.largest_fair_share([10, 20, 900], 100) == 70
-    assert shares.largest_fair_share([50, 50, 50], 100) == 33
-    assert shares.largest_fair_share([1, 2], 100) >= 2
-
-
 @given(st.integers(0, 1_000_000))
 def test_a_row_weighs_the_same_in_sql_and_in_python(length: int) -> None:
     with contextlib.closing(sqlite3.connect(":memory:")) as db:

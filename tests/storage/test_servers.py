@@ -78,7 +78,9 @@ def test_a_job_stays_known_over_a_restart_unless_nobody_watched_for_long(
 
     def judge(service: Service) -> None:
         servers = service.pipeline.servers
-        found.append((servers.listens("node-1", "c1", process(6, SERVER), STOPPED), servers.was_watched("node-1", JOB)))
+        found.append(
+            (servers.listens("node-1", "c1", process(6, SERVER), STOPPED), servers.was_watched("node-1", "c1", JOB))
+        )
 
     lived(tmp_path / "state.db", rules, WATCHED - HOUR, STOPPED, "first", watches)
     lived(tmp_path / "state.db", rules, STOPPED + away * SECOND, STOPPED + 2 * HOUR, run, judge)
@@ -137,46 +139,58 @@ def test_drops_of_events_before_a_restart_leave_doubt_after_it(tmp_path: Path, r
         STOPPED,
         STOPPED,
         "one",
-        lambda service: found.append(service.pipeline.servers.was_watched("node-1", JOB)),
+        lambda service: found.append(service.pipeline.servers.was_watched("node-1", "c1", JOB)),
     )
 
     assert found == [False]
 
 
+@pytest.mark.slow
 def test_rows_and_runs_are_bounded(tmp_path: Path) -> None:
     state = State(tmp_path / "state.db", keep=1e9, wall=lambda: 1.0)
-    for batch in range(3):
+    for batch in range(5):
         numbers = range(batch * 4000, (batch + 1) * 4000)
         state.servers.put(
-            ServerRows({("h", "c", number): (1, 1) for number in numbers}, {f"h{number}": (1, 0) for number in numbers})
+            ServerRows(
+                {("h", "c", number): (1, 1, "") for number in numbers}, {f"h{number}": (1, 0) for number in numbers}
+            )
         )
     for number in range(100):
         state.servers.begin_run(f"run {number}", number)
     rows, absences = state.servers.rows(), state.servers.absences()
     state.close()
 
-    assert (len(rows.listening), len(rows.watched), len(absences)) == (8192, 4096, 16)
-    assert ("h", "c", 11_999) in rows.listening
+    assert (len(rows.listening), len(rows.watched), len(absences)) == (16_384, 4096, 16)
+    assert ("h", "c", 19_999) in rows.listening
 
 
 def test_what_waits_for_a_file_that_fails_is_bounded() -> None:
     waiting = ServerRows()
     for number in range(20_000):
-        waiting.add({("h", "c", number): (1, 1)}, {f"h{number}": (1, 0)})
+        waiting.add({("h", "c", number): (1, 1, "")}, {f"h{number}": (1, 0)}, [("h", "d", number)])
 
     assert (len(waiting.listening), len(waiting.watched)) == (stored.MAX_SERVERS, stored.MAX_HOSTS)
+    assert len(waiting.evicted) == stored.MAX_SERVERS
 
 
-def test_the_file_keeps_as_many_as_the_memory() -> None:
-    assert (stored.MAX_SERVERS, stored.MAX_HOSTS) == (memory.MAX_SERVERS, memory.MAX_HOSTS)
+def test_the_file_keeps_what_the_memory_keeps_and_loses_what_made_room(tmp_path: Path) -> None:
+    assert stored.MAX_SERVERS > memory.MAX_SERVERS + memory.MAX_HOSTS
+    assert stored.MAX_HOSTS == memory.MAX_HOSTS
+    state = State(tmp_path / "state.db", keep=1e9, wall=lambda: 1.0)
+    state.servers.put(ServerRows({("h", "c", 1): (1, 1, "/bin/node"), ("h", "c", 2): (1, 1, "")}))
+    state.servers.put(ServerRows(evicted={("h", "c", 2): None}))
+    listening = state.servers.rows().listening
+    state.close()
+
+    assert listening == {("h", "c", 1): (1, 1, "/bin/node")}
 
 
 def test_a_damaged_row_costs_only_itself(tmp_path: Path) -> None:
     state = State(tmp_path / "state.db", keep=1e9)
-    state.servers.put(ServerRows({("h", "c", 1): (1, 1)}, {"h": (1, 0)}))
+    state.servers.put(ServerRows({("h", "c", 1): (1, 1, "")}, {"h": (1, 0)}))
     state.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as db:
-        db.execute("INSERT INTO servers VALUES (x'ff', 'c', 2, 'never', 1)")
+        db.execute("INSERT INTO servers VALUES (x'ff', 'c', 2, 'never', 1, '')")
         db.execute("INSERT INTO watched VALUES ('i', x'00', 0)")
         db.execute("INSERT INTO runs VALUES ('r', 'x', 'y')")
         db.commit()
@@ -184,4 +198,4 @@ def test_a_damaged_row_costs_only_itself(tmp_path: Path) -> None:
     rows = state.servers.rows()
     state.close()
 
-    assert rows == ServerRows({("h", "c", 1): (1, 1)}, {"h": (1, 0)})
+    assert rows == ServerRows({("h", "c", 1): (1, 1, "")}, {"h": (1, 0)})
