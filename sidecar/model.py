@@ -81,6 +81,7 @@ class Fields(
     Struct,
     gc=False,
     eq=False,
+    omit_defaults=True,  # a kept alert takes a third of the space
     rename={
         "container_id": "container.id",
         "container_name": "container.name",
