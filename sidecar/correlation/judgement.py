@@ -85,6 +85,8 @@ class Judgement:
             return "own_identity"
         if identity.may_be_login_plugin(self.fields) and identity.is_login_plugin(self.fields, self.program):
             return "own_identity"
+        if identity.asks_for_identity(self.fields) and not self.dropped and identity.asks_for_facts(self.fields):
+            return "machine_facts"
         if self.moves_data():
             return "moves_data"
         return ""

@@ -10,7 +10,7 @@ from enum import IntEnum
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import Servers
-from sidecar.meaning.boundary import OF_JOBS, UNPROTECTED, boundary
+from sidecar.meaning.boundary import EXECUTORS, OF_JOBS, UNPROTECTED, boundary
 from sidecar.meaning.service import Nature, nature
 
 _JOBS = (Nature.JOB_SCRIPT, Nature.JOB_TOOL, Nature.RUNTIME)
@@ -37,6 +37,8 @@ def service_above(container: Container, path: Sequence[Process], servers: Server
     boundaries = [boundary(process.file or process.name, process.command) for process in path]
     end = next((at for at in range(1, len(path)) if boundaries[at] and boundaries[at] not in UNPROTECTED), len(path))
     serving = [Serves.NO, *(_serves(container, path, at, servers, time) for at in range(1, end))]
+    if EXECUTORS in boundaries:
+        _leave_out_executors(boundaries, serving)
     known = [
         at
         for at in range(1, end)
@@ -45,6 +47,15 @@ def service_above(container: Container, path: Sequence[Process], servers: Server
     if known:
         return _root(path, known, end), ""
     return _perhaps_above(path, serving, boundaries[: end + 1])
+
+
+def _leave_out_executors(boundaries: list[str], serving: Sequence[Serves]) -> None:
+    """Take executors that something above them may have started as a service for what they may be: any program."""
+    is_below_service = False
+    for at in range(len(serving) - 1, 0, -1):
+        if boundaries[at] == EXECUTORS and is_below_service:
+            boundaries[at] = ""
+        is_below_service |= serving[at] >= Serves.PERHAPS and not boundaries[at]
 
 
 def _is_job_below(path: Sequence[Process], serving: Sequence[Serves], at: int) -> bool:

@@ -1,12 +1,16 @@
 """Whether a process lets people or jobs in, so that the service above it did not start what is below (question 3).
 
-Recognised by the resolved file, or by a script at a place where packages install it: never by a name, which anyone can
-type or set.
+Recognised by the resolved file, or by a script at a place where packages install it, never by a name, which anyone can
+type or set. The executors of CI and workflow controllers are known by the name of their code alone, so only where
+nothing above them may be a service.
 """
 
 from sidecar.meaning.tables import current, remembered
 
-UNPROTECTED = frozenset(("container_runtimes", "coding_agents", "remote_editors"))
+EXECUTORS = "executors"
+"""The kind that counts only where nothing above it may be a service."""
+
+UNPROTECTED = frozenset(("container_runtimes", "coding_agents", "remote_editors", EXECUTORS))
 """Kinds whose files lie where the user of a service may write, or that a container can fake: they count only where no
 service is above them."""
 
@@ -16,6 +20,8 @@ OF_JOBS = frozenset(
         "package_managers",
         "installers",
         "ci_agents",
+        EXECUTORS,
+        "management_agents",
         "image_builders",
         "queue_workers",
         "coding_agents",
@@ -35,7 +41,10 @@ def boundary(image: str, command: str) -> str:
     script, _, subcommand = command.partition(" ")
     for kind, programs in current().boundaries.items():
         subcommands = (subcommand, script) if programs.has_file(image) else (subcommand,)
-        is_one = programs.has_file(image) or (script.startswith("/") and programs.has_path(script))
-        if is_one and (not programs.commands or any(map(programs.has_command, subcommands))):
+        is_script = programs.has_path(script) if script.startswith("/") else False
+        is_script = is_script or (bool(programs.scripts) and programs.has_script(script))
+        if (is_script or programs.has_file(image)) and (
+            not programs.commands or any(map(programs.has_command, subcommands))
+        ):
             return kind
     return ""

@@ -27,6 +27,9 @@ REASONS: dict[str, Reason] = {
     "own_script": Reason(
         "identity", "A script of the image or of a volume, run by its file, did it: it is part of the application."
     ),
+    "machine_facts": Reason(
+        "identity", "It asked a metadata service for facts about the machine, such as its address, not for credentials."
+    ),
     "moves_data": Reason("identity", "A cloud's command line copied data: traffic, not a look at credentials."),
 }
 """Each reason by its name. A fixed set: names and questions are metric labels."""

@@ -40,6 +40,19 @@ _METADATA_IN_ARGUMENTS = LazyPattern(
     r"|latest/(meta-data|api/token)|instance-data[.]ec2",
     re.IGNORECASE,
 )
+_FACTS = LazyPattern(
+    r"(?:169[.]254[.]169[.]254|metadata[.]google[.]internal|metadata|instance-data)(?::80)?/(?:"
+    r"(?:latest|[12][.\d-]+)/(?:meta-data/(?:ami-id|hostname|instance-(?:id|type|life-cycle)|kernel-id|local-(?:hostname|ipv4)"
+    r"|mac|network/interfaces/[\w:/-]*|placement/[\w-]+|public-(?:hostname|ipv4)|ipv6|reservation-id|security-groups"
+    r"|services/\w+|spot/[\w-]+|tags/instance[\w/:.-]*)|dynamic/instance-identity/(?:document|signature|pkcs7))"
+    r"|computeMetadata/v1/(?:project/(?:numeric-)?project-id|instance/(?:cpu-platform|hostname|id|image|machine-type|name|zone"
+    r"|region|preempted|maintenance-event|network-interfaces/[\w/-]*|attributes/cluster-(?:name|location|uid)))"
+    r"|metadata/(?:scheduledevents|versions|instance/(?:compute/(?:location|name|vmId|vmSize|zone|resourceGroupName"
+    r"|subscriptionId|tags)|network/[\w/]+)))(?:[?][\w=&.-]*)?/?(?=[\s;|&<>\"'`)]|$)",
+    re.IGNORECASE,
+)
+"""Where a metadata service shows the name, the addresses, or the place of a machine: no credentials."""
+
 _TRANSFER = LazyPattern(
     r"aws2?( --?[\w-]+([ =][\w./:-]+)?)* s3 (cp|sync|mv)( .*)?|gsutil( -\S+)* (cp|rsync|mv)( .*)?"
     r"|gcloud storage (cp|rsync|mv)( .*)?|az storage (blob|file) (upload|download|copy|sync)(-batch)?( .*)?"
@@ -74,6 +87,14 @@ def asks_for_identity(fields: Fields) -> bool:
     if kind == "connect":
         return (fields.remote_ip or "") in METADATA
     return kind in EXECS and bool(_METADATA_IN_ARGUMENTS.search(fields.cmdline or ""))
+
+
+def asks_for_facts(fields: Fields) -> bool:
+    """Whether the command of a process asks metadata services for facts about its machine, and nothing else."""
+    command = fields.cmdline or ""
+    if fields.evt_type in OPENS:
+        return False
+    return bool(_FACTS.search(command)) and not _METADATA_IN_ARGUMENTS.search(_FACTS.sub(" ", command))
 
 
 def only_sets_metadata(fields: Fields, run: Program) -> bool:

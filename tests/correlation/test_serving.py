@@ -154,3 +154,15 @@ def test_what_started_before_a_long_absence_is_in_doubt_again(rules: list[Correl
 
     pipeline.mark_restored([(0, 10**15)])
     assert not pipeline.servers.was_watched("node-1", "c1", 500)
+
+
+AGENT = "/usr/bin/java hudson.remoting.jnlp.Main"
+
+
+def test_what_an_executor_with_a_port_of_its_own_starts_is_a_job() -> None:
+    assert judged(SH, AGENT, listens=1) == (0, "boundary")
+
+
+def test_the_name_of_an_executor_hides_nothing_below_what_may_be_a_service() -> None:
+    assert judged(SH, AGENT, SH, NODE, listens=3) == (3, "")
+    assert judged(SH, AGENT, SH, NODE, watched=False) == (3, "")

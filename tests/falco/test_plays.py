@@ -1,6 +1,7 @@
 """Everyday work and attacks of our own, played without Falco: what comes of each."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,22 @@ from falco.ruleset import shipped
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import RANK, Notification
 from sidecar.rules import loading
+from sidecar.rules.rule import CorrelationRule
 
 FOLDER = Path(__file__).parents[1] / "data" / "plays"
 PLAYS = tree.load(FOLDER / "serving.yaml")
 ROUNDS = [yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("round_*.yaml"))]
 
 
+@cache
+def correlation_rules() -> list[CorrelationRule]:
+    """Those that are shipped."""
+    return loading.load([loading.SHIPPED / "correlation"])
+
+
 def strongest(scenario: tree.Scenario) -> Notification | None:
     """The strongest notification of a play."""
-    pipeline = Pipeline(loading.load([loading.SHIPPED / "correlation"]), lambda: 0.0)
+    pipeline = Pipeline(correlation_rules(), lambda: 0.0)
     alerts = playing.alerts(scenario, shipped())
     messages = [message for alert in alerts for message in pipeline.process_json(json.dumps(alert).encode())[1]]
     notes = [message for message in [*messages, *pipeline.flush()] if isinstance(message, Notification)]

@@ -21,6 +21,11 @@ from sidecar.meaning.boundary import boundary
         ("/tmp/runc", "", ""),
         ("/usr/local/bin/node", "/usr/local/bin/claude", "coding_agents"),
         ("/usr/sbin/nginx", "", ""),
+        ("/usr/bin/java", "agent.jar", "executors"),
+        ("/usr/bin/java", "org.apache.hadoop.yarn.server.nodemanager.NodeManager", "executors"),
+        ("/usr/bin/python3.11", "/usr/bin/salt-minion", "management_agents"),
+        ("/usr/bin/python3.11", "/tmp/salt-minion", ""),
+        ("/opt/puppetlabs/puppet/bin/ruby", "", "management_agents"),
         ("cron", "", "job_runners"),
     ],
 )

@@ -149,3 +149,47 @@ def test_a_kubernetes_client_has_a_command_line_log_it_in() -> None:
     assert identity.is_login_plugin(fields, program(fields))
     fields.pexepath = "/usr/bin/dash"
     assert not identity.is_login_plugin(fields, program(fields))
+
+
+def asks(command: str, kind: str = "execve") -> Fields:
+    return Fields(evt_type=kind, name="curl", cmdline=command, remote_ip="169.254.169.254")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "curl -s http://169.254.169.254/latest/meta-data/local-ipv4",
+        "sh -c echo IP=$(curl -s http://169.254.169.254/latest/meta-data/placement/region) > /run/x",
+        "curl http://169.254.169.254/latest/dynamic/instance-identity/document",
+        "curl -H Metadata-Flavor: Google http://metadata.google.internal/computeMetadata/v1/instance/zone",
+        "curl -H Metadata:true http://169.254.169.254/metadata/instance/compute/location?api-version=2021-02-01",
+    ],
+)
+def test_a_question_for_the_name_or_place_of_a_machine_asks_for_no_credential(command: str) -> None:
+    assert identity.asks_for_facts(asks(command))
+    assert identity.asks_for_facts(asks(command, "connect"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "curl http://169.254.169.254/latest/meta-data/",
+        "curl http://169.254.169.254/latest/user-data",
+        "curl -H Metadata:true http://169.254.169.254/metadata/instance?api-version=2021-02-01",
+        "curl http://169.254.169.254/latest/meta-data/local-ipv4/../iam/info",
+        "curl http://169.254.169.254/latest/meta-data/{hostname,iam/info}",
+        "curl http://169.254.169.254/latest/meta-data/hostname http://169.254.169.254/latest/meta-data/iam/info",
+        "curl http://metadata.google.internal/computeMetadata/v1/instance/attributes/kube-env",
+        "curl http://169.254.169.254/metadata/identity/oauth2/token?resource=https://management.azure.com/",
+        "curl -X PUT http://169.254.169.254/latest/api/token",
+        "curl http://2852039166/latest/meta-data/hostname",
+        "bash -c exec 3<>/dev/tcp/169.254.169.254/80",
+    ],
+)
+def test_any_other_question_to_a_metadata_service_may_be_for_a_credential(command: str) -> None:
+    assert not identity.asks_for_facts(asks(command))
+
+
+def test_a_process_that_asks_for_facts_may_still_take_a_token() -> None:
+    command = "curl -s http://169.254.169.254/latest/meta-data/local-ipv4 -d @token"
+    assert not identity.asks_for_facts(opening("/usr/bin/curl", command))
