@@ -1,14 +1,18 @@
 """What happened, in a sentence built from facts only; the groups of the correlation rule supply the words."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 
 from sidecar.model import Detection
 from sidecar.rules.spec import RuleFile
-from sidecar.text.placeholders import fillable, filled
+from sidecar.text.placeholders import filled_if_known
 
 MAX_FACT_CHARS = 80
 """Characters of one fact; the timeline has it in full."""
+
+MAX_ADDRESS_CHARS = 64
+"""Characters of an address: those of the longest with an interface behind it."""
 
 MAX_CLAUSES = 2
 """Clauses for each group."""
@@ -23,6 +27,8 @@ WELL_KNOWN = (
     ("/environ", "the environment of another process"),
 )
 """Names of files that attackers look for, by the end of their path."""
+
+_WELL_KNOWN_ENDS = tuple(end for end, _ in WELL_KNOWN)
 
 METADATA = ("169.254.169.254", "169.254.170.2", "169.254.170.23")
 """Addresses at which clouds hand out credentials."""
@@ -66,7 +72,11 @@ def _clauses(rule: RuleFile, service: str, timeline: Timeline) -> dict[str, list
 
 def _clause(sentences: Sequence[str], service: str, detection: Detection) -> str:
     facts = {name: _short(value) for name, value in _facts(service, detection)}
-    return next((filled(text, facts) for text in sentences if fillable(text, facts)), "")
+    for text in sentences:
+        filled = filled_if_known(text, facts)
+        if filled is not None:
+            return filled
+    return ""
 
 
 def _facts(service: str, detection: Detection) -> Iterator[tuple[str, str]]:
@@ -84,22 +94,32 @@ def _facts(service: str, detection: Detection) -> Iterator[tuple[str, str]]:
 def remote_of(detail: str) -> str:
     """The detail of a detection if it is the address of a connection, in our format or Falco's, else ""."""
     address = detail.rpartition("->")[2]
+    host = address.rpartition(":")[0].strip("[]")
+    return address if len(host) <= MAX_ADDRESS_CHARS and "/" not in host and _is_address(host) else ""
+
+
+@lru_cache(maxsize=256)
+def _is_address(host: str) -> bool:
     try:
-        ip_address(address.rpartition(":")[0].strip("[]"))
+        ip_address(host)
     except ValueError:
-        return ""
-    return address
+        return False
+    return True
 
 
 def known_as(file: str) -> str:
     """The name in words of a well-known file; other paths unchanged."""
-    return next((name for end, name in WELL_KNOWN if file.endswith(end)), file)
+    if not file.endswith(_WELL_KNOWN_ENDS):
+        return file
+    return next(name for end, name in WELL_KNOWN if file.endswith(end))
 
 
 def _named_in(cmdline: str) -> str:
     """A well-known file among the arguments, "" if there is none."""
-    words = (word for word in cmdline.split() if word.startswith("/"))
-    return next((name for word in words if (name := known_as(word)) != word), "")
+    for word in cmdline.split():
+        if word.startswith("/") and word.endswith(_WELL_KNOWN_ENDS):
+            return known_as(word)
+    return ""
 
 
 def _short(text: str) -> str:

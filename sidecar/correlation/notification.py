@@ -13,7 +13,7 @@ from sidecar.correlation.placement import PlacedDetection
 from sidecar.meaning.service import Nature, nature
 from sidecar.model import CONFIDENCE, Confidence, Detection, Fields, Notification, Where
 from sidecar.rules.rule import CorrelationRule
-from sidecar.text.placeholders import fillable, filled
+from sidecar.text.placeholders import filled_if_known
 
 SECOND_NS = 1_000_000_000
 
@@ -87,8 +87,9 @@ def _triage(rule: CorrelationRule, placed: PlacedDetection, fields: Fields) -> I
             command = step.pod or (step.container if where.container else "")
         elif where.container:
             command = step.container
-        if fillable(command, values):
-            yield step.do, filled(command, values)
+        filled = filled_if_known(command, values)
+        if filled is not None:
+            yield step.do, filled
         else:
             yield f"{step.do}: {step.instead}" if step.instead else step.do, ""
 
@@ -138,12 +139,12 @@ def _shells(rule: CorrelationRule, placed: PlacedDetection) -> Iterator[tuple[in
 
 def _has_ended(placed: PlacedDetection, pid: int, start: int) -> bool:
     """Whether another process is known to have the pid now."""
-    path = placed.container.path(pid, 0)
-    return bool(path) and not is_same_start(path[0].start, start)
+    holder = placed.container.lineage[pid]
+    return holder is not None and not is_same_start(holder.start, start)
 
 
 def _time(time: int) -> str:
-    return f"{datetime.fromtimestamp(time // SECOND_NS, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{datetime.fromtimestamp(time // SECOND_NS, UTC).isoformat()[:19]}Z"
 
 
 def _is_service(rule: CorrelationRule, name: str) -> bool:

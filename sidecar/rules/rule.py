@@ -49,6 +49,7 @@ class CorrelationRule:
         self.anchoring = self.mask(written.anchor.groups if written.anchor else self.groups)
         self.deeds = self.mask(self.groups) & ~self.anchoring & ~self.markers
         """The groups of what is done below an anchor."""
+        self._names: dict[int, tuple[str, ...]] = {}
 
     def mask(self, names: Iterable[str]) -> int:
         """The bits of these groups."""
@@ -56,7 +57,10 @@ class CorrelationRule:
 
     def named(self, mask: int) -> tuple[str, ...]:
         """The names of the groups in a mask, in the order of the rule."""
-        return tuple(name for bit, name in enumerate(self.groups) if mask >> bit & 1)
+        names = self._names.get(mask)
+        if names is None:
+            names = self._names[mask] = tuple(name for bit, name in enumerate(self.groups) if mask >> bit & 1)
+        return names
 
     def is_service(self, name: str) -> bool:
         """Whether a process of this name is a service at which contexts are anchored."""

@@ -46,9 +46,15 @@ def filled(text: str, values: Mapping[str, str], quote: Callable[[str], str] = s
     return "".join(parts)
 
 
-def fillable(text: str, values: Mapping[str, str]) -> bool:
-    """Whether there is a value for each placeholder."""
-    return all(values.get(name) for name in _split(text)[1::2])
+def filled_if_known(text: str, values: Mapping[str, str]) -> str | None:
+    """The text with its placeholders replaced; None if there is no value for one of them."""
+    parts = list(_split(text))
+    for at in range(1, len(parts), 2):
+        value = values.get(parts[at])
+        if not value:
+            return None
+        parts[at] = value
+    return "".join(parts)
 
 
 @lru_cache(maxsize=1024)
