@@ -1,7 +1,7 @@
 """Who gives when a budget is used up."""
 
-from sidecar.correlation.memory.budgets import Budget
 from sidecar.correlation.memory.container import Container
+from sidecar.correlation.memory.containers import Budget
 
 
 def container(name: str) -> Container:
