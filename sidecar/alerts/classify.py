@@ -23,15 +23,17 @@ class Verdict(Struct, frozen=True):
     """What an alert means to us.
 
     `groups` pairs the index of a correlation rule with the bit mask of its groups; `fallback_groups` does so for the
-    groups for which a stock Falco rule counts where ours did not decide about the same event. `relevant` is
-    also true for alerts that only teach lineage. `is_own_detection` marks alerts of our own Falco rules: they appear
-    inside incidents and are not passed through. `is_own_incident` is a notification of ours that came back, `is_canary`
-    an alert about the marker process that we start every minute, `via_falcosidekick` an alert that a Falcosidekick
-    forwarded to us.
+    groups for which a stock Falco rule counts where ours did not decide about the same event. `teaches` has the other
+    correlation rules, for which it shows only lineage.
+
+    `is_own_detection` marks alerts of our own Falco rules: they appear inside incidents and are not passed through.
+    `is_own_incident` is a notification of ours that came back, `is_canary` an alert about the marker process that we
+    start every minute, `via_falcosidekick` an alert that a Falcosidekick forwarded to us.
     """
 
     groups: tuple[tuple[int, int], ...] = ()
     fallback_groups: tuple[tuple[int, int], ...] = ()
+    teaches: tuple[tuple[int, int], ...] = ()
     relevant: bool = False
     is_own_detection: bool = False
     is_own_incident: bool = False
@@ -88,7 +90,7 @@ class Classifier:
     def _by_rules(self, name: str, tags: set[str]) -> Verdict:
         groups: list[tuple[int, int]] = []
         fallback_groups: list[tuple[int, int]] = []
-        teaches_lineage = False
+        teaches: list[tuple[int, int]] = []
         is_own_detection = False
         for index, rule in enumerate(self._rules):
             specs = rule.written.groups.items()
@@ -99,8 +101,15 @@ class Classifier:
                 groups.append((index, mask))
             if fallback:
                 fallback_groups.append((index, fallback))
-            teaches_lineage |= name in lineage.rules or bool(tags & set(lineage.tags))
+            if not mask and not fallback and (name in lineage.rules or tags & set(lineage.tags)):
+                teaches.append((index, 0))
             is_own_detection |= not rule.own_tags.isdisjoint(tags)
-        relevant = bool(groups or fallback_groups or teaches_lineage)
-        verdict = Verdict(tuple(groups), tuple(fallback_groups), relevant=relevant, is_own_detection=is_own_detection)
+        relevant = bool(groups or fallback_groups or teaches)
+        verdict = Verdict(
+            tuple(groups),
+            tuple(fallback_groups),
+            tuple(teaches),
+            relevant=relevant,
+            is_own_detection=is_own_detection,
+        )
         return verdict if verdict != NOTHING else NOTHING

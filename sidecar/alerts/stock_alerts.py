@@ -54,7 +54,8 @@ class StockAlerts:
         self._decided = []
 
     def _open_groups(self, verdict: Verdict) -> Groups:
-        groups = dict(verdict.groups)
+        shown = [(index, 0) for index, _ in verdict.fallback_groups]
+        groups = dict((*shown, *verdict.teaches, *verdict.groups))
         for index, mask in verdict.fallback_groups:
             if not any(each == index and mask & decided for each, decided in self._decided):
                 groups[index] = groups.get(index, 0) | mask

@@ -78,12 +78,18 @@ def anchored(
         if at != outermost:
             contexts.merge(context, (index, path[at].key))
     context.add_user(alert.fields.uid)
+    if not rule.context_kind:
+        _mark_shell(container, path, outermost)
+    return context, outermost
+
+
+def _mark_shell(container: Container, path: list[Process], outermost: int) -> None:
+    """Note that what runs below the first process of a path is no longer the doing of the service at an index."""
     path[0].is_shell = True
     for process in path[1:outermost]:
         if not process.has_shell_below:
             process.has_shell_below = True
-            contexts.revision += 1
-    return context, outermost
+            container.contexts.revision += 1
 
 
 def anchors_within_boundary(rule: CorrelationRule, path: list[Process]) -> list[int]:

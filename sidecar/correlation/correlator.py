@@ -38,6 +38,8 @@ class Correlator:
         self.updated: dict[str, PlacedDetection] | None = None
         """The newest evidence of each incident since `updated_incidents` was called; None if it is never called."""
         self.opened = 0
+        self.values_evicted = 0
+        """Values given up that conditions count or compare."""
         self._drops = 0
         self._last_drop: dict[str, int] = {}
         """By host: the number of its latest drop event, counted over all hosts; the host of the latest comes last."""
@@ -94,6 +96,10 @@ class Correlator:
         rule = self._rules[placed.rule]
         context = placed.context
         time = placed.detection.time
+        if rule.counted & placed.detection.groups:
+            grown, evicted = context.count_values(placed.alert, placed.detection.groups, rule)
+            placed.container.timeline_bytes += grown
+            self.values_evicted += evicted
         placed.container.timeline_bytes += context.add(placed.detection, rule, placed.shell)
         case = context.case(placed.detection, rule)
         incident = context.incident

@@ -288,7 +288,7 @@ class Pipeline:
             return due
         if verdict.is_own_detection:
             self._stock.decide(event, verdict.groups)
-        return [*due, *self._place(alert, verdict.groups, event)]
+        return [*due, *self._place(alert, (*verdict.groups, *verdict.teaches), event)]
 
     def _complete(self, event: Event) -> list[Message]:
         """What waits for its event to be complete, unless `event` is that one; () stands for none."""

@@ -36,7 +36,7 @@ from sidecar.correlation.memory.pending import fingerprint
 from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import SERVING_TAG, Servers
 from sidecar.correlation.orphans import Joined
-from sidecar.correlation.serving import service_above
+from sidecar.correlation.serving import outermost_of_kind, service_above
 from sidecar.expectations.entries import Expectations, Seen
 from sidecar.model import MAX_COMMAND_CHARS, Alert, Detection, Join, Report
 from sidecar.rules.rule import CorrelationRule
@@ -99,7 +99,6 @@ class Placement:
         self._expectations = expectations
         self.expectation_ids = [entry.id for entry in expectations.entries] if expectations else []
         self._rules = rules
-        self._all = tuple((index, 0) for index in range(len(rules)))
         self._shell_traits = tuple(
             tuple((TRAITS[trait], bits) for trait, bits in rule.trait_bits if trait in TRAITS) for rule in rules
         )
@@ -110,8 +109,8 @@ class Placement:
     ) -> tuple[Sequence[PlacedDetection], Sequence[Report]]:
         """Place an alert in the contexts of all rules, and pending detections that it explains.
 
-        `groups` pairs the index of a correlation rule with the mask of groups; it is empty for alerts that only teach
-        lineage.
+        `groups` pairs the index of each correlation rule that cares about it with the mask of groups; the mask is 0 if
+        the alert only teaches lineage.
 
         Returns:
             Every detection that found its context now, and reports of quotas that are nearly used up.
@@ -125,7 +124,7 @@ class Placement:
         explains = learned.is_updated
         judged = Judgement(alert, container, path)
         judged.learn()
-        for index, shown_groups in groups or self._all:
+        for index, shown_groups in groups:
             mask = self._meant(index, self._with_traits(index, shown_groups, alert, container), judged)
             mask = self._beside_scripts(index, mask, judged, container)
             if mask & self._rules[index].anchoring and not (learned.is_new or path[0].is_shell):
@@ -205,8 +204,11 @@ class Placement:
     ) -> PlacedDetection | None:
         """Place an alert that was not placed before, without the groups that mean nothing here."""
         service, alert = 0, judged.alert
-        if mask & self._rules[index].anchoring:
-            mask, service = self._below_service(container, self._rules[index], mask, alert, path)
+        rule = self._rules[index]
+        if mask & rule.anchoring and rule.below_service:
+            mask, service = self._below_service(container, rule, mask, alert, path)
+        elif mask and rule.context_kind:
+            service = outermost_of_kind(rule.context_kind, path)
         if mask and self._expectations is not None:
             expected = self._expected(container, index, mask, judged, path)
             if expected:
@@ -246,7 +248,7 @@ class Placement:
         self, container: Container, rule: CorrelationRule, mask: int, alert: Alert, path: list[Process]
     ) -> tuple[int, int]:
         """The groups of an anchoring detection that count, and the index in its path of the service above it."""
-        if not rule.below_service or rule.wide or len(path) < 2:
+        if rule.wide or len(path) < 2:
             return mask, 0  # without ancestors the Falco rule alone decides
         service, reason = service_above(container, path, self.servers, alert.time)
         if path[0].is_foreign or is_foreign_job(container, path, alert):
@@ -265,7 +267,7 @@ class Placement:
         rule = self._rules[index]
         joined = self._joined(container, index, mask, alert, path, service)
         if joined is None:
-            if mask:
+            if mask and not rule.context_kind:
                 container.pending.add(index, mask, alert, alert.time - rule.window)
             return None
         context, how, at = joined
@@ -288,7 +290,7 @@ class Placement:
         rule = self._rules[index]
         if rule.wide and not container.is_host:
             return coarse(container, index, alert), "container", MAX_DEPTH
-        if mask & rule.anchoring:
+        if mask & rule.anchoring and (service or not rule.context_kind):
             context, at = anchored(container, index, rule, path, alert, service)
             return context, descent(path, at), at
         return join(container, index, rule, path, alert)

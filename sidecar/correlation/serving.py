@@ -10,7 +10,7 @@ from enum import IntEnum
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.servers import Servers
-from sidecar.meaning.boundary import EXECUTORS, OF_JOBS, UNPROTECTED, boundary
+from sidecar.meaning.boundary import EXECUTORS, OF_JOBS, UNPROTECTED, boundary, is_of_context_kind
 from sidecar.meaning.service import Nature, nature
 
 _JOBS = (Nature.JOB_SCRIPT, Nature.JOB_TOOL, Nature.RUNTIME)
@@ -96,6 +96,15 @@ def _perhaps_above(path: Sequence[Process], serving: Sequence[Serves], boundarie
         elif serving[at] is Serves.PERHAPS:
             perhaps = at
     return (perhaps, "") if perhaps else (0, reason)
+
+
+def outermost_of_kind(kind: str, path: Sequence[Process]) -> int:
+    """Index of the outermost ancestor in a path that contexts of a kind hang on, 0 if there is none."""
+    for at in range(len(path) - 1, 0, -1):
+        process = path[at]
+        if is_of_context_kind(kind, process.file or process.name, process.name, process.command):
+            return at
+    return 0
 
 
 def within_boundary(path: Sequence[Process]) -> int:

@@ -166,7 +166,7 @@ def _lacking(rule: CorrelationRule, counting: int, reached: int) -> Iterator[Lac
         ]
         fewest = min(masks, key=int.bit_count, default=0)
         if fewest:
-            yield Lacking(case.name, case.severity, rule.named(fewest))
+            yield Lacking(case.name, case.severity, rule.needs(fewest))
 
 
 def _waiting(pipeline: Pipeline, container: Container) -> Iterator[WaitingWhy]:

@@ -33,6 +33,19 @@ OF_JOBS = frozenset(
 
 
 @remembered
+def is_of_context_kind(kind: str, image: str, name: str, command: str) -> bool:
+    """Whether a process is what contexts of a kind hang on: a package manager that installs, an agent of a CI system.
+
+    `image` is its resolved file, or its name where the file is unknown; `command` as `command.summary` gives it.
+    """
+    programs = current().context_kinds[kind]
+    script, _, subcommand = command.partition(" ")
+    if programs.has_file(image):
+        return not programs.commands or any(map(programs.has_command, (script, subcommand)))
+    return any(map(programs.has_script, (script, name))) and programs.has_command(subcommand)
+
+
+@remembered
 def boundary(image: str, command: str) -> str:
     """The kind of boundary that a process is, "" if it is none.
 

@@ -97,6 +97,7 @@ class Tables(Struct, forbid_unknown_fields=True):
     job_scripts: Programs
     job_commands: Programs
     boundaries: dict[str, Programs]
+    context_kinds: dict[str, Programs]
     supervisors: Programs
     shells: Programs
     file_readers: Programs

@@ -11,12 +11,17 @@ from sidecar.rules.rule import CorrelationRule
 class Successor:
     """A rule that replaces one of the same id: its index, and how groups and cases are translated.
 
-    `bits` maps the bit of a group to its new one.
+    `bits` maps the bit of a group or counter to its new one.
     """
 
     def __init__(self, old: CorrelationRule, new: CorrelationRule, index: int) -> None:
         self.index = index
         self.bits = {bit: new.groups.index(name) for bit, name in enumerate(old.groups) if name in new.groups}
+        self.bits |= {
+            bit: len(new.groups) + new.counters.index(counter)
+            for bit, counter in enumerate(old.counters, len(old.groups))
+            if counter in new.counters
+        }
         self._new = new
         names = [case.name for case in new.cases]
         self._cases = [names.index(case.name) if case.name in names else -1 for case in old.cases]

@@ -1,13 +1,15 @@
 """Compiles conditions over groups (`web_shell and (network or credential)`) to a table over the mask of groups.
 
 A few groups have few combinations, so all of them are evaluated at load time, and finding a case is one look-up. The
-language is `and`, `or`, brackets and names of groups: a subset of Python's expressions, parsed by Python's own parser.
+language is `and`, `or`, brackets, names of groups, and `at least N of (...)`: a subset of Python's expressions, parsed
+by Python's own parser. What has to be counted (`sidecar.rules.counters`) is one more bit of the mask.
 """
 
 import ast
+import re
 from collections.abc import Sequence
 
-from sidecar.text.suggestion import did_you_mean
+from sidecar.rules.counters import PREFIX, ConditionError, Counter, CounterParser, unknown_group
 
 MAX_CONDITION_CHARS = 2_000
 
@@ -17,63 +19,92 @@ NO_CASE = -1
 _WORDS: dict[type[ast.AST], str] = {ast.BitAnd: "and", ast.Mult: "and", ast.BitOr: "or", ast.Add: "or"}
 """Operators of other languages, with their names here."""
 
+_AT_LEAST = re.compile(r"\bat least (\d+) of(?= ?\()")
+_AT_LEAST_NAME = re.compile(r"at_least_(\d+)_of")
 
-class ConditionError(ValueError):
-    """A condition is not valid. The text says what is wrong, where, and what to write instead."""
-
-
-def parse(text: str, groups: Sequence[str]) -> ast.expr:
-    """The tree of one condition: BoolOp nodes over Name nodes, whose ids are in `groups`.
-
-    Raises:
-        ConditionError: it is anything else. `not` is refused too: severity only rises as evidence is added, and a
-            negation would let it fall.
-    """
-    line = " ".join(text.split())
-    if len(line) > MAX_CONDITION_CHARS:
-        raise ConditionError(f"is longer than {MAX_CONDITION_CHARS} characters")
-    try:
-        tree = ast.parse(line, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise ConditionError(_not_a_condition(line, error)) from None
-    _check(tree, line, groups)
-    return tree
+_FORMS = (
+    (re.compile(r"\bdifferent\b"), "`5 different file within 10m of (a)`"),
+    (re.compile(r"\bsame\b"), "`same file in (a, b)`"),
+    (re.compile(r"\b(least|of)\b"), "`at least 2 of (a, b, c)`"),
+)
+"""Words that only mean something in one form of condition, and that form."""
 
 
-def unknown_group(name: str, groups: Sequence[str]) -> str:
-    """The error text for an unknown group, with the most similar name."""
-    return f"unknown group {name!r}{did_you_mean(name, groups)} (known: {', '.join(groups)})"
+class Conditions:
+    """The conditions of the cases of one rule, in their order, and the counters that they name."""
+
+    def __init__(self, groups: Sequence[str]) -> None:
+        self.groups = groups
+        self._parser = CounterParser(groups)
+        self._trees: list[ast.expr] = []
+
+    @property
+    def counters(self) -> tuple[Counter, ...]:
+        """What has to be counted, in the order of the bits behind those of the groups."""
+        return tuple(self._parser.counters)
+
+    def add(self, text: str) -> None:
+        """Parse the condition of the next case.
+
+        Raises:
+            ConditionError: it is not valid. `not` is refused too: severity only rises as evidence is added, and a
+                negation would let it fall.
+        """
+        line = " ".join(text.split())
+        if len(line) > MAX_CONDITION_CHARS:
+            raise ConditionError(f"is longer than {MAX_CONDITION_CHARS} characters")
+        plain = _AT_LEAST.sub(lambda found: found[0].replace(" ", "_"), self._parser.take_out(line))
+        try:
+            tree = ast.parse(plain.strip(), mode="eval").body
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            raise ConditionError(_not_a_condition(line, error)) from None
+        self._check(tree, line)
+        self._trees.append(tree)
+
+    def table(self) -> tuple[int, ...]:
+        """For each mask (bit i is groups[i], then the counters) the index of the first true condition, or NO_CASE."""
+        names = [*self.groups, *(f"{PREFIX}{number}" for number in range(len(self.counters)))]
+        bits = {name: 1 << bit for bit, name in enumerate(names)}
+        return tuple(
+            next((index for index, tree in enumerate(self._trees) if _holds(tree, mask, bits)), NO_CASE)
+            for mask in range(1 << len(names))
+        )
+
+    def _check(self, node: ast.expr, line: str) -> None:
+        if isinstance(node, ast.BoolOp):
+            parts = node.values
+        elif isinstance(node, ast.Call) and (needed := _needed(node)):
+            if needed > len(node.args):
+                raise ConditionError(f"`at least {needed} of` {len(node.args)} groups can never be true")
+            parts = node.args
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            raise ConditionError("`not` is not allowed: severity must never fall as evidence is added")
+        elif isinstance(node, ast.Name):
+            if node.id not in self.groups and not node.id.startswith(PREFIX):
+                raise ConditionError(unknown_group(node.id, self.groups))
+            return
+        else:
+            raise ConditionError(_refusal(node, line))
+        for part in parts:
+            self._check(part, line)
 
 
-def table(expressions: Sequence[ast.expr], groups: Sequence[str]) -> tuple[int, ...]:
-    """For each mask of groups (bit i is groups[i]) the index of the first condition that is true, or NO_CASE."""
-    bits = {group: 1 << bit for bit, group in enumerate(groups)}
-    return tuple(
-        next((index for index, expression in enumerate(expressions) if _holds(expression, mask, bits)), NO_CASE)
-        for mask in range(1 << len(groups))
-    )
+def _needed(node: ast.Call) -> int:
+    """The number in `at least N of (...)`, 0 for any other call."""
+    found = _AT_LEAST_NAME.fullmatch(node.func.id) if isinstance(node.func, ast.Name) else None
+    return int(found[1]) if found and not node.keywords else 0
 
 
 def _not_a_condition(line: str, error: Exception) -> str:
     upper_case = [word for word in line.split() if word in ("AND", "OR")]
     if upper_case:
         return f"`{upper_case[0]}`: operators are written in lower case, did you mean `{upper_case[0].lower()}`?"
+    form = next((form for words, form in _FORMS if words.search(line)), "")
+    if form:
+        return f"is not a condition such as {form}"
     column = error.offset or 0 if isinstance(error, SyntaxError) else 0
     place = f"see character {column}" if 0 < column <= len(line) else "it ends too soon"
     return f"is not a condition such as `a and (b or c)`: {place}"
-
-
-def _check(node: ast.expr, line: str, groups: Sequence[str]) -> None:
-    if isinstance(node, ast.BoolOp):
-        for part in node.values:
-            _check(part, line, groups)
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        raise ConditionError("`not` is not allowed: severity must never fall as evidence is added")
-    elif isinstance(node, ast.Name):
-        if node.id not in groups:
-            raise ConditionError(unknown_group(node.id, groups))
-    else:
-        raise ConditionError(_refusal(node, line))
 
 
 def _refusal(node: ast.expr, line: str) -> str:
@@ -87,6 +118,8 @@ def _refusal(node: ast.expr, line: str) -> str:
 def _holds(node: ast.expr, mask: int, bits: dict[str, int]) -> bool:
     if isinstance(node, ast.Name):
         return bool(mask & bits[node.id])
-    assert isinstance(node, ast.BoolOp)  # noqa: S101 - `parse` refuses everything else
+    if isinstance(node, ast.Call):
+        return sum(_holds(part, mask, bits) for part in node.args) >= _needed(node)
+    assert isinstance(node, ast.BoolOp)  # noqa: S101 - `add` refuses everything else
     parts = (_holds(part, mask, bits) for part in node.values)
     return all(parts) if isinstance(node.op, ast.And) else any(parts)

@@ -41,6 +41,12 @@ class Counter(Struct, frozen=True):
     different: int = 0
     within: int = 0
 
+    def __str__(self) -> str:
+        groups = f"({', '.join(self.groups)})"
+        if not self.different:
+            return f"same {self.field} in {groups}"
+        return f"{self.different} different {self.field} within {Duration(self.within)} of {groups}"
+
 
 class CounterParser:
     """Takes the counters out of conditions; the same counter in several of them is one."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.errors import ConfigError
-from sidecar.rules import conditions
-from sidecar.rules.conditions import ConditionError
+from sidecar.rules.conditions import Conditions
+from sidecar.rules.counters import PREFIX, ConditionError, unknown_group
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import RuleFile
 from sidecar.text import escape, placeholders
@@ -15,7 +15,7 @@ from sidecar.yamlfile import positions
 from sidecar.yamlfile.typed import build, read_yaml
 
 MAX_GROUPS = 12
-"""The case table has 2 ** groups entries."""
+"""Groups and counters of a rule: the case table has 2 to their power entries."""
 
 SHIPPED = Path(__file__).parents[2] / "falco_rules"
 """The rule files that ship with this package."""
@@ -52,11 +52,12 @@ def _correlation_rule(path: Path) -> Any:
 
 def compiled(written: RuleFile, where: str) -> CorrelationRule:
     """Check what the types cannot express, and build the case table. Raises ConfigError."""
-    expressions, problems = _conditions(written)
+    conditions, problems = _conditions(written)
     problems += _problems(written)
+    problems += _counter_problems(written, conditions)
     if problems:
         raise ConfigError(where, problems)
-    rule = CorrelationRule(written, conditions.table(expressions, list(written.groups)), where)
+    rule = CorrelationRule(written, conditions.table(), where, conditions.counters)
     unreachable = [
         f"cases[{index}]: {case.name!r} can never be reached: an earlier case is true whenever it is"
         for index, case in enumerate(rule.cases)
@@ -67,23 +68,31 @@ def compiled(written: RuleFile, where: str) -> CorrelationRule:
     return rule
 
 
-def _conditions(written: RuleFile) -> tuple[list[Any], list[str]]:
-    expressions: list[Any] = []
+def _conditions(written: RuleFile) -> tuple[Conditions, list[str]]:
+    conditions = Conditions(list(written.groups))
     problems: list[str] = []
     for index, case in enumerate(written.cases):
         try:
-            expressions.append(conditions.parse(case.when, list(written.groups)))
+            conditions.add(case.when)
         except ConditionError as error:
             problems.append(f"cases[{index}].when: {error}")
-    return expressions, problems
+    return conditions, problems
+
+
+def _counter_problems(written: RuleFile, conditions: Conditions) -> Iterator[str]:
+    groups, counters = len(written.groups), len(conditions.counters)
+    if groups + counters > MAX_GROUPS:
+        counted = f" and {counters} counters in the conditions" if counters else ""
+        yield f"groups: {groups} groups{counted}, at most {MAX_GROUPS} are supported"
+    for counter in conditions.counters:
+        if counter.within > written.window:
+            yield f"window: `{counter}` looks further back than the window of the rule, {written.window}"
 
 
 def _problems(written: RuleFile) -> Iterator[str]:
     if not written.cases:
         yield "cases: a rule needs at least one case"
     yield from _name_problems(written)
-    if len(written.groups) > MAX_GROUPS:
-        yield f"groups: {len(written.groups)} groups, at most {MAX_GROUPS} are supported"
     yield from _group_problems(written)
     if written.scope == "session" and written.anchor is None:
         yield "anchor: is missing: `scope: session` needs the groups at whose detections a context is anchored"
@@ -104,7 +113,7 @@ def _name_problems(written: RuleFile) -> Iterator[str]:
 
 def _group_problems(written: RuleFile) -> Iterator[str]:
     for name, group in written.groups.items():
-        if not name.isidentifier() or name in ("and", "or", "not"):
+        if not name.isidentifier() or name in ("and", "or", "not") or name.startswith(PREFIX):
             yield f"groups.{name}: the name of a group must be one word, such as shell_technique"
         if not (group.tags or group.rules or group.stock or group.traits):
             yield f"groups.{name}: has no tags, rules or traits, so nothing can count for it"
@@ -118,7 +127,7 @@ def _group_problems(written: RuleFile) -> Iterator[str]:
 def _unknown_groups(written: RuleFile, names: list[str], path: str) -> Iterator[str]:
     for name in names:
         if name not in written.groups:
-            yield f"{path}: {conditions.unknown_group(name, list(written.groups))}"
+            yield f"{path}: {unknown_group(name, list(written.groups))}"
 
 
 def _triage_problems(written: RuleFile) -> Iterator[str]:

@@ -7,7 +7,8 @@ from functools import cached_property
 from msgspec import Struct
 
 from sidecar.model import RANK, Severity
-from sidecar.rules.spec import RuleFile
+from sidecar.rules.counters import Counter
+from sidecar.rules.spec import AnchorSpec, RuleFile
 
 _FALCO_TAG = re.compile(
     r"(maturity|mitre|PCI_DSS|NIST|CIS)_.*|TA?\d{4}(\.\d{3})?|cis|host|container|k8s|k8s_audit|aws|process|network|shell"
@@ -27,9 +28,14 @@ class Case(Struct, frozen=True):
 
 
 class CorrelationRule:
-    """A rule ready to run. `outcomes[mask]` is the index of the case for a bit mask of groups, -1 for none."""
+    """A rule ready to run. `outcomes[mask]` is the index of the case for a bit mask of groups, -1 for none.
 
-    def __init__(self, written: RuleFile, outcomes: Sequence[int], where: str = "") -> None:
+    `counters` have the bits behind those of the groups.
+    """
+
+    def __init__(
+        self, written: RuleFile, outcomes: Sequence[int], where: str = "", counters: Sequence[Counter] = ()
+    ) -> None:
         self.written = written
         self.where = where
         self.id = written.id
@@ -37,23 +43,44 @@ class CorrelationRule:
         self.groups = tuple(written.groups)
         self.outcomes = tuple(outcomes)
         self.cases = tuple(Case(case.name, case.severity, RANK[case.severity]) for case in written.cases)
+        self.counters = tuple(counters)
+        self.counted = self.mask({name for counter in counters for name in counter.groups})
+        """The groups whose detections are counted by their values."""
         self.window = int(written.window)
         self.idle_timeout = int(written.incident.idle_timeout)
         self.max_duration = int(written.incident.max_duration)
         self.wide = written.scope == "container"
         self.sticky = self.mask(name for name, group in written.groups.items() if group.sticky)
         self.credentials = self.mask(name for name, group in written.groups.items() if group.kind == "credentials")
-        self.below_service = written.anchor is not None and written.anchor.kind == "service"
-        self.standalone = frozenset(written.anchor.standalone) if written.anchor else frozenset()
         self.markers = self.mask(name for name, group in written.groups.items() if group.kind == "marker")
-        self.anchoring = self.mask(written.anchor.groups if written.anchor else self.groups)
+        self._set_anchor(written.anchor or AnchorSpec())
         self.deeds = self.mask(self.groups) & ~self.anchoring & ~self.markers
         """The groups of what is done below an anchor."""
         self._names: dict[int, tuple[str, ...]] = {}
 
+    def _set_anchor(self, anchor: AnchorSpec) -> None:
+        self.below_service = anchor.kind == "service"
+        self.context_kind = "" if anchor.kind == "service" else anchor.kind or ""
+        """The kind of program below which alone its detections mean something, "" if any; services stand apart."""
+        self.standalone = frozenset(anchor.standalone)
+        self.anchoring = self.mask(anchor.groups or self.groups)
+        self.renewed = 0 if self.wide or self.context_kind else self.anchoring
+        """The groups that count as long as their context has evidence: a web shell is there until it is removed."""
+
     def mask(self, names: Iterable[str]) -> int:
         """The bits of these groups."""
         return sum(1 << self.groups.index(name) for name in names)
+
+    @cached_property
+    def counter_bits(self) -> tuple[tuple[int, Counter, int], ...]:
+        """Each counter with its bit and the mask of its groups."""
+        first = len(self.groups)
+        return tuple((bit, counter, self.mask(counter.groups)) for bit, counter in enumerate(self.counters, first))
+
+    def needs(self, mask: int) -> tuple[str, ...]:
+        """The groups and counters in a mask, in words."""
+        counters = (str(counter) for bit, counter, _ in self.counter_bits if mask >> bit & 1)
+        return (*self.named(mask), *counters)
 
     def named(self, mask: int) -> tuple[str, ...]:
         """The names of the groups in a mask, in the order of the rule."""

@@ -18,6 +18,9 @@ Trait = Literal[
 """What the fields of an alert can show without the help of a Falco rule."""
 
 
+AnchorKind = Literal["service", "package_install", "ci_job"]
+
+
 class GroupSpec(Struct, forbid_unknown_fields=True):
     """An activity group: the Falco rules (by tag or by name) and process traits that count for it."""
 
@@ -46,9 +49,11 @@ class LineageSpec(Struct, forbid_unknown_fields=True):
 class AnchorSpec(Struct, forbid_unknown_fields=True):
     """What an execution context is anchored at: the service whose child caused a detection of `groups`."""
 
-    groups: list[str]
-    kind: Literal["service"] | None = None
-    """`service`: a detection of `groups` means nothing unless a service (`falco_rules/programs.yaml`) is above it."""
+    groups: list[str] = []
+    """Empty means all."""
+    kind: AnchorKind | None = None
+    """What must be above a detection of `groups`, or it means nothing (`falco_rules/programs.yaml` has the programs):
+    `service`; `package_install`, a package manager that installs; `ci_job`, an agent of a CI system."""
     standalone: list[str] = []
     """Falco rules whose detections mean something wherever they come from, all the same."""
     services: list[str] = []

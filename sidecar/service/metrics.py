@@ -215,6 +215,11 @@ def _memory(service: "Measured") -> Iterator[Metric]:
     yield _counter(
         "evictions", "Items given up because all containers together exceeded a budget.", evictions, "resource"
     )
+    yield _counter(
+        "values_evicted",
+        "Values given up that conditions count or compare.",
+        service.pipeline.correlator.values_evicted,
+    )
     yield _counter("containers_evicted", "Containers evicted under pressure.", containers.evicted)
     yield _gauge("budget_used_ratio", "Used share of each budget for all containers together.", used, "resource")
     yield _gauge("containers", "Containers with remembered detections.", len(containers))

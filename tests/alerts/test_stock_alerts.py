@@ -71,7 +71,7 @@ def test_a_stock_alert_does_not_count_if_ours_declined_one_of_its_groups() -> No
     stock.hold(event, alert, Verdict(fallback_groups=((0, 0b101),), relevant=True))
     stock.decide(event, [(0, 0b100)])
 
-    assert stock.release_unless(()) == [(alert, ())]
+    assert stock.release_unless(()) == [(alert, ((0, 0),))]
 
 
 def test_a_stock_alert_waits_for_its_event_and_no_longer(pipeline: Pipeline, rule: CorrelationRule) -> None:

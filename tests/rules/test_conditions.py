@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.rules.conditions import NO_CASE, ConditionError, parse, table
+from sidecar.rules.conditions import NO_CASE, Conditions
+from sidecar.rules.counters import ConditionError
 
 GROUPS = ("a", "b", "c", "d")
+
+
+def table(*texts: str) -> tuple[int, ...]:
+    conditions = Conditions(GROUPS)
+    for text in texts:
+        conditions.add(text)
+    return conditions.table()
+
 
 expressions = st.recursive(
     st.sampled_from(GROUPS),
@@ -19,7 +28,7 @@ expressions = st.recursive(
 
 @given(expressions)
 def test_the_table_says_what_the_condition_says(text: str) -> None:
-    made = table([parse(text, GROUPS)], GROUPS)
+    made = table(text)
 
     for mask in range(16):
         facts = {group: bool(mask >> bit & 1) for bit, group in enumerate(GROUPS)}
@@ -28,19 +37,32 @@ def test_the_table_says_what_the_condition_says(text: str) -> None:
 
 @given(expressions)
 def test_adding_a_group_never_ends_a_case(text: str) -> None:
-    made = table([parse(text, GROUPS)], GROUPS)
+    made = table(text)
 
     assert all(made[mask | 1 << bit] == 0 for mask in range(16) if made[mask] == 0 for bit in range(4))
 
 
 def test_the_first_condition_that_holds_wins() -> None:
-    made = table([parse("a and b", GROUPS), parse("a", GROUPS)], GROUPS)
+    made = table("a and b", "a")
 
     assert tuple(made[:4]) == (NO_CASE, 1, NO_CASE, 0)
 
 
+@pytest.mark.parametrize("needed", [1, 2, 3, 4])
+def test_at_least_n_of_counts_the_groups_that_are_there(needed: int) -> None:
+    made = table(f"at least {needed} of (a, b, c, d)")
+
+    assert all((made[mask] == 0) == (mask.bit_count() >= needed) for mask in range(16))
+
+
+def test_at_least_n_of_takes_conditions_and_stands_in_conditions() -> None:
+    made = table("a and at least 2 of (b, c and d, at least 1 of (a, d))")
+
+    assert [mask for mask in range(16) if made[mask] == 0] == [0b0011, 0b0111, 0b1011, 0b1101, 0b1111]
+
+
 def test_and_binds_closer_than_or() -> None:
-    made = table([parse("a or b and c", GROUPS)], GROUPS)
+    made = table("a or b and c")
 
     assert (made[0b0001], made[0b0010]) == (0, NO_CASE)
 
@@ -68,6 +90,11 @@ def test_and_binds_closer_than_or() -> None:
         ("a.b", "only `and`, `or`"),
         ("f(a)", "only `and`, `or`"),
         ("(lambda: a)", "only `and`, `or`"),
+        ("at least 3 of (a, b)", "`at least 3 of` 2 groups can never be true"),
+        ("at least 0 of (a, b)", "only `and`, `or`"),
+        ("at least 2 of a, b", "such as `at least 2 of \\(a, b, c\\)`"),
+        ("2 of (a, b)", "such as `at least 2 of \\(a, b, c\\)`"),
+        ("at least 2 of (a, e)", "unknown group 'e'"),
         ("a\x00", "is not a condition"),
         ("(" * 900 + "a" + ")" * 900, "is not a condition"),
         ("a and " * 500 + "a", "is longer than 2000 characters"),
@@ -75,14 +102,14 @@ def test_and_binds_closer_than_or() -> None:
 )
 def test_a_wrong_condition_says_what_is_wrong(text: str, problem: str) -> None:
     with pytest.raises(ConditionError, match=problem):
-        parse(text, GROUPS)
+        table(text)
 
 
 def test_a_condition_may_span_lines() -> None:
-    assert table([parse("a\n  and b", GROUPS)], GROUPS) == table([parse("a and b", GROUPS)], GROUPS)
+    assert table("a\n  and b") == table("a and b")
 
 
 @given(st.text(alphabet="abcd()&|+* notrue1=,.[]{}'\"\n", max_size=40))
 def test_any_text_is_a_condition_or_is_refused_as_one(text: str) -> None:
     with contextlib.suppress(ConditionError):
-        assert table([parse(text, GROUPS)], GROUPS)[0] == NO_CASE
+        assert table(text)[0] == NO_CASE

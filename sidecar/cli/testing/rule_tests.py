@@ -149,7 +149,7 @@ def _missing(rule: CorrelationRule, severity: str, name: str, masks: Sequence[in
     if not lacking:
         yield f"{when}; what was seen together is already an earlier row of the table"
     elif fewest := min(lacking, key=int.bit_count):
-        yield f"{when}; missing: {', '.join(rule.named(fewest))}"
+        yield f"{when}; missing: {', '.join(rule.needs(fewest))}"
 
 
 def _unmatched_rules(result: Result) -> Iterator[str]:

@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from sidecar.correlation.memory.process import Process
+from sidecar.correlation.memory.tally import ENTRY_BYTES, PARTS, Tally, value_of
 from sidecar.model import Alert, Detection, Span
 from sidecar.rules.change import Successor
 from sidecar.rules.rule import CorrelationRule
@@ -110,6 +111,31 @@ class Context(Struct):
     """Mask of the groups that count at the newest evidence."""
     mask_valid_until: int = 0
     """Event time (ns) up to which newer evidence only adds its own groups to the mask."""
+    tallies: dict[int, Tally] = field(default_factory=dict)
+    """What conditions count, by the bit of the counter."""
+
+    def count_values(self, alert: Alert, groups: int, rule: CorrelationRule) -> tuple[int, int]:
+        """Count what conditions ask for in a detection of these groups.
+
+        Returns:
+            The bytes by which what is kept grew, and how many values were given up since the last call.
+        """
+        grown = evicted = 0
+        for bit, counter, mask in rule.counter_bits:
+            value = value_of(counter.field, alert) if groups & mask else None
+            if value is None or value == "":
+                continue
+            tally = self.tallies.get(bit)
+            if tally is None:
+                part_ns = (counter.within or rule.window) // PARTS
+                tally = self.tallies[bit] = Tally(counter, mask, max(part_ns, 1))
+            before = tally.size
+            self._note_true(bit, tally.add(alert.time, hash(value), groups))
+            grown += (tally.size - before) * ENTRY_BYTES
+            evicted += tally.shed
+            tally.shed = 0
+        self.timeline_bytes += grown
+        return grown, evicted
 
     def add(self, detection: Detection, rule: CorrelationRule, shell: Process | None = None) -> int:
         """Add one detection. Returns the bytes by which the timeline grew.
@@ -117,7 +143,7 @@ class Context(Struct):
         `shell` is the web shell that it comes from, if that is known.
         """
         time = detection.time
-        is_anchoring = detection.groups & rule.anchoring
+        is_anchoring = detection.groups & rule.renewed
         has_room = self._count(detection)
         if time > self.anchor_renewed and (is_anchoring or time - self.anchor_renewed <= rule.window):
             self.anchor_renewed = time
@@ -143,6 +169,14 @@ class Context(Struct):
         grown = size(detection)
         self.timeline_bytes += grown
         return grown
+
+    def _note_true(self, bit: int, time: int) -> None:
+        """Note that the condition of a counter was true at `time` (ns); 0 if it was not."""
+        if not time:
+            return
+        span = self.spans.setdefault(bit, Span(time, time, 0))
+        span.first, span.last = min(span.first, time), max(span.last, time)
+        self.mask_valid_until = 0
 
     def starts_earlier(self, alert: Alert) -> bool:
         """Note an anchoring alert. Returns whether its process started before the others."""
@@ -189,7 +223,7 @@ class Context(Struct):
         self.active_groups = self.groups_within_window(rule)
         expiring = self.active_groups & ~rule.sticky
         renewed = [
-            self.anchor_renewed if rule.anchoring >> bit & 1 else span.last
+            self.anchor_renewed if rule.renewed >> bit & 1 else span.last
             for bit, span in self.spans.items()
             if expiring >> bit & 1
         ]
@@ -216,12 +250,18 @@ class Context(Struct):
             if time > added.time + rule.window:
                 return
             last |= dict.fromkeys(_bits(each.groups), time)
-            if each.groups & rule.anchoring or time - renewed <= rule.window:
+            if each.groups & rule.renewed or time - renewed <= rule.window:
                 renewed = time
             if time >= added.time:
                 counting = sum(1 << bit for bit, seen in last.items() if seen >= time - rule.window)
-                anchoring = sum(1 << bit for bit in last if rule.anchoring >> bit & 1)
+                anchoring = sum(1 << bit for bit in last if rule.renewed >> bit & 1)
+                counting |= self._counters_at(time, rule)
                 yield sticky | counting | (anchoring if time - renewed <= rule.window else 0)
+
+    def _counters_at(self, time: int, rule: CorrelationRule) -> int:
+        """The counters whose condition was true within the window before a time (ns)."""
+        spans = ((bit, self.spans.get(bit)) for bit, _, _ in rule.counter_bits)
+        return sum(1 << bit for bit, span in spans if span and span.first <= time <= span.last + rule.window)
 
     def _has_stale_groups(self, horizon: int) -> bool:
         """Whether groups of an incident open since a time (ns) no longer count, as they were seen too long ago."""
@@ -244,7 +284,7 @@ class Context(Struct):
         horizon = self.newest - rule.window
         for bit, span in self.spans.items():
             group = 1 << bit
-            if rule.sticky & group or (self.anchor_renewed if rule.anchoring & group else span.last) >= horizon:
+            if rule.sticky & group or (self.anchor_renewed if rule.renewed & group else span.last) >= horizon:
                 mask |= group
         return mask
 
@@ -258,9 +298,16 @@ class Context(Struct):
                 replace(each, cmdline=each.cmdline[:SHORTENED_CHARS], detail=each.detail[:SHORTENED_CHARS])
                 for each in self.timeline
             ]
+        elif self.tallies:
+            for tally in self.tallies.values():
+                tally.clear()
         else:
             return
-        self.timeline_bytes = sum(map(size, self.timeline))
+        self.timeline_bytes = self._bytes()
+
+    def _bytes(self) -> int:
+        tallied = sum(tally.size for tally in self.tallies.values()) * ENTRY_BYTES
+        return sum(map(size, self.timeline)) + tallied
 
     def absorb(self, other: "Context") -> None:
         """Take over the evidence of a narrower context that turned out to lie inside this one."""
@@ -271,6 +318,7 @@ class Context(Struct):
             else:
                 own.join(span)
         self._extend_timeline(other)
+        self._absorb_tallies(other)
         if other.started < self.started:
             self.started = other.started
             self.shell_pid = other.shell_pid
@@ -284,13 +332,23 @@ class Context(Struct):
             self.incident = other.incident
         self.mask_valid_until = 0
 
+    def _absorb_tallies(self, other: "Context") -> None:
+        for bit, tally in other.tallies.items():
+            if bit in self.tallies:
+                self._note_true(bit, self.tallies[bit].absorb(tally))
+            else:
+                self.tallies[bit] = tally
+
     def translate(self, successor: Successor) -> bool:
         """Translate groups and case to those of a changed rule. Returns whether any of the evidence still counts."""
         bits = successor.bits
         self.spans = {bits[bit]: span for bit, span in self.spans.items() if bit in bits}
         translated = [(each, successor.mask(each.groups)) for each in self.timeline]
         self.timeline = [replace(each, groups=mask) for each, mask in translated if mask or not each.groups]
-        self.timeline_bytes = sum(map(size, self.timeline))
+        self.tallies = {bits[bit]: tally for bit, tally in self.tallies.items() if bit in bits}
+        for tally in self.tallies.values():
+            tally.translate(successor.mask)
+        self.timeline_bytes = self._bytes()
         self.active_groups = successor.mask(self.active_groups)
         self.mask_valid_until = 0
         if self.incident is not None:
