@@ -22,6 +22,7 @@ OF_JOBS = frozenset(
         "ci_agents",
         EXECUTORS,
         "management_agents",
+        "monitors",
         "image_builders",
         "queue_workers",
         "coding_agents",

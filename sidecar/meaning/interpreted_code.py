@@ -95,6 +95,24 @@ def code(words: Sequence[str], names: Sequence[str]) -> Code:
     return _Reading(words, _SYNTAXES[found[0]] if found else _PYTHON).code()
 
 
+_CLASS_PATHS = frozenset(("-cp", "-classpath", "--class-path", "-jar"))
+
+
+def java_code(words: Sequence[str]) -> tuple[str, ...]:
+    """Where a Java command line has code from: archives, folders of its class path, agents; "." where it names none."""
+    found: list[str] = []
+    for at, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if word.startswith("-javaagent:"):
+            found.append(word.removeprefix("-javaagent:").partition("=")[0])
+        elif option in _CLASS_PATHS:
+            value = value if equals else next(iter(words[at + 1 : at + 2]), "")
+            found += value.split(":")
+        if word == "-jar":
+            break
+    return tuple(found) or (".",)
+
+
 class _Reading:
     """Reads a command line from left to right, up to the word that names the code."""
 

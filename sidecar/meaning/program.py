@@ -116,6 +116,8 @@ def _program(file: str, called: str, argv0: str, arguments: str, cwd: str, table
             break
     kinds = _kinds(name, called, tables)
     found = Program(file, name, called, words, is_loaded=is_loaded, kinds=kinds)
+    if name == "java":
+        return replace(found, loads=tuple([_absolute(path, cwd) for path in interpreted_code.java_code(words)]))
     return _with_code(found, argv0, cwd, tables) if kinds & {"interpreter", "shell"} else found
 
 

@@ -204,6 +204,8 @@ def _pattern(names: Iterable[str]) -> str:
 
 
 def _as_regex(name: str) -> str:
+    if name.endswith("/**"):  # the folder too, which an interpreter can be told to run
+        return _as_regex(name[:-3]) + r"(?:/.*)?"
     parts = re.split(r"(\*\*/?|\*|\{[^}]*\})", name)
     return "".join(_part_as_regex(part) for part in parts)
 

@@ -163,6 +163,13 @@ OTHERS = (
 )
 
 
+JAVA = (
+    *(("-cp /tmp Evil", True), ("-cp /app/lib/a.jar:/tmp/x.jar Main", True), ("-jar /dev/shm/x.jar", True)),
+    *(("-Xmx1g -jar /app/app.jar --spool /tmp/x", False), ("-cp /app/lib/* com.acme.Main", False), ("Main", False)),
+    *(("--class-path=/var/tmp/x Evil", True), ("-javaagent:/tmp/a.jar -jar /app/app.jar", True)),
+)
+
+
 def of_interpreters() -> Iterator[Way]:
     for arguments, is_tool in PYTHON:
         for name in ("python3", "nginx", "MainThread"):
@@ -173,6 +180,9 @@ def of_interpreters() -> Iterator[Way]:
         command, _, arguments = script.partition(" ")
         yield Way("/usr/bin/python3.11", f"/usr/bin/{command}", command[:15], arguments, is_tool=False)
     yield Way("/usr/bin/python3.11", "python3", "python3", "x.py", cwd="/tmp/w")
+    for arguments, is_tool in JAVA:
+        yield Way("/usr/lib/jvm/java-17/bin/java", "java", "java", arguments, is_tool)
+    yield Way("/usr/lib/jvm/java-17/bin/java", "java", "java", "Evil", cwd="/tmp/w")
     yield Way("/usr/sbin/php-fpm8.2", "php-fpm8.2", "php-fpm8.2", "", is_tool=False)
 
 

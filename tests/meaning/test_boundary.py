@@ -21,6 +21,8 @@ from sidecar.meaning.boundary import boundary
         ("/tmp/runc", "", ""),
         ("/usr/local/bin/node", "/usr/local/bin/claude", "coding_agents"),
         ("/usr/sbin/nginx", "", ""),
+        ("/usr/lib/icinga2/sbin/icinga2", "", "monitors"),
+        ("/usr/local/bin/node", "/usr/lib/code-server", "remote_editors"),
         ("/usr/bin/java", "agent.jar", "executors"),
         ("/usr/bin/java", "org.apache.hadoop.yarn.server.nodemanager.NodeManager", "executors"),
         ("/usr/bin/python3.11", "/usr/bin/salt-minion", "management_agents"),
