@@ -18,7 +18,8 @@ from typing import NamedTuple
 import tenacity
 
 from sidecar.delivery.stage import MAX_HELD_BYTES, Stage
-from sidecar.net.http_client import Client, Outcome
+from sidecar.net.http_client import NO_FILES, Client, Outcome
+from sidecar.net.tls_context import ClientFiles
 from sidecar.settings.schema import Settings
 from sidecar.storage.ring import Ring, open_ring
 
@@ -73,10 +74,11 @@ class PassThroughQueue(Stage):
         ring: Ring | None = None,
         waiting: Sequence[tuple[int, bytes]] = (),
         timeout: float = 10.0,
+        tls: ClientFiles = NO_FILES,
     ) -> None:
         super().__init__("pass-through")
         self.room = room
-        self._client = Client(url, timeout=timeout)
+        self._client = Client(url, timeout=timeout, tls=tls)
         self._ring = ring
         self._logged: dict[str, float] = {}
         self._items = deque(_Waiting(body, time.monotonic(), until) for until, body in waiting)
@@ -249,7 +251,8 @@ def pass_through(settings: Settings, ring: Path | None, shared: int | None) -> P
     url = settings.pass_through.url or settings.sinks.falcosidekick.url
     if settings.pass_through.mode == "none" or not url or not settings.http.enabled:
         return None
-    return PassThroughQueue(url, settings.pass_through.queue_size, *open_ring(ring, shared))
+    tls = settings.sinks.falcosidekick.tls.files()
+    return PassThroughQueue(url, settings.pass_through.queue_size, *open_ring(ring, shared), tls=tls)
 
 
 def _is_hopeless(state: tenacity.RetryCallState) -> bool:

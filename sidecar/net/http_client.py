@@ -11,12 +11,16 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from sidecar.net.tls_context import ClientFiles, Stamp, client_context, stamp
+
 if TYPE_CHECKING:
     import ssl
 
 MAX_RETRY_AFTER_SECONDS = 300.0
 """A receiver cannot make us wait longer."""
 
+
+NO_FILES = ClientFiles()
 
 Outcome = int | Exception
 """The status of a response, or why there is none."""
@@ -29,9 +33,11 @@ class Client:
     and the next post opens a new one.
     """
 
-    def __init__(self, url: str, *, timeout: float, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, url: str, *, timeout: float, headers: dict[str, str] | None = None, tls: ClientFiles = NO_FILES
+    ) -> None:
         parts = urlsplit(url)
-        self._tls = _tls() if parts.scheme == "https" else None
+        self._tls = _Tls(tls) if parts.scheme == "https" else None
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
         self._timeout = timeout
@@ -88,9 +94,10 @@ class Client:
 
     async def _connect(self) -> "_ClientProtocol":
         loop = asyncio.get_running_loop()
+        tls = self._tls.current() if self._tls is not None else None
         async with asyncio.timeout(self._timeout):
             _, protocol = await loop.create_connection(
-                lambda: _ClientProtocol(loop, self._timeout), self._host, self._port, ssl=self._tls
+                lambda: _ClientProtocol(loop, self._timeout), self._host, self._port, ssl=tls
             )
         return protocol
 
@@ -100,10 +107,20 @@ def _seconds(value: bytes) -> float:
     return min(float(value), MAX_RETRY_AFTER_SECONDS) if value.isdigit() and len(value) < 10 else 0.0
 
 
-def _tls() -> "ssl.SSLContext":
-    import ssl  # noqa: PLC0415 - only where TLS is configured, see without_openssl.py
+class _Tls:
+    """The TLS context of new connections, built again when one of its files has changed."""
 
-    return ssl.create_default_context()
+    def __init__(self, files: ClientFiles) -> None:
+        self._files = files
+        self._stamp: Stamp = ()
+        self._context: ssl.SSLContext | None = None
+
+    def current(self) -> "ssl.SSLContext":
+        """Raises OSError while a file is missing or invalid: the next attempt reads it again."""
+        newest = stamp(self._files)
+        if self._context is None or newest != self._stamp:
+            self._context, self._stamp = client_context(self._files), newest
+        return self._context
 
 
 class _ClientProtocol(asyncio.Protocol):

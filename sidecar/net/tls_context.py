@@ -1,8 +1,8 @@
-"""The TLS context of a listening port. OpenSSL is loaded only when one is built."""
+"""TLS contexts of listening ports and of clients. OpenSSL is loaded only when one is built."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import ssl
@@ -10,6 +10,14 @@ if TYPE_CHECKING:
 
 Stamp = tuple[tuple[int, int, int], ...]
 """For each file the time of its last change (ns), inode and size."""
+
+
+class ClientFiles(NamedTuple):
+    """PEM files of a client: the authority that it trusts (the system's if empty), its certificate and key, if any."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
 
 
 def stamp(files: Iterable[str]) -> Stamp:
@@ -28,4 +36,14 @@ def server_context(cert: str, key: str, client_ca: str) -> "ssl.SSLContext":
     if client_ca:
         context.load_verify_locations(client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(files: ClientFiles) -> "ssl.SSLContext":
+    """TLS for a client that checks the server's name. Raises OSError (or ssl.SSLError)."""
+    import ssl  # noqa: PLC0415 - as above
+
+    context = ssl.create_default_context(cafile=files.ca or None)
+    if files.cert:
+        context.load_cert_chain(files.cert, files.key)
     return context

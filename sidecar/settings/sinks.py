@@ -15,7 +15,7 @@ from sidecar.net import addresses
 from sidecar.net.admission import is_loopback
 from sidecar.settings import extras
 from sidecar.settings.section import Count, HttpUrl, SecretText, Section
-from sidecar.settings.tls import ServerTls
+from sidecar.settings.tls import ClientTls, ServerTls
 from sidecar.yamlfile.typed import Duration, lasting
 
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -41,10 +41,17 @@ class HttpSinkSettings(SinkSettings):
 
     url: HttpUrl = ""
     timeout: Duration = lasting("10s")
+    tls: ClientTls = field(default_factory=ClientTls)
 
     def configured(self) -> bool:
         """Whether there is a URL."""
         return bool(self.url)
+
+    def problems(self, path: str) -> Iterator[str]:
+        """TLS without https, besides the mistakes of all sections."""
+        yield from super().problems(path)
+        if any(self.tls.files()) and not self.needs_openssl():
+            yield f"{path}.tls: needs a URL that begins with https, got {self.url or 'none'}"
 
     def needs_openssl(self) -> bool:
         """For https."""
@@ -58,6 +65,8 @@ class FalcosidekickSinkSettings(HttpSinkSettings):
     """For example http://falcosidekick:2801; empty turns it off."""
     timeout: Duration = lasting("10s")
     """How long to wait for a response before trying again."""
+    tls: ClientTls = field(default_factory=ClientTls)
+    """Also for raw alerts that are passed through."""
 
 
 class StdoutSinkSettings(SinkSettings):

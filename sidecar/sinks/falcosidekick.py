@@ -6,4 +6,4 @@ from sidecar.sinks.http import HttpSink
 
 def make_sink(settings: FalcosidekickSinkSettings) -> HttpSink:
     """The sink for `sinks.falcosidekick`."""
-    return HttpSink("falcosidekick", settings.url, timeout=settings.timeout.seconds)
+    return HttpSink("falcosidekick", settings)

@@ -3,16 +3,17 @@
 from sidecar.errors import Refused, SinkError
 from sidecar.model import Outgoing
 from sidecar.net.http_client import Client
+from sidecar.settings.sinks import HttpSinkSettings
 
 _TRY_AGAIN = (408, 425, 429)
 
 
 class HttpSink:
-    """Posts each notification as a Falco event. `timeout` is in seconds."""
+    """Posts each notification as a Falco event."""
 
-    def __init__(self, name: str, url: str, *, timeout: float, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, name: str, settings: HttpSinkSettings, headers: dict[str, str] | None = None) -> None:
         self.name = name
-        self._client = Client(url, timeout=timeout, headers=headers)
+        self._client = Client(settings.url, timeout=settings.timeout.seconds, headers=headers, tls=settings.tls.files())
 
     async def send(self, out: Outgoing) -> None:
         """Raises Refused on a 4xx that will not change, SinkError on everything else but 2xx."""

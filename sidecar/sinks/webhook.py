@@ -6,4 +6,4 @@ from sidecar.sinks.http import HttpSink
 
 def make_sink(settings: WebhookSinkSettings) -> HttpSink:
     """The sink for `sinks.webhook`."""
-    return HttpSink("webhook", settings.url, timeout=settings.timeout.seconds, headers=settings.headers)
+    return HttpSink("webhook", settings, settings.headers)

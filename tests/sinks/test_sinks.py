@@ -18,11 +18,12 @@ from sidecar.delivery.sink_queue import Delivery
 from sidecar.errors import Refused, SinkError
 from sidecar.incidents.falco_event import to_event, to_json
 from sidecar.model import Notification, Outgoing, delivery_key
-from sidecar.settings.sinks import FalcosidekickSinkSettings, WebhookSinkSettings
+from sidecar.settings.sinks import FalcosidekickSinkSettings, HttpSinkSettings, WebhookSinkSettings
 from sidecar.sinks import Sink, falcosidekick, webhook
 from sidecar.sinks.file import FileSink
 from sidecar.sinks.http import HttpSink
 from sidecar.sinks.stdout import StdoutSink
+from sidecar.yamlfile.typed import build
 
 
 @pytest.fixture
@@ -210,4 +211,9 @@ def test_no_answer_in_time_is_a_sink_error(notes: list[Notification]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         with pytest.raises(SinkError, match="no response in time"):
-            asyncio.run(send(HttpSink("falcosidekick", url, timeout=0.1), notes[0]))
+            asyncio.run(
+                send(
+                    HttpSink("falcosidekick", build(HttpSinkSettings, {"url": url, "timeout": "100ms"}, "test")),
+                    notes[0],
+                )
+            )

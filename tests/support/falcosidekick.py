@@ -1,5 +1,9 @@
-"""A strict Falcosidekick: what its input handler takes, refuses and makes of an event, pinned by recorded answers."""
+"""A strict Falcosidekick: what its input handler takes, refuses and makes of an event.
 
+Recorded answers pin it, and the real one where it is installed (`sinks/test_real_falcosidekick.py`).
+"""
+
+import codecs
 import json
 import re
 import threading
@@ -13,10 +17,31 @@ from typing import Any
 PRIORITIES = {
     p.lower(): p for p in ("Emergency", "Alert", "Critical", "Error", "Warning", "Notice", "Informational", "Debug")
 } | {"info": "Informational"}
+SURROGATE = re.compile("[\ud800-\udfff]")
 TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)")
 TEXTS = ("output", "rule", "source", "hostname", "uuid")
 NOT_EMPTY_ABSENT = ("tags", "hostname")
 MOST, LONGEST = 4096, 512
+
+
+class LongNumber(str):
+    """A number that is longer than Python takes; Falcosidekick keeps the digits of any."""
+
+    __slots__ = ()
+
+
+def whole_number(text: str) -> int | LongNumber:
+    """A whole number of JSON."""
+    return int(text) if len(text) < 4000 else LongNumber(text)
+
+
+def _each_byte(error: UnicodeError) -> tuple[str, int]:
+    """Go writes a replacement character for each byte that is no UTF-8."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\ufffd" * (error.end - error.start), error.end
+
+
+codecs.register_error("go", _each_byte)
 
 
 class Refused(Exception):
@@ -31,9 +56,10 @@ def handle(body: bytes) -> dict[str, Any]:
     """The event as it would be forwarded; raises Refused or Panicked."""
     event = _decoded(body)
     for name in TEXTS:
-        if not isinstance(event.get(name) or "", str):
+        if type(event.get(name)) not in (str, type(None)):
             raise Refused(name)
-    tags = event.get("tags") or []
+    tags = event.get("tags")
+    tags = [] if tags is None else tags
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise Refused("tags")
     priority = event.get("priority") or ""
@@ -66,13 +92,21 @@ def _decoded(body: bytes) -> dict[str, Any]:
         raise Refused(constant)
 
     try:
-        text = body.decode("utf-8", "replace").lstrip()
-        event, _ = json.JSONDecoder(parse_constant=refuse).raw_decode(text)
+        text = body.decode("utf-8", "go").lstrip()
+        event, _ = json.JSONDecoder(parse_constant=refuse, parse_int=whole_number).raw_decode(text)
     except (ValueError, RecursionError):  # Go's decoder refuses more than 10,000 levels
         raise Refused("JSON") from None
     if not isinstance(event, dict):
         raise Refused("not an object")
-    return {key.lower(): value for key, value in event.items()}
+    return {key.lower(): _without_surrogates(value) for key, value in event.items()}
+
+
+def _without_surrogates(value: Any) -> Any:
+    if type(value) is str:
+        return SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(each) for name, each in value.items()}
+    return [_without_surrogates(each) for each in value] if isinstance(value, list) else value
 
 
 def _time(value: object) -> str:
@@ -88,7 +122,7 @@ def _cut(event: dict[str, Any]) -> dict[str, Any]:
     if len(json.dumps(event, separators=(",", ":"))) <= MOST:
         return event
     for name, value in event["output_fields"].items():
-        if isinstance(value, str) and len(value) > LONGEST:
+        if type(value) is str and len(value) > LONGEST:
             short = value[: LONGEST - 5] + "[...]"
             event["output"] = event["output"].replace(value, short)
             event["output_fields"][name] = short
