@@ -130,6 +130,8 @@ class _ClientProtocol(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._done: Callable[[Outcome], None] | None = None
         self._status = 0
+        self._shown = 0
+        """The status of a response whose head has arrived: it stands, whatever becomes of the body."""
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.closed = False
@@ -141,7 +143,7 @@ class _ClientProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self._finish(exc or ConnectionResetError("the connection was closed before a response arrived"))
+        self._finish(self._shown or exc or ConnectionResetError("the connection was closed before a response arrived"))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -161,6 +163,10 @@ class _ClientProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self.retry_after = b""
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        self._shown = status if status >= 200 else 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"retry-after":
@@ -187,6 +193,7 @@ class _ClientProtocol(asyncio.Protocol):
     def send(self, request: bytes, done: Callable[[Outcome], None]) -> None:
         """Send a request; `done` is called with its outcome. One at a time."""
         self._done = done
+        self._shown = 0
         self._due = self._loop.time() + self._timeout
         if self._timer is None:  # one timer for many requests
             self._timer = self._loop.call_at(self._due, self._check_timeout)
@@ -197,7 +204,9 @@ class _ClientProtocol(asyncio.Protocol):
         if self._done is None:
             return
         if self._loop.time() >= self._due:
-            self._finish(TimeoutError("no response in time"))
+            outcome = self._shown or TimeoutError("no response in time")
+            self.close()  # what still comes would be taken for the answer to the next request
+            self._finish(outcome)
         else:
             self._timer = self._loop.call_at(self._due, self._check_timeout)
 

@@ -1,6 +1,6 @@
 """Raw alerts reach Falcosidekick as if nobody stood in between: the same bytes, in order, whatever happens.
 
-Covers: `net.http_client`, `delivery.stage`.
+Covers: `delivery.stage`.
 """
 
 import json
