@@ -9,8 +9,6 @@ memory and reports it: what the file could not take waits here and is written, i
 again. What is pending is known in memory, so a file that cannot be written never makes a message go out again.
 """
 
-import logging
-import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from sidecar.delivery.disk import AtOnce, Disk
+from sidecar.delivery.disk import AtOnce, Disk, Trouble
 from sidecar.delivery.quota import Quota
 from sidecar.delivery.schedule import Pending
 from sidecar.delivery.sink_queue import Delivery, MissingError
@@ -33,28 +31,27 @@ from sidecar.storage.state import MAX_DELIVERED, MAX_OUTBOX_BYTES, ROW_BYTES, Ke
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
-
-REPORTED_AGAIN_SECONDS = 600.0
-"""A disk that is nearly full fails and works alternately."""
-
-RETRY_SECONDS = 0.25
-MAX_RETRY_SECONDS = 5.0
-"""How long a file that failed is left alone."""
-
 PRESSURE = 0.8
 """Share of a budget from which on it is reported."""
+
+HANGS_SECONDS = 15.0
+"""How long a write may take before the service continues in memory: longer than a few slow syncs."""
+
+MAX_UNMARKED = 4
+"""Messages that a sink may accept before the file says so: as many are sent again after a crash."""
 
 
 class Outbox:
     """Stands between the pipeline and the deliveries.
 
-    `trouble` says why the disk is not used, "" while it is. `anchors` says whether an alert is evidence that contexts
-    hang on: that is kept longest. `origin` is named in every incident.
+    `anchors` says whether an alert is evidence that contexts hang on: that is kept longest. `origin` is named in every
+    incident.
     """
 
     origin = Origin()
-    _writing = False
+    _writing: Write | None = None
+    _writing_since = 0.0
+    _is_hung = False
     _write_is_due = False
 
     def __init__(
@@ -64,16 +61,11 @@ class Outbox:
         anchors: Callable[[Alert], bool] = lambda _: False,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.trouble = ""
-        self.on_trouble: Callable[[str], None] | None = None
-        """Called with a sentence when the disk begins to fail, at most once in REPORTED_AGAIN_SECONDS."""
-        self._reported: dict[str, float] = {}
+        self.trouble = Trouble(timer)
         self._state = state
         self._disk: Disk = AtOnce()
         self.anchors = anchors
         self._timer = timer
-        self._retry_at = 0.0
-        self._pause = RETRY_SECONDS
         self._in_memory = in_memory()
         self._deliveries = deliveries
         self.quota = Quota(timer)
@@ -81,6 +73,8 @@ class Outbox:
         """The share of its budget in the state file that each kind of row uses."""
         self._unstored: dict[str, tuple[Pending, Delivery]] = {}
         self._unmarked: dict[str, Outgoing] = {}
+        self._accepted: set[str] = set()
+        """Those of the unmarked messages that a sink has accepted."""
         self._known: set[str] = set()
         self._unwritten = UnwrittenAlerts(state.path.with_name(state.path.name + ".alerts")) if state else None
         self._todo = Todo()
@@ -88,6 +82,7 @@ class Outbox:
         for delivery in deliveries:
             delivery.on_done = self._done
             delivery.load = self._load if state is not None else None
+            delivery.is_held = self._is_far_ahead
 
     def close(self) -> None:
         """Write what waits, at once, and close the ring."""
@@ -104,6 +99,8 @@ class Outbox:
     @property
     def is_settled(self) -> bool:
         """Whether all that the file can take is in it."""
+        if self._is_hung:
+            return True
         waits = self._unwritten or self._unmarked or self._todo.refreshed
         return not (self._writing or self._todo.decisions or (waits and not self.trouble and self._state is not None))
 
@@ -210,22 +207,26 @@ class Outbox:
         """
         self.decide(self.quota.digests())
         if self._unwritten is not None and self._unwritten.lost + self._unwritten.unprotected:
-            self._report("alerts", "alerts cannot be kept: they would not survive a crash")
+            self.trouble.report("alerts", "alerts cannot be kept: they would not survive a crash")
         self._todo.look_after = self._state is not None
+        if self._writing and not self._is_hung and self._timer() - self._writing_since > HANGS_SECONDS:
+            self._is_hung = True
+            self.trouble.begin(TimeoutError("the disk does not answer"))
+            self._do_without_the_file(self._writing.todo)
         self.write()
 
     def write(self) -> None:
         """Write all that waits for the file, unless a write is on its way: that is followed by another."""
         self._write_is_due = False
-        if self._writing:
+        if self._writing and not self._is_hung:
             return
-        if self._state is None or not self._is_due():
+        if self._state is None or self._is_hung or not self.trouble.is_over_or_due:
             self._do_without_the_file(self._todo)
             return
         write = self._collected()
         state = self._state
         batch = write.batch()
-        self._writing = True
+        self._writing, self._writing_since = write, self._timer()
         self._disk.run(lambda: state.write(batch), lambda outcome: self._written(write, outcome))
 
     def _write_soon(self) -> None:
@@ -245,23 +246,28 @@ class Outbox:
         )
 
     def _written(self, write: Write, outcome: Written | Exception) -> None:
-        self._writing = False
+        self._writing = None
+        was_hung, self._is_hung = self._is_hung, False
         if isinstance(outcome, Written):
+            if was_hung:  # what came meanwhile is in memory: that is written next, as after any other failure
+                self.trouble.try_now()
+            else:
+                self._in_memory_is_written()
             self._note_written(write, outcome)
         else:
-            self._failed(outcome)
+            self.trouble.begin(outcome)
             self._take_over(write)
         if self._todo.decisions:
             self.write()
         elif not self.is_settled or self._todo.positions:
             self._write_soon()
 
-    def _note_written(self, write: Write, written: Written) -> None:
+    def _in_memory_is_written(self) -> None:
         if self.trouble:
-            log.warning("the state file can be used again")
-            self.trouble = ""
-            self._pause = RETRY_SECONDS
+            self.trouble.end()
             self._in_memory.clear()
+
+    def _note_written(self, write: Write, written: Written) -> None:
         if self._unwritten is not None:
             self._unwritten.release(write.alerts)
         self._note_stored(write)
@@ -278,14 +284,15 @@ class Outbox:
         for key, out in write.unmarked.items():
             if self._unmarked.get(key) is out:
                 del self._unmarked[key]
+                self._accepted.discard(key)
 
     def _note_state(self, written: Written) -> None:
         if written.restored:
-            self._report("deleted", "the state file was deleted or replaced while in use; it was written again")
+            self.trouble.report("deleted", "the state file was deleted or replaced while in use; it was written again")
         self.usage = written.usage or self.usage
         for kind, share in self.usage.items():
             if share >= PRESSURE:
-                self._report(
+                self.trouble.report(
                     kind, f"{kind} use {share:.0%} of their budget in the state file; the oldest are dropped at 100 %"
                 )
 
@@ -324,8 +331,10 @@ class Outbox:
         if item.is_stored:
             self._stored_bytes -= stored_size(item.key, item.place, item.size)
         self._unstored.pop(item.key, None)
+        if outcome == "sent" and self._state is not None:
+            self._accepted.add(item.key)
         if outcome == "dropped":
-            self._report(
+            self.trouble.report(
                 "dropped", f"sink {delivery.sink.name} is behind and its queue is full: notifications are dropped"
             )
         if outcome == "dropped" and not item.is_stored:
@@ -339,7 +348,13 @@ class Outbox:
             return
         self._unmarked[out.key] = out._replace(body=b"", message=None)
         if len(self._unmarked) > MAX_DELIVERED:
-            del self._unmarked[next(iter(self._unmarked))]
+            oldest = next(iter(self._unmarked))
+            del self._unmarked[oldest]
+            self._accepted.discard(oldest)
+
+    def _is_far_ahead(self) -> bool:
+        """Whether sinks have to wait until the file says what they accepted."""
+        return len(self._accepted) >= MAX_UNMARKED and self._writing is not None and not self.trouble
 
     def _load(self, key: str) -> Outgoing:
         if self._state is None:
@@ -352,32 +367,14 @@ class Outbox:
             raise MissingError
         return Outgoing(key, body, None)
 
-    def _is_due(self) -> bool:
-        return not self.trouble or self._timer() >= self._retry_at
-
     def _use(self, use: Callable[[State], T]) -> T | None:
-        if self._state is None or not self._is_due():
+        if self._state is None or self._is_hung or not self.trouble.is_over_or_due:
             return None
         try:
             return use(self._state)
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-            self._failed(error)
+            self.trouble.begin(error)
             return None
-
-    def _failed(self, error: Exception) -> None:
-        if not self.trouble:
-            log.error("the state file cannot be used, continuing in memory", extra={"error": str(error)})
-            self._report("trouble", f"the state file cannot be used, continuing in memory: {error}")
-        else:
-            self._pause = min(2 * self._pause, MAX_RETRY_SECONDS)
-        self.trouble = str(error) or type(error).__name__
-        self._retry_at = self._timer() + self._pause
-
-    def _report(self, subject: str, sentence: str) -> None:
-        now = self._timer()
-        if self.on_trouble is not None and now - self._reported.get(subject, -math.inf) > REPORTED_AGAIN_SECONDS:
-            self._reported[subject] = now
-            self.on_trouble(sentence)
 
 
 def place_of(message: Message) -> str:

@@ -25,6 +25,9 @@ ATTEMPTS_IN_A_ROW = 5
 """After so many failures a message rests for the longest pause, so that one which always fails delays no other."""
 
 
+HELD_SECONDS = 0.002
+
+
 class MissingError(Exception):
     """The state file no longer has a message that was stored in it."""
 
@@ -50,6 +53,8 @@ class Delivery(Stage):
         """Called with each message that is out of here, and its outcome: `sent`, `refused` or `dropped`."""
         self.load: Callable[[str], Outgoing] | None = None
         """Reads a message from the state file by its key. Raises MissingError, OSError."""
+        self.is_held: Callable[[], bool] = lambda: False
+        """Whether no further message is to be sent for now."""
         self._timer = timer
         self._sleep = sleep
         self._schedule = Schedule()
@@ -97,6 +102,9 @@ class Delivery(Stage):
 
     async def work(self) -> None:
         """Make one attempt; after a failure wait, longer each time."""
+        if self.is_held():
+            await self._sleep(HELD_SECONDS)
+            return
         item = self._schedule.next(self._timer())
         if item is None:
             await self._sleep(max(0.0, self._schedule.next_due() - self._timer()))

@@ -180,7 +180,7 @@ class Service:
 
     def _report_state(self) -> None:
         """Report once, also to the sinks, that state was lost or would be lost in a crash."""
-        self.outbox.on_trouble = self._degraded
+        self.outbox.trouble.on_report = self._degraded
         if self._state is not None and self._state.set_aside:
             self._degraded(
                 f"the state file was damaged; it was moved to {self._state.set_aside} and a new one was created"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Serving, spec
+from conftest import Clock, Serving, spec
 from support.falcosidekick import Falcosidekick
 from support.messages import note
 from support.outage import DownAndUp
@@ -20,7 +20,7 @@ from support.waiting import wait_until
 
 from sidecar.cli.testing.stories import alerts
 from sidecar.delivery.disk import DiskThread
-from sidecar.delivery.outbox import Outbox
+from sidecar.delivery.outbox import HANGS_SECONDS, MAX_UNMARKED, Outbox
 from sidecar.delivery.sink_queue import Delivery
 from sidecar.delivery.unwritten import UnwrittenAlerts
 from sidecar.model import Alert, Fields
@@ -43,7 +43,10 @@ class Hanging:
         self.jobs: list[Callable[[], None]] = []
 
     def run(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        self.jobs.append(lambda: done(job()))
+        def do() -> None:
+            done(job())
+
+        self.jobs.append(do)
 
     def soon(self, callback: Callable[[], None]) -> None:
         callback()
@@ -128,6 +131,53 @@ def test_a_message_is_sent_only_once_it_is_in_the_file(tmp_path: Path) -> None:
     assert (before, delivery.pending) == (0, 1)
 
 
+def test_a_disk_that_does_not_answer_holds_up_no_message_and_has_it_once_it_does(tmp_path: Path) -> None:
+    disk, clock, reports = Hanging(), Clock(), list[str]()
+    sink, state = DownAndUp(), State(tmp_path / "state.db", keep=3600)
+    sink.is_down = False
+    delivery = Delivery(sink, 10, clock)
+    outbox = Outbox(state, [delivery], timer=clock)
+    outbox.trouble.on_report = reports.append
+    outbox.use_disk(disk)
+    outbox.decide([note("0" * 16)])
+    clock.now = HANGS_SECONDS + 1
+    outbox.check()
+    outbox.decide([note("1" * 16)])
+    for _ in range(2):
+        asyncio.run(delivery.work())
+    for _ in range(3):
+        disk.jobs.pop(0)()
+        outbox.check()
+    found = [state.archive.find(name * 16) for name in "01"]
+
+    assert sink.accepted == [f"{'0' * 16}:medium:sink", f"{'1' * 16}:medium:sink"]
+    assert reports == ["the state file cannot be used, continuing in memory: the disk does not answer"]
+    assert (outbox.trouble.reason, state.pending("sink"), None in found) == ("", [], False)
+
+
+def test_no_more_than_a_few_messages_are_sent_before_the_file_says_so(tmp_path: Path) -> None:
+    disk, clock, sink = Hanging(), Clock(), DownAndUp()
+    sink.is_down = False
+    state = State(tmp_path / "state.db", keep=3600)
+
+    async def sleep(_: float) -> None:
+        pass
+
+    delivery = Delivery(sink, 10, clock, sleep)
+    outbox = Outbox(state, [delivery], timer=clock)
+    outbox.decide([note(f"{number:016x}", container=f"c{number}") for number in range(9)])
+    outbox.use_disk(disk)
+    accepted = []
+    for _ in range(3):
+        for _ in range(9):
+            asyncio.run(delivery.work())
+        accepted.append(len(sink.accepted))
+        disk.jobs.pop(0)()
+    state.close()
+
+    assert accepted == [MAX_UNMARKED, MAX_UNMARKED + 1, 2 * MAX_UNMARKED]
+
+
 def test_what_comes_during_a_write_is_written_by_the_next_one(tmp_path: Path) -> None:
     disk = Hanging()
     state = State(tmp_path / "state.db", keep=3600)
@@ -162,7 +212,7 @@ def test_a_write_that_fails_keeps_order_and_writes_nothing_twice(
     outbox.remember(b"three", ALERT)
 
     assert [name for name, _ in state.recall()] == [b"one", b"two", b"three"]
-    assert outbox.trouble == ""
+    assert outbox.trouble.reason == ""
 
 
 def test_beyond_its_bytes_the_oldest_alert_is_given_up_and_counted(

@@ -54,7 +54,7 @@ def test_control_characters_many_incidents_and_a_dead_sink_stay_within_the_shipp
     largest = max(largest, used(tmp_path))
     life.state.close()
 
-    assert life.outbox.trouble == ""
+    assert life.outbox.trouble.reason == ""
     assert life.delivery.counts["dropped"] > 0
     assert life.state.alerts > 4000
     assert largest < SHIPPED
@@ -65,7 +65,7 @@ def test_at_80_percent_it_is_reported_once(tmp_path: Path, monkeypatch: pytest.M
     clock, reports = Clock(), list[str]()
     state = state_module.State(tmp_path / "state.db", keep=3600)
     outbox = Outbox(state, [], timer=clock)
-    outbox.on_trouble = reports.append
+    outbox.trouble.on_report = reports.append
     state.remember(b"1", "c", b"x" * 700)
     outbox.check()
     outbox.check()

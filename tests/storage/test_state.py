@@ -298,12 +298,12 @@ def test_when_the_disk_fails_it_goes_on_in_memory_says_so_and_recovers(
     with monkeypatch.context() as patch:
         patch.setattr(state, "remember", full)
         pipeline.process_json(shell)
-        assert outbox.trouble == "database or disk is full"
+        assert outbox.trouble.reason == "database or disk is full"
     clock.now = 1.0
     pipeline.process_json(python)
     outbox.check()
 
-    assert outbox.trouble == ""
+    assert outbox.trouble.reason == ""
     assert len([*state.recall()]) == 2
     assert len(pipeline.flush()) == 1
 
@@ -491,7 +491,7 @@ def test_a_replayed_alert_that_meets_a_bug_costs_only_itself(
 def test_a_file_that_is_deleted_while_in_use_is_written_again_and_reported(state: State, tmp_path: Path) -> None:
     reports: list[str] = []
     outbox = Outbox(state, [])
-    outbox.on_trouble = reports.append
+    outbox.trouble.on_report = reports.append
     state.remember(b"kept", "c", b"body")
     for file in tmp_path.glob("state.db*"):
         if file.suffix != ".lock":
