@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from sidecar.rules.counters import PREFIX, ConditionError, Counter, CounterParser, unknown_group
+from sidecar.text.suggestion import nearest
 
 MAX_CONDITION_CHARS = 2_000
 
@@ -18,6 +19,9 @@ NO_CASE = -1
 
 _WORDS: dict[type[ast.AST], str] = {ast.BitAnd: "and", ast.Mult: "and", ast.BitOr: "or", ast.Add: "or"}
 """Operators of other languages, with their names here."""
+
+_OTHER_OPERATORS = {"AND": "and", "OR": "or", "&&": "and", "||": "or"}
+"""The same of those that are no expression here."""
 
 _AT_LEAST = re.compile(r"\bat least (\d+) of(?= ?\()")
 _AT_LEAST_NAME = re.compile(r"at_least_(\d+)_of")
@@ -57,7 +61,7 @@ class Conditions:
         try:
             tree = ast.parse(plain.strip(), mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            raise ConditionError(_not_a_condition(line, error)) from None
+            raise ConditionError(_not_a_condition(line, error, self.groups)) from None
         self._check(tree, line)
         self._trees.append(tree)
 
@@ -95,13 +99,17 @@ def _needed(node: ast.Call) -> int:
     return int(found[1]) if found and not node.keywords else 0
 
 
-def _not_a_condition(line: str, error: Exception) -> str:
-    upper_case = [word for word in line.split() if word in ("AND", "OR")]
-    if upper_case:
-        return f"`{upper_case[0]}`: operators are written in lower case, did you mean `{upper_case[0].lower()}`?"
+def _not_a_condition(line: str, error: Exception, groups: Sequence[str]) -> str:
+    other = next((word for word in line.split() if word in _OTHER_OPERATORS), "")
+    if other:
+        return f"`{other}`: the operators are `and` and `or`, did you mean `{_OTHER_OPERATORS[other]}`?"
     form = next((form for words, form in _FORMS if words.search(line)), "")
     if form:
         return f"is not a condition such as {form}"
+    unknown = (word for word in re.findall(r"\w+", line) if word not in ("and", "or", *groups))
+    misspelt = next(((word, meant) for word in unknown if (meant := nearest(word.lower(), ("and", "or")))), None)
+    if misspelt:
+        return f"unknown word {misspelt[0]!r}, did you mean {misspelt[1]!r}?"
     column = error.offset or 0 if isinstance(error, SyntaxError) else 0
     place = f"see character {column}" if 0 < column <= len(line) else "it ends too soon"
     return f"is not a condition such as `a and (b or c)`: {place}"
