@@ -27,6 +27,9 @@ ATTEMPTS_IN_A_ROW = 5
 
 HELD_SECONDS = 0.002
 
+LOGGED_AGAIN_SECONDS = 60.0
+"""Between two log messages about a sink that keeps failing."""
+
 
 class MissingError(Exception):
     """The state file no longer has a message that was stored in it."""
@@ -61,6 +64,7 @@ class Delivery(Stage):
         self._held = 0
         self._held_bytes = 0
         self._failures = 0
+        self._failing_since = self._logged_at = 0.0
         self._in_flight: Pending | None = None
 
     @property
@@ -173,8 +177,22 @@ class Delivery(Stage):
             raise MissingError
         return self.load(item.key)
 
+    def _log_failure(self, error: Exception) -> None:
+        """Log the first failure, and then one a minute."""
+        now = self._timer()
+        if self._failures == 1:
+            self._failing_since = now
+        elif now - self._logged_at < LOGGED_AGAIN_SECONDS:
+            return
+        self._logged_at = now
+        text = {"sink": self.sink.name, "error": str(error), "attempts": self._failures}
+        log.warning("sink did not accept a notification, trying again", extra=text)
+
     def _finish(self, item: Pending, outcome: str) -> None:
         self.counts[outcome] += 1
+        if self._failures:
+            after = round(self._timer() - self._failing_since, 1)
+            log.warning("sink answers again", extra={"sink": self.sink.name, "seconds": after})
         self._failures = 0
         self._in_flight = None
         self._forget(item, outcome)
@@ -190,8 +208,7 @@ class Delivery(Stage):
         self._failures += 1
         if isinstance(error, (OSError, SinkError)):
             self.counts["failed"] += 1
-            text = {"sink": self.sink.name, "error": str(error)}
-            log.warning("sink did not accept a notification, trying again", extra=text)
+            self._log_failure(error)
         else:  # a bug must cost an attempt, not the notification
             self.counts["broken"] += 1
             log.error("sink failed with a bug, trying again", extra={"sink": self.sink.name}, exc_info=error)

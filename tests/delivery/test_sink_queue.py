@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
+import pytest
 from conftest import Clock
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,3 +120,16 @@ def test_between_two_attempts_at_a_message_there_is_always_a_pause() -> None:
     times = [time for _, time in sink.attempts]
 
     assert all(later - earlier >= 0.1 for earlier, later in pairwise(times))
+
+
+def test_a_sink_that_is_away_is_logged_once_a_minute_and_when_it_answers_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    delivered(["c/a:high"], {"c/a:high:picky": [SinkError("refused", retry_after=15.0)] * 6})
+    lines = [record for record in caplog.records if record.name == "sidecar.delivery.sink_queue"]
+
+    assert [(record.message, record.__dict__.get("attempts")) for record in lines] == [
+        ("sink did not accept a notification, trying again", 1),
+        ("sink did not accept a notification, trying again", 5),
+        ("sink answers again", None),
+    ]
