@@ -1,4 +1,4 @@
-"""Logs as JSON lines on standard error: the message, and its details as keys."""
+"""Logs on standard error: JSON lines, and on a terminal lines for people."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sidecar.text.escape import ascii_json
+from sidecar.text.escape import ascii_json, terminal
 from sidecar.text.redaction.redactor import Redactor
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -35,6 +35,17 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self._redact(self.formatException(record.exc_info))
         return ascii_json(line)
+
+
+class TerminalFormatter(JsonFormatter):
+    """One record as a line to read: time of day, level, message, and details as `key=value`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line, a traceback below it."""
+        details = [f"{key}={value}" for key, value in record.__dict__.items() if key not in _PLAIN]
+        words = [f"{datetime.fromtimestamp(record.created):%H:%M:%S}", f"{record.levelname.lower():7}"]  # noqa: DTZ006 - a terminal's time
+        line = terminal("  ".join([*words, record.getMessage(), *details]))
+        return f"{line}\n{self._redact(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 class RateLimit(logging.Filter):
@@ -79,7 +90,7 @@ class RateLimit(logging.Filter):
 def setup(level: str, redact: Redactor | None = None) -> None:
     """Send all logs of `level` and above to standard error, their tracebacks masked by `redact`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(redact))
+    handler.setFormatter(TerminalFormatter(redact) if sys.stderr.isatty() else JsonFormatter(redact))
     handler.addFilter(RateLimit(burst=20))
     logging.getLogger("asyncio").addFilter(RateLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

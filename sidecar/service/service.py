@@ -145,7 +145,14 @@ class Service:
         self._check_state()
         self._report_state()
         self.reloader.start()
-        log.info("ready", extra={"http_port": self.http_port, "admin_port": self.admin_port})
+        log.info("ready", extra=self._addresses())
+
+    def _addresses(self) -> dict[str, object]:
+        """The ports, and where the incident pages are, for the log."""
+        ports: dict[str, object] = {"http_port": self.http_port, "admin_port": self.admin_port}
+        host = self.settings.admin.host
+        host = "127.0.0.1" if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104 - compared, not bound
+        return {**ports, "pages": f"http://{host}:{self.admin_port}/"} if self.settings.admin.enabled else ports
 
     def _use(self, settings: Settings, rules: list[CorrelationRule], expected: Expectations | None) -> None:
         """Take up changed rules and expectations, and those settings that a running service can change."""

@@ -1,5 +1,6 @@
 """Logs that a busy failure cannot flood."""
 
+import json
 import logging
 
 import pytest
@@ -50,6 +51,20 @@ def test_the_log_of_a_service_is_limited(capsys: pytest.CaptureFixture[str]) -> 
     logging.basicConfig(force=True)
 
     assert len(lines) == 20
+
+
+def test_a_terminal_gets_lines_for_people_and_everything_else_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for is_terminal in (True, False):
+        monkeypatch.setattr("sys.stderr.isatty", lambda is_terminal=is_terminal: is_terminal)
+        logs.setup("info")
+        logging.getLogger("sidecar.test").info("ready", extra={"pages": "http://127.0.0.1:2812/", "odd": "a\x1b[2J"})
+    words, line = capsys.readouterr().err.splitlines()
+    logging.basicConfig(force=True)
+
+    assert words[8:] == "  info     ready  pages=http://127.0.0.1:2812/  odd=a\\x1b[2J"
+    assert json.loads(line)["message"] == "ready"
 
 
 def test_another_message_is_not_held_back(clock: Clock) -> None:
