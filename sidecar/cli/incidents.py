@@ -1,8 +1,10 @@
 """`falco-correlator incidents`: the incidents of a running service or of a state file, on a terminal or as JSON."""
 
+import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -11,16 +13,19 @@ import click
 import msgspec
 
 from sidecar.cli.incident_client import FileReader, HttpReader, IncidentReader, UnavailableError
+from sidecar.cli.options import emit, formatted, output_option
 from sidecar.errors import EXIT_WRONG
 from sidecar.incidents import query, view
 from sidecar.incidents.lookup import AmbiguousError, NotFoundError
-from sidecar.incidents.why import Places
 from sidecar.settings.section import is_url
 from sidecar.text import escape
 
 P = ParamSpec("P")
 
 EXIT_CODES = {NotFoundError: 1, AmbiguousError: 1, query.QueryError: EXIT_WRONG, UnavailableError: 3}
+
+WATCH_SECONDS = 2.0
+"""Time between two looks of --watch."""
 
 EPILOG = "Exit codes: 0 success; 1 no such incident; 2 wrong usage; 3 the service or the state file cannot be read."
 
@@ -41,6 +46,11 @@ def _filtered(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _json_flag(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --json, which is short for `--output json`."""
+    return click.option("--json", "output", flag_value="json", help="Short for -o json.")(command)
+
+
 def _reporting_errors(command: Callable[P, None]) -> Callable[P, None]:
     """Print an error that users can act on as one line, and exit with its code."""
 
@@ -48,6 +58,9 @@ def _reporting_errors(command: Callable[P, None]) -> Callable[P, None]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except tuple(EXIT_CODES) as error:
             click.echo(escape.terminal(str(error)), err=True)
             sys.exit(EXIT_CODES[type(error)])
@@ -95,37 +108,95 @@ def incidents(context: click.Context, url: str, state: Path | None) -> None:
 @incidents.command("list", epilog=EPILOG)
 @_filtered
 @click.option("--limit", type=click.IntRange(1, query.MAX_LIMIT), default=50, show_default=True, help="Maximum rows.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, like /api/v1/incidents.")
+@click.option("--watch", "-w", is_flag=True, help="Then print each incident that is new or has changed, until Ctrl-C.")
+@output_option("wide", help="Also wide: one line each. json and yaml are as /api/v1/incidents.")
+@_json_flag
 @click.pass_obj
 @_reporting_errors
-def list_(reader: IncidentReader, /, limit: int, *, as_json: bool, **filters: Any) -> None:
-    """List incidents, one row each, newest evidence first."""
+def list_(reader: IncidentReader, /, limit: int, output: str, *, watch: bool, **filters: Any) -> None:
+    r"""List incidents, one row each, newest evidence first.
+
+    Age is the time since the last evidence. Examples:
+
+    \b
+      falco-correlator incidents list --severity critical --status open
+      falco-correlator incidents list --since 24h -o wide
+      falco-correlator incidents list --watch
+    """
+    parameters = {**_parameters(filters), "limit": str(limit)}
+    page = reader.page(parameters)
+    _print_rows(page, page.incidents, output)
+    if watch:
+        sys.stdout.flush()
+        _watch(reader, parameters, page, output)
+    elif page.total > len(page.incidents):
+        click.echo(f"{len(page.incidents)} of {page.total}; use --limit or a filter to see others", err=True)
+
+
+def _print_rows(page: view.Page, rows: Sequence[view.Summary], output: str, *, header: bool = True) -> None:
+    """Print incidents of a page; without `header` as rows that are added to it."""
+    if output in ("json", "yaml"):
+        for value in [page] if header else rows:
+            click.echo("---\n" * (output == "yaml" and not header) + formatted(value, output).rstrip("\n"))
+        return
     from sidecar.incidents import terminal  # noqa: PLC0415 - rich makes `--help` slow
 
-    page = reader.page({**_parameters(filters), "limit": str(limit)})
-    if as_json:
-        click.echo(_json(page))
+    show = terminal.wide_rows if output == "wide" else terminal.rows
+    show(rows, sys.stdout, time.time_ns(), header=header)
+
+
+def _watch(reader: IncidentReader, parameters: dict[str, str], page: view.Page, output: str) -> None:
+    """Print incidents as they change. While the service restarts, it says so once and waits."""
+    known = {row.id: _version(row) for row in page.incidents}
+    is_away = False
+    try:
+        while True:
+            pause()
+            try:
+                page = reader.page(parameters)
+            except UnavailableError as error:
+                if not is_away:
+                    click.echo(escape.terminal(f"{error}; waiting for it"), err=True)
+                is_away = True
+                continue
+            is_away = False
+            rows = [row for row in reversed(page.incidents) if known.get(row.id) != _version(row)]
+            known |= {row.id: _version(row) for row in rows}
+            if rows:
+                _print_rows(page, rows, output, header=False)
+                sys.stdout.flush()
+    except KeyboardInterrupt:
         return
-    terminal.rows(page.incidents, sys.stdout)
-    if page.total > len(page.incidents):
-        click.echo(f"{len(page.incidents)} of {page.total}; use --limit or a filter to see others", err=True)
+
+
+def pause() -> None:
+    """Wait between two looks."""
+    time.sleep(WATCH_SECONDS)
+
+
+def _version(row: view.Summary) -> tuple[object, ...]:
+    return row.severity, row.state, row.case, row.detections
 
 
 @incidents.command(epilog=EPILOG)
 @click.argument("name", metavar="ID")
 @click.option("--explain", is_flag=True, help="Also draw the process tree: the detections on each process.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, like /api/v1/incidents/ID.")
+@output_option(help="json and yaml are as /api/v1/incidents/ID.")
+@_json_flag
 @click.pass_obj
 @_reporting_errors
-def show(reader: IncidentReader, /, name: str, *, explain: bool, as_json: bool) -> None:
-    """Show one incident in full. Four or more characters of its ID are enough if no other ID starts with them."""
+def show(reader: IncidentReader, /, name: str, output: str, *, explain: bool) -> None:
+    """Show one incident in full.
+
+    Four or more characters of its ID are enough if no other ID starts with them.
+    """
     from sidecar.incidents import terminal  # noqa: PLC0415 - as above
 
     if not re.fullmatch(r"[0-9a-f]{4,16}", name):
         raise click.BadParameter("expected 4 to 16 characters out of 0-9 and a-f", param_hint="ID")
     incident = reader.incident(name)
-    if as_json:
-        click.echo(_json(incident))
+    if output != "table":
+        emit(incident, output)
         return
     terminal.show_incident(incident, sys.stdout)
     if explain:
@@ -144,20 +215,21 @@ def export(reader: IncidentReader, /, **filters: Any) -> None:
 
 @incidents.command("why", epilog=EPILOG)
 @click.argument("place")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, like /api/v1/why.")
+@output_option(help="json and yaml are as /api/v1/why.")
+@_json_flag
 @click.pass_obj
 @_reporting_errors
-def why_(reader: IncidentReader, /, place: str, *, as_json: bool) -> None:
-    """Say why a PLACE has no incident: a pod, namespace/pod, a container's name or ID, or a host.
+def why_(reader: IncidentReader, /, place: str, output: str) -> None:
+    """Say why a place has no incident.
 
-    For each execution context: the groups that were seen, and what each case lacks. For other detections: which context
-    they would join, or why they were declined.
+    PLACE is a pod, namespace/pod, a container's name or ID, or a host. For each execution context it says which groups
+    were seen, and what each case lacks. For other detections: which context they would join, or why they were declined.
     """
     from sidecar.incidents import why  # noqa: PLC0415 - as above
 
     found = reader.why(place)
-    if as_json:
-        click.echo(_json(found))
+    if output != "table":
+        emit(found, output)
         return
     for each in found.places:
         click.echo("\n".join(map(escape.terminal, why.lines(each))))
@@ -183,5 +255,5 @@ def _parameters(filters: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _json(value: "view.Page | view.Incident | Places") -> str:
+def _json(value: view.Incident) -> str:
     return escape.ascii_json(msgspec.to_builtins(value))

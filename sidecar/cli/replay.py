@@ -4,12 +4,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import click
 from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import Progress
 
+from sidecar.cli.options import emit
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.incidents import terminal, view, why
 from sidecar.incidents.falco_event import to_json
@@ -24,7 +26,10 @@ NO_ALERT = ("not_json", "text_mode", "not_an_object", "too_deep", "no_rule")
 
 
 def run(pipeline: Pipeline, paths: Sequence[str], output: str) -> bool:
-    """Replay files and folders, and print the incidents as `table`, `text`, `explain` or `jsonl`, then the counts.
+    """Replay files and folders, and print the incidents in the form `output`, then the counts.
+
+    Forms are `table`, `text`, `explain`, `jsonl` (notifications as they are sent), and `json` or `yaml`, which hold
+    the counts too.
 
     Returns:
         Whether the input contained an alert.
@@ -36,7 +41,10 @@ def run(pipeline: Pipeline, paths: Sequence[str], output: str) -> bool:
     declined_alerts: list[tuple[Alert, str]] = []
     if output == "explain":
         pipeline.report_declined(lambda alert, reason: declined_alerts.append((alert, reason)))
-    _print(_replayed(pipeline, files), output)
+    if output in ("json", "yaml"):
+        emit(_result(pipeline, files), output)
+    else:
+        _print(_replayed(pipeline, files), output)
     terminal.show_declined(declined_alerts, sys.stdout)
     if output == "explain":
         for place in why.without_incident(pipeline).places:
@@ -57,6 +65,19 @@ def run(pipeline: Pipeline, paths: Sequence[str], output: str) -> bool:
     hint = REJECTIONS[reason] if pipeline.reasons[reason] else "It is empty."
     click.echo(f"{', '.join(paths)}: no alert in it: {hint[0].lower()}{hint[1:]}", err=True)
     return False
+
+
+def _result(pipeline: Pipeline, files: Sequence[str]) -> dict[str, Any]:
+    """The last state of each incident, and what was counted."""
+    notes = [note for note in _replayed(pipeline, files) if isinstance(note, Notification)]
+    last = {note.incident: note for note in notes}
+    return {
+        "alerts": pipeline.received,
+        "detections": pipeline.detections,
+        "incidents": [view.from_notification(note) for note in last.values()],
+        "rejected": dict(pipeline.reasons),
+        "declined": dict(pipeline.declined),
+    }
 
 
 def _by_reason(words: str, counts: Counter[str]) -> str:

@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TextIO
 
+import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from sidecar.correlation.notification import SECOND_NS
 from sidecar.incidents import view
 from sidecar.meaning.declined import REASONS
 from sidecar.model import Alert, Message, Notification, Report
@@ -29,6 +32,14 @@ SHORT_ID_CHARS = 8
 WRAPPED = ("Case and place", "Declined detection", "Reason")
 """Columns of tables whose text may take several lines."""
 
+LIST_WIDTHS = (SHORT_ID_CHARS, 8, 6, 5, 9)
+"""Least widths of the columns of a list before the last one."""
+
+MAX_NAMESPACE_COLUMNS = 16
+"""A longer namespace is cut in a list; `wide_rows` has it whole."""
+
+UNITS = {1: "s", 60: "m", 3600: "h"}
+
 WIDTH = 80
 """Columns when the output is not a terminal."""
 
@@ -37,7 +48,15 @@ def console(out: TextIO) -> Console:
     """A console on `out`: in colour only on a terminal, and never with NO_COLOR."""
     columns = os.environ.get("COLUMNS", "")
     width = None if out.isatty() else int(columns) if columns.isdigit() and int(columns) > 0 else WIDTH
-    return Console(file=out, width=width, highlight=False, emoji=False, markup=False)
+    return _Console(file=out, width=width, highlight=False, emoji=False, markup=False)
+
+
+class _Console(Console):
+    """A console whose reader may go away: the commands end quietly then, and with the same code as without it."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would exit with 1."""
+        raise BrokenPipeError
 
 
 def show(note: Message, out: TextIO) -> None:
@@ -75,13 +94,50 @@ def show_declined(alerts: Sequence[tuple[Alert, str]], out: TextIO) -> None:
         console(out).print(f"and {len(alerts) - MAX_DECLINED} more")
 
 
-def rows(summaries: Iterable[view.Summary], out: TextIO) -> None:
-    """Print a list of incidents, one row each."""
-    table = _table("Severity", "Case and place", "State", "Last (UTC)", "Incident")
+def rows(summaries: Iterable[view.Summary], out: TextIO, now: int, *, header: bool = True) -> None:
+    """Print a list of incidents, one row each; `age` is the time since the last evidence, at `now` (ns since 1970)."""
+    table = _table("Incident", "Severity", "State", "Age", "Namespace", "Case and place")
+    table.show_header = header
+    for column, width in zip(table.columns, LIST_WIDTHS, strict=False):  # so that rows added by --watch line up
+        column.min_width = width
+    table.columns[4].max_width = MAX_NAMESPACE_COLUMNS
+    table.columns[4].overflow = "ellipsis"
     for row in summaries:
-        last = f"{row.last[:10]} {row.last[11:16]}"
-        table.add_row(_severity(row.severity), _case(row.case, row.place), row.state, last, row.id[:SHORT_ID_CHARS])
+        place = msgspec.structs.replace(row.place, words=row.place.words.removeprefix(f"pod {row.place.namespace}/"))
+        table.add_row(
+            row.id[:SHORT_ID_CHARS],
+            _severity(row.severity),
+            row.state,
+            age(row.last, now),
+            Text(terminal(row.place.namespace or "-")),
+            _case(row.case, place),
+        )
     console(out).print(table if table.rows else "No incident.")
+
+
+def wide_rows(summaries: Iterable[view.Summary], out: TextIO, now: int, *, header: bool = True) -> None:
+    """Print a list of incidents, each on one line however long, with everything that a list has."""
+    names = "Incident", "Severity", "State", "Age", "Last", "Namespace", "Pod", "Container", "Host", "Case"
+    lines = [tuple(map(str.upper, names))] if header else []
+    for row in summaries:
+        place = row.place
+        where = place.namespace, place.pod, place.container_name or place.container, place.host
+        values = row.id, row.severity, row.state, age(row.last, now), row.last, *where, row.case
+        lines.append(tuple(terminal(value) or "-" for value in values))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        text = "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip()
+        out.write(f"{text}\n")
+
+
+def age(time: str, now: int) -> str:
+    """The time since an RFC 3339 time as kubectl writes it: `45s`, `12m`, `3h20m`, `2d`."""
+    seconds = max(now // SECOND_NS - int(datetime.fromisoformat(f"{time[:19]}+00:00").timestamp()), 0)
+    for limit, unit, smaller in ((120, 1, 0), (600, 60, 1), (10_800, 60, 0), (28_800, 3600, 60), (172_800, 3600, 0)):
+        if seconds < limit:
+            rest = seconds % unit // smaller if smaller else 0
+            return f"{seconds // unit}{UNITS[unit]}{f'{rest}{UNITS[smaller]}' if rest else ''}"
+    return f"{seconds // 86_400}d"
 
 
 def show_incident(incident: view.Incident, out: TextIO) -> None:

@@ -4,10 +4,11 @@ Falco loses an alert when its connection is refused, so the sockets must be ther
 two of them.
 """
 
+import errno
 import os
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 INHERITED = "FALCO_CORRELATOR_SOCKETS"
@@ -28,6 +29,15 @@ def opened(addresses: Iterable[tuple[str, str, int]]) -> dict[str, socket.socket
         OSError: an address cannot be used; it names the setting and the remedy.
     """
     return {name: _listen(name, host, port) for name, host, port in addresses}
+
+
+def problems(addresses: Iterable[tuple[str, str, int]]) -> Iterator[str]:
+    """Why these addresses cannot be used, each with its setting and the remedy; nothing listens there meanwhile."""
+    for name, host, port in addresses:
+        try:
+            _bound(name, host, port).close()
+        except OSError as error:
+            yield error.strerror or str(error)
 
 
 def inherited() -> dict[str, socket.socket]:
@@ -64,15 +74,32 @@ def hand_over(sockets: dict[str, socket.socket], arguments: list[str]) -> NoRetu
 
 
 def _listen(name: str, host: str, port: int) -> socket.socket:
+    listening = _bound(name, host, port)
+    listening.listen(BACKLOG)
+    return listening
+
+
+def _bound(name: str, host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a host that cannot be written as a domain name
         listening.close()
-        raise OSError(
-            error.errno, f"{name}.port: {host}:{port}: {error.strerror}; set another port, or end what listens there"
-        ) from None
-    listening.listen(BACKLOG)
+        raise OSError(getattr(error, "errno", 0), _explained(error, name, host, port)) from None
     return listening
+
+
+def _explained(error: OSError | ValueError, name: str, host: str, port: int) -> str:
+    """Which setting cannot be used, why, and what to do."""
+    number = getattr(error, "errno", 0)
+    if number == errno.EADDRINUSE:
+        return f"{name}.port: {host}:{port} is in use; set another port, or end what listens there"
+    if number == errno.EACCES:
+        return (
+            f"{name}.port: {host}:{port} may not be opened by user id {os.geteuid()}: ports below 1024 need the "
+            "capability NET_BIND_SERVICE; grant it, or set a higher port"
+        )
+    reason = getattr(error, "strerror", "") or error
+    return f"{name}.host: {host!r}: {reason}; set an address of this machine, such as 127.0.0.1 or 0.0.0.0"

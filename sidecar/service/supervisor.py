@@ -54,7 +54,15 @@ class Supervisor:
                 return EXIT_PROBLEM
             pause = min(0.05 * 2 ** (crashes - 1), MAX_PAUSE_SECONDS) if crashes else 0.0
             _log(f'"worker died, starting another","exit_code":{code},"crashes_in_a_row":{crashes},"pause":{pause}')
-            time.sleep(pause)
+            if not self._rested(pause):
+                return 0
+
+    def _rested(self, seconds: float) -> bool:
+        """Wait, but not while Falco's orchestrator waits for the end; False if this process is to stop."""
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.05))  # a signal does not end a sleep
+        return not self._stopping
 
     def _run_worker(self) -> int:
         """Start one worker and wait until it exits."""
@@ -84,6 +92,9 @@ class Supervisor:
 def _log(rest: str) -> None:
     now = time.time()
     stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1e6):06d}Z"
+    if os.isatty(2):
+        os.write(2, f"{time.strftime('%H:%M:%S', time.localtime(now))}  error    {rest}\n".encode())
+        return
     line = f'{{"time":"{stamp}","level":"error","logger":"sidecar.service.supervisor","message":{rest}}}\n'
     os.write(2, line.encode())
 

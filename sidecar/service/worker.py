@@ -64,17 +64,24 @@ def expectations_of(paths: list[Path]) -> Expectations | None:
     )
 
 
-def refuse_unusable_state(settings: Settings) -> None:
-    """Exit with EXIT_WRONG if the state file must not be used, before a port is open at which Falco would wait."""
-    if not settings.state.path:
-        return
-    from sidecar.storage.state import StateError, refuse_unusable_state  # noqa: PLC0415 - sqlite3 only where it is used
+def start_problems(settings: Settings, patience: float | None = None) -> Iterator[str]:
+    """Why a start on this machine could not succeed, each with its setting and the remedy. No port is open meanwhile.
 
-    try:
-        refuse_unusable_state(Path(settings.state.path))
-    except StateError as error:
-        sys.stderr.write(f"state.path: {error}\n")
-        sys.exit(EXIT_WRONG)
+    Waits `patience` seconds for another instance that uses the state file, by default as long as a start does.
+    """
+    if settings.state.path:
+        from sidecar.storage import state  # noqa: PLC0415 - sqlite3 only where it is used
+
+        try:
+            state.refuse_unusable_state(Path(settings.state.path), *([] if patience is None else [patience]))
+        except state.StateError as error:
+            yield f"state.path: {error}"
+    for name, sink in settings.sinks.configured().items():
+        try:
+            sink.check_startable()
+        except OSError as error:
+            yield f"sinks.{name}.{error}"
+    yield from sockets.problems(settings.listening_addresses())
 
 
 class Loaded(NamedTuple):

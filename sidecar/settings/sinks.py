@@ -6,6 +6,7 @@ A sink is a subclass of SinkSettings here, a field of `Sinks`, and the module `s
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -33,7 +34,7 @@ class SinkSettings(Section):
         return True
 
     def check_startable(self) -> None:
-        """Raise OSError if the sink could not start, for example because its port is taken."""
+        """Raise OSError if the sink could not start, for example because its port is taken: `SETTING: REASON`."""
 
 
 class HttpSinkSettings(SinkSettings):
@@ -96,6 +97,14 @@ class FileSinkSettings(SinkSettings):
         """Whether there is a file."""
         return bool(self.path)
 
+    def check_startable(self) -> None:
+        """Raise OSError if the file is a directory, or its directory is missing."""
+        path = Path(self.path)
+        if path.is_dir():
+            raise OSError(f"path: {path} is a directory; add the name of a file")
+        if not path.parent.is_dir():
+            raise OSError(f"path: there is no directory {path.parent}; create it, or mount one there")
+
     def needs_openssl(self) -> bool:
         """Never."""
         return False
@@ -153,7 +162,10 @@ class GrpcSinkSettings(SinkSettings):
 
     def check_startable(self) -> None:
         """Raise OSError if nobody could listen on the address."""
-        addresses.check(self.address)
+        try:
+            addresses.check(self.address)
+        except OSError as error:
+            raise OSError(f"address: {error}") from None
 
     def problems(self, path: str) -> Iterator[str]:
         """Whether gRPC is installed, and whether anything protects the port."""

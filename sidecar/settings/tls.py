@@ -1,8 +1,8 @@
 """TLS of a listening port, and of a client."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from sidecar.net.tls_context import ClientFiles, client_context, server_context
+from sidecar.net.tls_context import ClientFiles, UnusableError, client_context, server_context, unreadable
 from sidecar.settings.section import Section
 
 
@@ -30,10 +30,8 @@ class ServerTls(Section):
             yield f"{path}.allowed_names: needs {path}.client_ca, the authority whose certificates are accepted"
 
     def _unusable(self, path: str) -> Iterator[str]:
-        try:
-            server_context(self.cert, self.key, self.client_ca)
-        except OSError as error:
-            yield f"{path}: {self.cert}, {self.key} and {self.client_ca or 'no client_ca'} cannot be used: {error}"
+        files = {"cert": self.cert, "key": self.key, "client_ca": self.client_ca}
+        return _problems(path, files, lambda: server_context(self.cert, self.key, self.client_ca))
 
 
 class ClientTls(Section):
@@ -55,8 +53,15 @@ class ClientTls(Section):
         if bool(self.cert) != bool(self.key):
             yield f"{path}.cert, {path}.key: both are needed for a client certificate"
         elif any(self.files()):
-            try:
-                client_context(self.files())
-            except OSError as error:
-                used = ", ".join(file for file in self.files() if file)
-                yield f"{path}: {used}: cannot be used: {error}"
+            yield from _problems(path, self.files()._asdict(), lambda: client_context(self.files()))
+
+
+def _problems(path: str, files: Mapping[str, str], load: Callable[[], object]) -> Iterator[str]:
+    """What is wrong with PEM files, by their settings below `path`."""
+    problems = [f"{path}.{name}: {problem}" for name, file in files.items() if (problem := unreadable(file))]
+    yield from problems
+    try:
+        if not problems:
+            load()
+    except UnusableError as error:
+        yield f"{path}.{error.setting}: {files[error.setting]}: {error}"

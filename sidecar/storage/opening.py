@@ -60,7 +60,9 @@ def lock(path: Path, patience: float = PATIENCE_SECONDS) -> int:
         except OSError:
             if time.monotonic() > deadline:
                 os.close(descriptor)
-                raise StateError(f"{path}: another instance is using this state file") from None
+                raise StateError(
+                    f"{path}: another instance is using this state file; end it, or give each a file of its own"
+                ) from None
             time.sleep(0.1)
         else:
             return descriptor
@@ -96,11 +98,12 @@ def refuse_unusable(path: Path, steps: Sequence[str], ours: frozenset[str], pati
     except DiskError:
         return
     try:
+        if path.exists() and not path.is_file():
+            raise StateError(f"{path}: is not a regular file; choose another")
+        _refuse_foreign(path)
         if path.is_file() and path.stat().st_size:
             with contextlib.closing(sqlite3.connect(path)) as db:
                 _version(db, path, steps, ours)
-        elif path.exists() and not path.is_file():
-            raise StateError(f"{path}: is not a regular file")
     except (sqlite3.Error, UnicodeDecodeError, DiskError):
         return
     finally:
@@ -126,10 +129,30 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 def _unusable(path: Path, error: Exception) -> StateError:
     if isinstance(error, OSError):
         kind = DiskError if error.errno in DISK_FAILURES else StateError
-        return kind(f"{path}: {error.strerror}")
+        return kind(f"{path}: {error.strerror}{_remedy(path, error.errno)}")
     failed = getattr(error, "sqlite_errorcode", 0) & 0xFF
     kind = DiskError if failed in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY) else StateError
     return kind(f"{path}: {error}")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise StateError if this user may not write to the file, those beside it, or their folder."""
+    if os.statvfs(path.parent).f_flag & os.ST_RDONLY:  # as a disk that fails
+        return
+    for each in (path.parent, *(path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", ".ring"))):
+        if each.exists() and not os.access(each, os.R_OK | os.W_OK):
+            raise StateError(
+                f"{each}: user id {os.geteuid()} may not write to it; change its owner, or choose another file"
+            )
+
+
+def _remedy(path: Path, number: int | None) -> str:
+    """What to do about an error, to be appended to its text; "" if that depends."""
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return f": {path.parent} is not a directory; create it, or choose another file"
+    if number in (errno.EACCES, errno.EPERM):
+        return f": user id {os.geteuid()} needs to write to {path.parent}; change its owner, or choose another file"
+    return ""
 
 
 def _set_aside(path: Path) -> str:
@@ -151,7 +174,7 @@ def _set_aside(path: Path) -> str:
 
 def _connected(path: Path, steps: Sequence[str], ours: frozenset[str]) -> sqlite3.Connection:
     if path.exists() and not path.is_file():
-        raise StateError(f"{path}: is not a regular file")
+        raise StateError(f"{path}: is not a regular file; choose another")
     path.touch(0o600)
     db = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
     try:
@@ -182,11 +205,15 @@ def _version(db: sqlite3.Connection, path: Path, steps: Sequence[str], ours: fro
     """The schema of the file, 0 for a new one. Raises StateError, and sqlite3.DatabaseError if it is damaged."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if version > len(steps):
-        raise StateError(f"{path}: was written by a newer version (schema {version}, this one reads {len(steps)})")
+        raise StateError(
+            f"{path}: was written by a newer version (schema {version}, this one reads {len(steps)}); install that, or "
+            "move the file away to start without its incidents"
+        )
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if version <= 0 and tables:
         if not tables & ours:
-            raise StateError(f"{path}: is the database of another program (tables {', '.join(sorted(tables))})")
+            names = ", ".join(sorted(tables))
+            raise StateError(f"{path}: is the database of another program (tables {names}); choose another file")
         raise sqlite3.DatabaseError(f"schema {version} with tables")
     return max(version, 0)
 

@@ -21,6 +21,7 @@ from sidecar.model import Notification, Outgoing
 from sidecar.storage import servers
 from sidecar.storage.archive import TABLES, Archive
 from sidecar.storage.opening import (
+    PATIENCE_SECONDS,
     DiskError,
     StateError,
     lock,
@@ -77,9 +78,9 @@ SCHEMAS = (_ALERTS, TABLES, _PLACES, _MARKS, servers.TABLES, servers.PROGRAMS)
 OUR_TABLES = frozenset(("alerts", "outbox", "journal", "incidents"))
 
 
-def refuse_unusable_state(path: Path) -> None:
+def refuse_unusable_state(path: Path, patience: float = PATIENCE_SECONDS) -> None:
     """Raises StateError if a start with this state file cannot succeed; see `opening.refuse_unusable`."""
-    refuse_unusable(path, SCHEMAS, OUR_TABLES)
+    refuse_unusable(path, SCHEMAS, OUR_TABLES, patience)
 
 
 class Waiting(NamedTuple):

@@ -120,7 +120,7 @@ def parse_yaml(data: bytes, where: str) -> Any:
         _refuse_bombs(data)
         return yaml.load(data, Loader=_Loader)  # noqa: S506 - the loader is a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(where, [f"is not YAML: {_description(error)}"]) from None
+        raise ConfigError(where, [f"is not YAML: {yaml_problem(error)}"]) from None
 
 
 def _refuse_bombs(data: bytes) -> None:
@@ -229,7 +229,8 @@ def _expected(text: str, data: object) -> str:
     return f"expected {_KINDS[match[1]]}{match[2] or ''}, got {_shortened(data)}"
 
 
-def _description(error: Exception) -> str:
+def yaml_problem(error: Exception) -> str:
+    """What a YAML parser did not understand, with line and column where it says them."""
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    problem = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem

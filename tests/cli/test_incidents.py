@@ -9,19 +9,26 @@ import pty
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from conftest import Running
 from msgspec.structs import replace
 from support.site_with_incidents import DEMO, HOSTILE, notifications, running
 
+from sidecar.cli.incident_client import UnavailableError
 from sidecar.cli.main import main
+from sidecar.incidents.terminal import age
+from sidecar.incidents.view import Page
 from sidecar.model import Notification
 from sidecar.storage.archive import TABLES, Archive
 from sidecar.storage.state import State
+
+NOW = 1_795_500_000 * 10**9
+"""Shortly after the recordings, for ages."""
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "terminal"
 
@@ -60,7 +67,10 @@ def golden(name: str, text: str) -> None:
         ("nothing.txt", ["list", "--find", "no such place"]),
     ],
 )
-def test_what_a_terminal_shows_is_as_it_was_and_fits_80_columns(file: Path, name: str, arguments: list[str]) -> None:
+def test_what_a_terminal_shows_is_as_it_was_and_fits_80_columns(
+    file: Path, name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time_ns", lambda: NOW)
     result = ran("--state", file, *arguments)
 
     assert result.exit_code == 0
@@ -79,6 +89,93 @@ def test_json_is_what_the_api_gives(file: Path) -> None:
 
     assert page["total"] == 6
     assert (incident["id"], incident["severity"], len(incident["triage"])) == (DEMO, "critical", 9)
+
+
+def test_json_and_yaml_hold_the_same_for_every_command_that_has_a_result(file: Path) -> None:
+    for arguments in (["list"], ["show", DEMO]):
+        as_yaml = yaml.safe_load(ran("--state", file, *arguments, "-o", "yaml").stdout)
+        assert as_yaml == json.loads(ran("--state", file, *arguments, "-o", "json").stdout)
+        assert as_yaml == json.loads(ran("--state", file, *arguments, "--json").stdout)
+
+
+def test_wide_has_everything_of_an_incident_on_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time_ns", lambda: NOW)
+    header, *rows = ran("--state", file, "list", "-o", "wide", "--find", "shop/web").stdout.splitlines()
+
+    assert header.split() == [
+        "INCIDENT",
+        "SEVERITY",
+        "STATE",
+        "AGE",
+        "LAST",
+        "NAMESPACE",
+        "POD",
+        "CONTAINER",
+        "HOST",
+        "CASE",
+    ]
+    assert rows == [
+        (
+            f"{DEMO}  critical  closed  176m  2026-11-24T03:03:06.502593923Z  shop       web-7d9f8b6c5-x2x4q  app"
+            "        node-1  Full Web Application Compromise"
+        )
+    ]
+
+
+def interrupted_after(monkeypatch: pytest.MonkeyPatch, *pauses: Callable[[], object]) -> None:
+    """Let these happen in the pauses of --watch, and then Ctrl-C."""
+    left = iter(pauses)
+
+    def pause() -> None:
+        happening = next(left, None)
+        if happening is None:
+            raise KeyboardInterrupt
+        happening()
+
+    monkeypatch.setattr("sidecar.cli.incidents.pause", pause)
+
+
+@pytest.mark.parametrize("output", ["table", "wide", "json", "yaml"])
+def test_watch_prints_what_is_new_or_changed_until_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    first, second = [note for note in notifications() if note.incident == DEMO]
+    path = tmp_path / "state.db"
+    kept = State(path, keep=3600)
+    kept.archive.put(first, step=True)
+    interrupted_after(monkeypatch, lambda: None, lambda: kept.archive.put(second, step=True))
+    done = ran("--state", path, "list", "--watch", "-o", output)
+    kept.close()
+
+    assert done.exit_code == 0
+    assert done.stdout.count(DEMO[:8]) == 2
+    assert done.stdout.index(first.case) < done.stdout.index(second.case)
+    assert done.stdout.lower().count("severity  ") <= 1, "the heading is printed once"
+
+
+def test_watch_goes_on_when_the_service_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted_after(monkeypatch, lambda: None, lambda: None)
+    pages = iter([Page(0, 50, 0, [])])
+
+    def page(*_: object) -> Page:
+        try:
+            return next(pages)
+        except StopIteration:
+            raise UnavailableError("gone") from None
+
+    monkeypatch.setattr("sidecar.cli.incident_client.HttpReader.page", page)
+    done = ran("list", "--watch")
+
+    assert (done.exit_code, done.stderr) == (0, "gone; waiting for it\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (119, "119s"), (125, "2m5s"), (599, "9m59s"), (600, "10m"), (3600 * 4 + 60, "4h1m"), (3600 * 47, "47h"),
+     (86400 * 9, "9d"), (-5, "0s")],
+)  # fmt: skip
+def test_an_age_is_written_as_kubectl_does(seconds: int, text: str) -> None:
+    assert age("2026-11-24T00:00:00.000000000Z", (1_795_478_400 + seconds) * 10**9) == text
 
 
 def test_an_export_is_a_line_of_ascii_json_for_each_incident(file: Path) -> None:

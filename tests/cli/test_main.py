@@ -1,6 +1,6 @@
 """The command line, as a person types it.
 
-Covers: `cli.replay`, `cli.demo`, `sources.replay`, `service.worker`.
+Covers: `cli.replay`, `cli.demo`, `cli.checks`, `sources.replay`, `service.worker`.
 """
 
 import contextlib
@@ -303,7 +303,10 @@ def test_a_grpc_socket_without_its_directory_exits_2_with_the_remedy(tmp_path: P
     done = ran("run", environment={"FALCO_CORRELATOR_SINKS__GRPC__ADDRESS": address})
 
     assert (done.exit_code, done.stdout) == (2, "")
-    assert f"cannot listen: {address}: there is no directory {tmp_path}/missing; create it" in done.stderr
+    assert (
+        f"cannot start: sinks.grpc.address: {address}: there is no directory {tmp_path}/missing; create it"
+        in done.stderr
+    )
 
 
 @pytest.mark.slow
@@ -325,7 +328,7 @@ def test_a_taken_port_exits_2_with_the_setting_and_the_remedy(tmp_path: Path) ->
     started.stop(signal.SIGTERM)
 
     assert second.returncode == 2
-    assert "cannot listen: http.port: " in second.stderr
+    assert "cannot start: http.port: " in second.stderr
     assert "set another port, or end what listens there" in second.stderr
     assert "Traceback" not in second.stderr
 

@@ -77,7 +77,7 @@ def test_a_certificate_that_cannot_be_used_is_told_at_the_start(tmp_path: Path, 
     files = {"cert": pair.cert, "key": pair.key, "client_ca": ca.cert, file: tmp_path / "missing"}
     (message,) = problems(tmp_path, "{tls: {" + ", ".join(f"{name}: {path}" for name, path in files.items()) + "}}")
 
-    assert message.endswith("cannot be used: [Errno 2] No such file or directory")
+    assert message == f"http.tls.{file}: '{tmp_path / 'missing'}' cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize(

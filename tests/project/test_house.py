@@ -111,7 +111,6 @@ MAY_USE_CLOCKS = {
     "support/mixed.py": "kills workers slower than a crash loop, and sends at a pace",
     "support/damage.py": "a start that hangs is one of the outcomes",
     "sources/test_grpc.py": "a pause has a shortest length, which a slow machine only makes longer",
-    "service/test_supervisor.py": "replaces the sleep between two crashes",
     "chart/cluster.py": "the deadline is that of the chart's startup probe",
     "e2e/engine.py": "waits for a live Falco",
     "e2e/__main__.py": "plays under a live Falco",

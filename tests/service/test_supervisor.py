@@ -19,6 +19,7 @@ from support.crash import Victim, curl_sends, killing
 from support.waiting import wait_until
 
 from sidecar.errors import EXIT_PROBLEM, EXIT_WRONG
+from sidecar.service import supervisor
 from sidecar.service.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
@@ -75,7 +76,7 @@ def test_a_worker_that_keeps_dying_is_started_ever_later_and_told_of() -> None:
 
 
 def test_a_worker_that_keeps_dying_is_given_up_with_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(supervisor, "MAX_PAUSE_SECONDS", 0.0)
     handlers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         code = Supervisor([sys.executable, "-c", "import sys; sys.exit(3)"]).run()
