@@ -148,18 +148,18 @@ def _print_rows(page: view.Page, rows: Sequence[view.Summary], output: str, *, h
 def _watch(reader: IncidentReader, parameters: dict[str, str], page: view.Page, output: str) -> None:
     """Print incidents as they change. While the service restarts, it says so once and waits."""
     known = {row.id: _version(row) for row in page.incidents}
-    is_away = False
+    is_gone = False
     try:
         while True:
             pause()
             try:
                 page = reader.page(parameters)
             except UnavailableError as error:
-                if not is_away:
+                if not is_gone:
                     click.echo(escape.terminal(f"{error}; waiting for it"), err=True)
-                is_away = True
+                is_gone = True
                 continue
-            is_away = False
+            is_gone = False
             rows = [row for row in reversed(page.incidents) if known.get(row.id) != _version(row)]
             known |= {row.id: _version(row) for row in rows}
             if rows:
