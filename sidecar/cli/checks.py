@@ -34,7 +34,7 @@ class _Report:
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Go on after a file with mistakes, so that those of the others are reported too."""
+        """Continue after a file with mistakes, so that those of the others are reported too."""
         try:
             yield
         except ConfigError as error:

@@ -21,7 +21,7 @@ _WORDS: dict[type[ast.AST], str] = {ast.BitAnd: "and", ast.Mult: "and", ast.BitO
 """Operators of other languages, with their names here."""
 
 _OTHER_OPERATORS = {"AND": "and", "OR": "or", "&&": "and", "||": "or"}
-"""The same of those that are no expression here."""
+"""The same of operators that Python does not know."""
 
 _AT_LEAST = re.compile(r"\bat least (\d+) of(?= ?\()")
 _AT_LEAST_NAME = re.compile(r"at_least_(\d+)_of")

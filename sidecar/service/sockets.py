@@ -32,7 +32,7 @@ def opened(addresses: Iterable[tuple[str, str, int]]) -> dict[str, socket.socket
 
 
 def problems(addresses: Iterable[tuple[str, str, int]]) -> Iterator[str]:
-    """Why these addresses cannot be used, each with its setting and the remedy; nothing listens there meanwhile."""
+    """Why these addresses cannot be used, each with its setting and the remedy; it does not listen there."""
     for name, host, port in addresses:
         try:
             _bound(name, host, port).close()

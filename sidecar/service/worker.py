@@ -65,7 +65,7 @@ def expectations_of(paths: list[Path]) -> Expectations | None:
 
 
 def start_problems(settings: Settings, patience: float | None = None) -> Iterator[str]:
-    """Why a start on this machine could not succeed, each with its setting and the remedy. No port is open meanwhile.
+    """Why a start on this machine could not succeed, each with its setting and the remedy. It opens no port.
 
     Waits `patience` seconds for another instance that uses the state file, by default as long as a start does.
     """

@@ -1,6 +1,6 @@
 """Names and tags of Falco rules: what correlation rules refer to, and no loaded Falco rule has.
 
-A misspelt name is no mistake for Falco or for the correlator alone: the group is silent for ever.
+Neither Falco nor the correlator alone can notice a misspelt name: its group is silent for ever.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
