@@ -26,6 +26,9 @@ def stamp(files: Iterable[str]) -> Stamp:
     return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
 
 
+NO_CERTIFICATE = "contains no certificate in PEM"
+
+
 class UnusableError(OSError):
     """A file is not what it should be. `setting` names it: `cert`, `key`, `ca` or `client_ca`."""
 
@@ -56,7 +59,10 @@ def server_context(cert: str, key: str, client_ca: str) -> "ssl.SSLContext":
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _load_certificate(context, cert, key)
     if client_ca:
-        _load_authority(context, client_ca, "client_ca")
+        try:
+            context.load_verify_locations(client_ca)
+        except ssl.SSLError:
+            raise UnusableError("client_ca", NO_CERTIFICATE) from None
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -65,21 +71,13 @@ def client_context(files: ClientFiles) -> "ssl.SSLContext":
     """TLS for a client that checks the server's name. Raises as `server_context`."""
     import ssl  # noqa: PLC0415 - as above
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if files.ca else ssl.create_default_context()
-    if files.ca:
-        _load_authority(context, files.ca, "ca")
+    try:
+        context = ssl.create_default_context(cafile=files.ca or None)
+    except ssl.SSLError:
+        raise UnusableError("ca", NO_CERTIFICATE) from None
     if files.cert:
         _load_certificate(context, files.cert, files.key)
     return context
-
-
-def _load_authority(context: "ssl.SSLContext", file: str, setting: str) -> None:
-    import ssl  # noqa: PLC0415 - as above
-
-    try:
-        context.load_verify_locations(file)
-    except ssl.SSLError:
-        raise UnusableError(setting, "contains no certificate in PEM") from None
 
 
 def _load_certificate(context: "ssl.SSLContext", cert: str, key: str) -> None:

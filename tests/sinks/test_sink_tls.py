@@ -111,7 +111,7 @@ def test_incidents_reach_a_webhook_whose_authority_was_renewed_meanwhile(
 @pytest.mark.parametrize(
     ("tls", "mistake"),
     [
-        ("{ca: /nope}", "sinks.falcosidekick.tls: /nope: cannot be used: "),
+        ("{ca: /nope}", "sinks.falcosidekick.tls.ca: '/nope' cannot be read: "),
         ("{cert: /nope}", "sinks.falcosidekick.tls.cert, sinks.falcosidekick.tls.key: both are needed"),
     ],
 )
