@@ -249,11 +249,11 @@ class Outbox:
         self._writing = None
         was_hung, self._is_hung = self._is_hung, False
         if isinstance(outcome, Written):
+            self._note_written(write, outcome)
             if was_hung:  # what came meanwhile is in memory: that is written next, as after any other failure
                 self.trouble.try_now()
             else:
                 self._in_memory_is_written()
-            self._note_written(write, outcome)
         else:
             self.trouble.begin(outcome)
             self._take_over(write)
@@ -266,6 +266,7 @@ class Outbox:
         if self.trouble:
             self.trouble.end()
             self._in_memory.clear()
+            self._protect_alerts()
 
     def _note_written(self, write: Write, written: Written) -> None:
         if self._unwritten is not None:
@@ -288,6 +289,7 @@ class Outbox:
 
     def _note_state(self, written: Written) -> None:
         if written.restored:
+            self._protect_alerts()
             self.trouble.report("deleted", "the state file was deleted or replaced while in use; it was written again")
         self.usage = written.usage or self.usage
         for kind, share in self.usage.items():
@@ -295,6 +297,10 @@ class Outbox:
                 self.trouble.report(
                     kind, f"{kind} use {share:.0%} of their budget in the state file; the oldest are dropped at 100 %"
                 )
+
+    def _protect_alerts(self) -> None:
+        if self._unwritten is not None:
+            self._unwritten.protect()
 
     def _take_over(self, write: Write) -> None:
         """The file could not take a batch: what must be kept waits for it again, what must be sent is sent."""

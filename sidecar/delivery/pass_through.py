@@ -13,8 +13,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+import msgspec
 import tenacity
 
 from sidecar.delivery.stage import MAX_HELD_BYTES, Stage
@@ -37,6 +37,9 @@ PAUSES = tenacity.wait_random_exponential(multiplier=0.1, max=5.0)
 
 LOGGED_AGAIN_SECONDS = 60.0
 
+PROTECTED_AGAIN_SECONDS = 10.0
+"""After a ring could not be made again."""
+
 
 class _Failed(Exception):  # noqa: N818 - never leaves this module
     """An answer that is worth another attempt."""
@@ -46,7 +49,7 @@ class _Failed(Exception):  # noqa: N818 - never leaves this module
         self.status = status
 
 
-class _Waiting(NamedTuple):
+class _Waiting(msgspec.Struct, gc=False):
     """An alert in the queue: since when, by the monotonic clock, and the position after it in the ring."""
 
     body: bytes
@@ -80,6 +83,7 @@ class PassThroughQueue(Stage):
         self.room = room
         self._client = Client(url, timeout=timeout, tls=tls)
         self._ring = ring
+        self._protect_at = 0.0
         self._logged: dict[str, float] = {}
         self._items = deque(_Waiting(body, time.monotonic(), until) for until, body in waiting)
         self._bytes = sum(len(item.body) for item in self._items)
@@ -114,6 +118,21 @@ class PassThroughQueue(Stage):
         self._bytes += len(body)
         if self._flying is None and not (self._is_resting and self._send_oldest()):
             self._wake()
+
+    def protect(self) -> None:
+        """Put what waits into a new ring if the file of the old one is gone; call it every second or so."""
+        now = time.monotonic()
+        if self._ring is None or now < self._protect_at or not self._ring.is_gone:
+            return
+        self._protect_at = now + PROTECTED_AGAIN_SECONDS
+        ring, _ = open_ring(self._ring.path, None)
+        if ring is None:
+            return
+        self._ring.close()
+        self._ring = ring
+        for item in self._items:
+            item.until = self._keep(item.body)
+        log.warning("the file of raw alerts that wait was deleted while in use; it was written again")
 
     @property
     def _is_resting(self) -> bool:

@@ -36,6 +36,7 @@ class UnwrittenAlerts:
     def __init__(self, path: Path) -> None:
         self.lost = 0
         self.unprotected = 0
+        self._path = path
         self._alerts: deque[Unwritten] = deque()
         self._taken_bytes = 0
         self._bytes = 0
@@ -59,6 +60,18 @@ class UnwrittenAlerts:
 
     def add(self, alert: KeptAlert) -> None:
         """Hold an alert where it survives this process."""
+        self._append(Unwritten(alert, self._protected(alert)))
+
+    def protect(self) -> None:
+        """Put what waits into a new ring, if the file of the old one is gone or could not be opened."""
+        if self._ring is not None and not self._ring.is_gone:
+            return
+        self.close()
+        self._ring, _ = open_ring(self._path, None, MAX_ALERT_RING_BYTES - RECORDS_AT)
+        self._alerts = deque(Unwritten(alert, self._protected(alert)) for alert, _ in self._alerts)
+
+    def _protected(self, alert: KeptAlert) -> int:
+        """Write an alert to the ring. Returns the position after it."""
         record = msgspec.msgpack.encode(alert)
         until = 0
         if self._ring is not None:
@@ -69,7 +82,7 @@ class UnwrittenAlerts:
         if not until:
             self.unprotected += 1
             until = self._ring.end if self._ring is not None else 0
-        self._append(Unwritten(alert, until))
+        return until
 
     def take(self) -> list[Unwritten]:
         """All of them, to be written."""

@@ -198,6 +198,8 @@ class Service:
     def _check_state(self) -> None:
         self.outbox.keep_servers(*self.pipeline.servers.take_changes())
         self.outbox.check()
+        if self.pass_through is not None:
+            self.pass_through.protect()
         self._checking = self._loop.call_later(STATE_CHECK_SECONDS, self._check_state)
 
     def _degraded(self, text: str) -> None:

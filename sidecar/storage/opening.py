@@ -187,6 +187,32 @@ def _connected(path: Path, steps: Sequence[str], ours: frozenset[str]) -> sqlite
     return db
 
 
+def rewritten(db: sqlite3.Connection, path: Path, steps: Sequence[str], ours: frozenset[str]) -> sqlite3.Connection:
+    """Write the content of an open database, whose file is gone, to the path again. Raises as `open_database`.
+
+    The old connection stays as it is, until all of it is in the new file and that is open.
+    """
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    try:
+        with contextlib.closing(sqlite3.connect(fresh)) as copy:  # not in WAL mode: the log would be as large again
+            db.backup(copy)
+        for leftover in ("-wal", "-shm"):
+            path.with_name(path.name + leftover).unlink(missing_ok=True)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return open_database(path, steps, ours)[0]
+
+
+def holds(descriptor: int, path: Path) -> bool:
+    """Whether the lock that was taken on this file is still the one at the path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
 def open_reader(path: Path) -> sqlite3.Connection:
     """A second connection, for the event loop: a read waits neither for a write nor for a sync.
 

@@ -29,13 +29,14 @@ RECORDS_AT = 4096
 
 
 class Ring:
-    """Records in a file that is open for reading and writing; `capacity` is in bytes.
+    """Records in a file that is open for reading and writing, at `path` if it has one; `capacity` is in bytes.
 
     All methods raise OSError when the disk fails.
     """
 
-    def __init__(self, descriptor: int, capacity: int = MAX_RING_BYTES - RECORDS_AT) -> None:
+    def __init__(self, descriptor: int, capacity: int = MAX_RING_BYTES - RECORDS_AT, path: Path | None = None) -> None:
         self._file = descriptor
+        self.path = path
         self._capacity = capacity
         self._oldest = self.end = 0
         """`end` is the position after the newest record."""
@@ -71,6 +72,16 @@ class Ring:
             until = self.end = self._next_turn(self.end)
         self._oldest = until
         os.pwrite(self._file, HEAD.pack(until, zlib.crc32(until.to_bytes(8, "little"))), 0)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file was deleted or replaced."""
+        if self.path is None:
+            return False
+        try:
+            return not os.path.samestat(self.path.stat(), os.fstat(self._file))
+        except OSError:
+            return True
 
     def close(self) -> None:
         """Close the file."""
@@ -123,7 +134,7 @@ def open_ring(
     if path is None:
         return memory, waiting
     try:
-        ring = Ring(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), capacity)
+        ring = Ring(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), capacity, path)
         found = ring.recover()
         for _, body in waiting:
             if ring.has_room(len(body)):

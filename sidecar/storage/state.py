@@ -24,10 +24,12 @@ from sidecar.storage.opening import (
     PATIENCE_SECONDS,
     DiskError,
     StateError,
+    holds,
     lock,
     open_database,
     open_reader,
     refuse_unusable,
+    rewritten,
     transaction,
 )
 from sidecar.storage.servers import ServerRows, ServerTable
@@ -154,7 +156,7 @@ class State:
         self._wall = wall
         self.set_aside = ""
         """What was done with a damaged file, "" if it was not damaged."""
-        self._lock = lock(path.with_suffix(path.suffix + ".lock"))
+        self._lock = lock(self._lock_path)
         try:
             self._db, self.set_aside = open_database(path, SCHEMAS, OUR_TABLES)
         except StateError:
@@ -188,6 +190,10 @@ class State:
         """Of the file."""
         return self._path
 
+    @property
+    def _lock_path(self) -> Path:
+        return self._path.with_suffix(self._path.suffix + ".lock")
+
     def write(self, batch: Batch) -> Written:
         """Commit a batch; durably, if something was decided. Raises OSError too."""
         with self._in_use:
@@ -219,23 +225,23 @@ class State:
 
         Raises sqlite3.Error or OSError if it cannot be written.
         """
+        while self._retired:
+            self._retired.pop().close()
+        if self._lock_path.parent.is_dir() and not holds(self._lock, self._lock_path):
+            descriptor = lock(self._lock_path, patience=0.0)
+            os.close(self._lock)
+            self._lock = descriptor
         try:
             if self._path.stat().st_ino == self._inode:
                 return False
-            self._path.unlink()
         except FileNotFoundError:
             pass
-        for leftover in ("-wal", "-shm"):
-            self._path.with_name(self._path.name + leftover).unlink(missing_ok=True)
-        db, _ = open_database(self._path, SCHEMAS, OUR_TABLES)
-        self._db.backup(db)
+        db = rewritten(self._db, self._path, SCHEMAS, OUR_TABLES)
         self._db.close()
-        db.close()
-        self._db, _ = open_database(self._path, SCHEMAS, OUR_TABLES)
-        self._inode = self._path.stat().st_ino
+        self._retired.append(self._reader)  # the event loop may be reading
+        self._db, self._inode = db, self._path.stat().st_ino
         self._archive.use(self._db)
         self.servers.use(self._db)
-        self._retired.append(self._reader)  # the event loop may be reading
         self._reader = open_reader(self._path)
         self.archive.use(self._reader)
         return True

@@ -11,6 +11,7 @@ from conftest import DATA, Serving, spec
 from service.test_supervisor import free_port
 from support.crash import Victim, raw_alert, raw_alerts_over_kills, send_raw
 from support.falcosidekick import Falcosidekick, Panicked
+from support.waiting import wait_until
 
 from sidecar.cli.testing.stories import alerts
 from sidecar.rules.rule import CorrelationRule
@@ -138,6 +139,23 @@ def test_raw_alerts_that_wait_outlive_both_processes_with_a_state_file(tmp_path:
     victim.stop()
 
     assert [raw_alert(number) for number in range(500)] == raw_alerts(sidekick)[-500:]
+
+
+def test_raw_alerts_whose_ring_was_deleted_are_in_a_new_one_within_a_second(
+    tmp_path: Path, sidekick: Falcosidekick
+) -> None:
+    sidekick.behave = lambda _: 503
+    victim = Victim(tmp_path, free_port(), sidekick=sidekick.url)
+    ring = tmp_path / "state.db.ring"
+    send_raw(victim, range(300))
+    ring.unlink()
+    wait_until(lambda: ring.exists() and b"0000299" in ring.read_bytes())
+    victim.kill_worker()
+    sidekick.behave = lambda _: None
+    sidekick.wait_for(300)
+    victim.stop()
+
+    assert [raw_alert(number) for number in range(300)] == raw_alerts(sidekick)[-300:]
 
 
 def test_a_ring_that_cannot_be_opened_costs_no_alert_and_is_logged(
