@@ -66,8 +66,13 @@ class Journal:
         if self._file is None and not self._open():
             return []
         assert self._file is not None  # noqa: S101 - `_open` returned True
-        self._file.seek(self._offset)
+        self._file.seek(self._offset - len(self._before))
+        before = self._file.read(len(self._before))
         data = self._file.read(CHUNK_BYTES)
+        if before != self._before:  # truncated, and perhaps longer again by now
+            self._start = self.position
+            self.close()
+            return []
         end = data.rfind(b"\n") + 1
         if end:
             self._advance(data[:end])
@@ -146,10 +151,6 @@ class Journal:
 
     def _look_for_rotation(self) -> None:
         assert self._file is not None  # noqa: S101 - called only while a file is open
-        if os.fstat(self._file.fileno()).st_size < self._offset:
-            self._offset = 0
-            self._before = b""
-            return
         try:
             is_rotated = self._path.stat().st_ino != self._inode
         except FileNotFoundError:

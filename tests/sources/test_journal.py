@@ -106,6 +106,37 @@ def test_a_truncated_file_is_read_from_its_beginning(path: Path, clock: Clock) -
     journal.close()
 
 
+@pytest.mark.parametrize("written", [b"4\n", b"four, in a file that is longer than the old one was\n"])
+def test_after_copytruncate_while_it_is_read_the_rest_is_read_from_the_copy(
+    path: Path, clock: Clock, written: bytes
+) -> None:
+    journal = opened(path, clock)
+    path.write_bytes(b"one\n")
+    lines = journal.read()
+    with path.open("ab") as file:
+        file.write(b"two\nthree\n")
+    path.with_name("events.jsonl.1").write_bytes(path.read_bytes())
+    os.truncate(path, 0)
+    with path.open("ab") as file:
+        file.write(written)
+    lines += all_lines(journal, clock)
+    journal.close()
+
+    assert lines == [b"one", b"two", b"three", written.strip()]
+    assert journal.lost_files == 0
+
+
+def test_a_file_truncated_without_a_copy_is_counted(path: Path, clock: Clock) -> None:
+    journal = opened(path, clock)
+    path.write_bytes(b"one\n")
+    journal.read()
+    path.write_bytes(b"2\n")
+
+    assert all_lines(journal, clock) == [b"2"]
+    assert journal.lost_files == 1
+    journal.close()
+
+
 def test_a_line_that_is_no_alert_by_its_length_is_skipped_and_counted(path: Path, clock: Clock) -> None:
     path.write_bytes(b"x" * CHUNK_BYTES + b"\ntwo\n")
     journal = opened(path, clock)
