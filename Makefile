@@ -6,7 +6,7 @@ DEV := .venv/.dev
 PEERS := .venv/peers/.bench
 PIN := $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-header --no-emit-options
 
-.PHONY: plugin plugin-dist plugin-test plugin-bench run test quick check fix coverage fuzz mutants proto e2e e2e-real docs screenshots soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
+.PHONY: plugin plugin-dist plugin-test plugin-bench run test quick check fix coverage fuzz mutants proto e2e e2e-real docs screenshots pictures soak bench bench-docs wheels image image-requirements snapshots chart-tools clean
 
 run: $(RUN) ## Start the service on loopback and play a recorded attack at it (ONCE=1 ends after it)
 	@$(BIN)/falco-correlator demo $(if $(ONCE),--once)
@@ -91,6 +91,9 @@ chart-tools: $(DEV) ## Helm 3 and 4, checkov and kubernetes-validate, once, into
 
 screenshots: $(DEV) ## Make docs/img anew with the installed Chromium
 	PYTHONPATH=tests $(BIN)/python tools/screenshots.py "$$(command -v chromium)"
+
+pictures: $(DEV) ## Make docs/img/integrations anew: FALCOSIDEKICK=/path/to/falcosidekick (needs prometheus-alertmanager and Chromium)
+	PYTHONPATH=tests:. $(BIN)/python tools/pictures.py "$$(command -v chromium)"
 
 soak: $(DEV) ## The promises under kill -9, load and outages; SHORT=1 takes less than ten minutes
 	PYTHONPATH=tests $(BIN)/python tools/soak.py $(if $(SHORT),--short)

@@ -45,7 +45,7 @@ def summary(rule: RuleFile, place: str, service: str, timeline: Timeline) -> str
     clauses = _clauses(rule, service, timeline)
     anchors = rule.anchor.groups if rule.anchor else []
     first = next((clauses[name][0] for name in anchors if clauses.get(name)), "")
-    others = [clause for name in clauses if name not in anchors for clause in clauses[name]]
+    others = _said_once([clause for name in clauses if name not in anchors for clause in clauses[name]])
     where = f"{'On' if place.startswith('host ') else 'In'} {place}"
     if first and others:
         return f"{where}, {first}, which then {_enumerated(others)}."
@@ -124,6 +124,16 @@ def _named_in(cmdline: str) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= MAX_FACT_CHARS else text[: MAX_FACT_CHARS - 3] + "..."
+
+
+def _said_once(clauses: Sequence[str]) -> list[str]:
+    """The clauses without those that quote a command of a later one, which says more about it."""
+    quoted = [clause.partition('"')[2] for clause in clauses]
+    return [
+        clause
+        for number, clause in enumerate(clauses)
+        if not quoted[number] or quoted[number] not in quoted[number + 1 :]
+    ]
 
 
 def _enumerated(clauses: Sequence[str]) -> str:

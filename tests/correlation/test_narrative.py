@@ -36,6 +36,19 @@ def test_without_address_and_file_the_command_is_told(play: Play) -> None:
     assert note.summary.endswith('which then ran "curl http://e".')
 
 
+def test_a_command_that_is_evidence_of_two_activities_is_quoted_once(play: Play) -> None:
+    curl = {"proc.cmdline": "curl http://169.254.169.254/latest/api/token"}
+    note = play(
+        SHELL,
+        spec("tini > nginx > sh > curl", "network", at="1s", fields=curl),
+        spec("tini > nginx > sh > curl", "credential", at="1s", fields=curl),
+    )[-1]
+
+    assert note.summary.endswith(
+        'nginx ran "sh", which then looked for credentials with "curl http://169.254.169.254/latest/api/token".'
+    )
+
+
 def test_the_metadata_service_is_called_by_its_name(play: Play) -> None:
     fields: dict[str, str | int] = {"fd.sip": "169.254.169.254", "fd.sport": 80}
     note = play(SHELL, spec("tini > nginx > sh > curl", "credential", at="1s", fields=fields))[-1]
