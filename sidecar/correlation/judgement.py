@@ -13,7 +13,7 @@ from sidecar.correlation.memory.servers import SERVING_TAG
 from sidecar.meaning import identity, secrets
 from sidecar.meaning.identity import OPENS, Why
 from sidecar.meaning.program import Program, program
-from sidecar.meaning.script import is_of_application
+from sidecar.meaning.script import is_of_application, tools_named
 from sidecar.meaning.secrets import EXECS
 from sidecar.meaning.service import Nature, nature
 from sidecar.meaning.tables import current
@@ -58,6 +58,7 @@ class Judgement:
         process = self.path[0] if self.path else None
         if kind in EXECS and process is not None:
             process.runs_dropped = False
+            process.tools_named = tools_named(self.fields)
             if self.fields.is_upper:
                 self._container.known_files().learn_program(self.fields.exepath or "", self.alert.time)
         elif kind == "listen" and SERVING_TAG in self.alert.tags:
@@ -103,10 +104,15 @@ class Judgement:
             if is_shell(process.file or process.name):
                 script = process.command.partition(" ")[0]
                 is_own = not process.runs_dropped and is_of_application(script) and not _is_web_server(path[at + 1])
-                return at if is_own else 0
+                return at if is_own and not self._is_named_to(process) else 0
             if nature(process.file or process.name, process.name, process.command) is not Nature.NONE:
                 return 0
         return 0
+
+    def _is_named_to(self, script: Process) -> bool:
+        """Whether the arguments of a script name the tool that acts, so that the script does what its caller says."""
+        name = self.program.name
+        return name in script.tools_named or script.command.partition(" ")[2] == name
 
     def reaches_for_others(self) -> bool:
         """Whether it was dropped, or takes a secret that is not its workload's own identity."""

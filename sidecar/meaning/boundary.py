@@ -52,13 +52,14 @@ def boundary(image: str, command: str) -> str:
 
     `image` is its resolved file, or its name where the file is unknown; `command` as `command.summary` gives it.
     """
+    tables = current()
     script, _, subcommand = command.partition(" ")
-    for kind, programs in current().boundaries.items():
-        subcommands = (subcommand, script) if programs.has_file(image) else (subcommand,)
-        is_script = programs.has_path(script) if script.startswith("/") else False
+    is_only_named = "/" not in image and tables.runtimes.has_file(image)  # a runtime runs anything
+    for kind, programs in tables.boundaries.items():
+        is_file = not is_only_named and programs.has_file(image)
+        is_script = script.startswith("/") and programs.has_path(script)
         is_script = is_script or (bool(programs.scripts) and programs.has_script(script))
-        if (is_script or programs.has_file(image)) and (
-            not programs.commands or any(map(programs.has_command, subcommands))
-        ):
+        subcommands = (subcommand, script) if is_file else (subcommand,)
+        if (is_file or is_script) and (not programs.commands or any(map(programs.has_command, subcommands))):
             return kind
     return ""

@@ -174,6 +174,16 @@ def test_a_command_or_a_dropped_script_is_no_part_of_the_application(story: Stor
     assert curl_below(Story().shell(), **{"proc.pcmdline": "sh /tmp/notify.sh"}).cases == [MEDIUM_N]
 
 
+def test_a_script_that_is_told_the_tool_does_what_its_caller_says(story: Story) -> None:
+    assert curl_below(story, **{"proc.pcmdline": "sh /scripts/with-env curl http://x"}).cases == [MEDIUM_N]
+
+    bent = Story()
+    fields = {"proc.ppid": 10, "proc.pname": "node", "proc.aname[1]": "node", "proc.apid[2]": 5}
+    command = "sh /scripts/ping.sh 192.0.2.1;curl http://x"
+    bent.alert("/usr/bin/dash", command, ["webrce_web_shell"], 20, **fields)
+    assert curl_below(bent, **{"proc.pcmdline": "sh /scripts/ping.sh 192.0.2.1;curl"}).cases == [MEDIUM_N]
+
+
 def test_a_script_that_was_written_since_the_service_serves_is_no_part_of_it(story: Story) -> None:
     opened = {**SCRIPT, "proc.pid": 20, "fd.is_upper_layer": True}
     story.opens("/usr/bin/dash", "sh /scripts/notify.sh", "/scripts/notify.sh", *CODE, shown=opened)

@@ -29,6 +29,8 @@ from sidecar.meaning.boundary import boundary
         ("/usr/bin/python3.11", "/tmp/salt-minion", ""),
         ("/opt/puppetlabs/puppet/bin/ruby", "", "management_agents"),
         ("cron", "", "job_runners"),
+        ("node", "", ""),
+        ("node", "/app/server.js", ""),
     ],
 )
 def test_a_boundary_is_recognised_by_its_place(image: str, command: str, expected: str) -> None:

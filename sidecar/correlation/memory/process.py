@@ -46,6 +46,8 @@ class Process(Struct, gc=False):
     """Such a process was started below it."""
     runs_dropped: bool = False
     """It opened code that was dropped since it became this program."""
+    tools_named: tuple[str, ...] = ()
+    """Tools that the arguments of its script name: what these do below it is the doing of its caller."""
     has_left: bool = False
     """It was about to detach itself from its session: its parent may be the last trace of where it came from."""
     is_foreign: bool = False
