@@ -9,9 +9,11 @@ Falcosidekick has accepted it: a crash repeats the one that was on its way, and 
 
 import contextlib
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -31,7 +33,12 @@ NOT_THE_ALERT = frozenset((301, 302, 303, 307, 308, 408, 425, 429, 502, 503, 504
 MAX_WAIT_SECONDS = 300.0
 
 MAX_ATTEMPTS = 7
-"""With another 5xx, or a closed connection: the alert itself may be what the receiver fails on."""
+"""With another 5xx, or a closed connection: the alert itself may be at fault, which another one shows."""
+
+TRIED_INSTEAD = 50
+"""Among so many alerts that wait, one of another rule is looked for."""
+
+RULE = re.compile(rb'"rule": ?"([^"]*)"')
 
 PAUSES = tenacity.wait_random_exponential(multiplier=0.1, max=5.0)
 
@@ -55,6 +62,7 @@ class _Waiting(msgspec.Struct, gc=False):
     body: bytes
     since: float
     until: int
+    is_sent: bool = False
 
 
 def _failure(status: int) -> _Failed | None:
@@ -91,6 +99,13 @@ class PassThroughQueue(Stage):
         """The alert that was sent without the task, while the task waits."""
         self._failure: Exception | None = None
         """Why the oldest alert, which was sent that way, needs the task after all."""
+        self._attempts = 0
+        self._others_pass = False
+        """Whether the receiver accepted another alert since it failed on the oldest."""
+        self._is_at_fault = False
+        """Whether it failed on the oldest again after that."""
+        self._is_patient = True
+        """Whether it accepted anything since an alert was given up after MAX_WAIT_SECONDS."""
 
     @property
     def pending(self) -> int:
@@ -188,6 +203,9 @@ class PassThroughQueue(Stage):
     async def work(self) -> None:
         """Pass on the oldest alert."""
         item = self._items[0]
+        if item.is_sent:
+            self._pop()
+            return
         try:
             outcome = await self.carry(item.body)
         except Exception:  # a bug must cost one alert, not the queue
@@ -215,7 +233,44 @@ class PassThroughQueue(Stage):
         status = await self._client.post(item)
         if (failure := _failure(status)) is not None:
             raise failure
+        self._is_patient = True
         return status
+
+    async def _attempt(self, item: bytes) -> int:
+        try:
+            return await self._post(item)
+        except (ConnectionResetError, _Failed):
+            self._attempts += 1
+            self._is_at_fault = self._others_pass
+            self._others_pass |= self._attempts >= MAX_ATTEMPTS - 1 and await self._is_another_accepted()
+            raise
+
+    async def _is_another_accepted(self) -> bool:
+        """Send another alert that waits: alternately the next one, and the first of another rule."""
+        others = [each for each in islice(self._items, 1, TRIED_INSTEAD) if not each.is_sent]
+        if not others:
+            return False
+        rule = RULE.findall(self._items[0].body)
+        different = next((each for each in others if RULE.findall(each.body) != rule), others[0])
+        other = different if self._attempts % 2 else others[0]
+        try:
+            status = await self._post(other.body)
+        except (OSError, _Failed):
+            return False
+        other.is_sent = True
+        self.counts[self._outcome(status)] += 1
+        return True
+
+    def _is_hopeless(self, state: tenacity.RetryCallState) -> bool:
+        # Falcosidekick fails on k8s.pod.name that is not text; such an alert would hold up all behind it for ever.
+        error = state.outcome.exception() if state.outcome else None
+        if not isinstance(error, (_Failed, ConnectionResetError)):
+            return False
+        is_over = (state.seconds_since_start or 0.0) >= MAX_WAIT_SECONDS
+        self._is_patient = self._is_patient and not is_over
+        if isinstance(error, _Failed) and error.status in NOT_THE_ALERT:
+            return is_over
+        return state.attempt_number >= MAX_ATTEMPTS and (self._is_at_fault or not self._is_patient)
 
     async def _again(self, item: bytes, error: Exception) -> str:
         self.counts["failed"] += 1
@@ -223,12 +278,13 @@ class PassThroughQueue(Stage):
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type((OSError, _Failed)),
             wait=self._pause,
-            stop=_is_hopeless,
+            stop=self._is_hopeless,
             before_sleep=self._failed,
             reraise=True,
         )
+        self._attempts, self._others_pass, self._is_at_fault = 0, False, False
         try:
-            status: int = await retrying(self._post, item)
+            status: int = await retrying(self._attempt, item)
         except (OSError, _Failed) as last:
             return self._reject(str(last))
         return self._outcome(status)
@@ -272,11 +328,3 @@ def pass_through(settings: Settings, ring: Path | None, shared: int | None) -> P
         return None
     tls = settings.sinks.falcosidekick.tls.files()
     return PassThroughQueue(url, settings.pass_through.queue_size, *open_ring(ring, shared), tls=tls)
-
-
-def _is_hopeless(state: tenacity.RetryCallState) -> bool:
-    # Falcosidekick dies on k8s.pod.name that is not text; such an alert would hold up all behind it for ever.
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, _Failed) and error.status in NOT_THE_ALERT:
-        return (state.seconds_since_start or 0.0) >= MAX_WAIT_SECONDS
-    return isinstance(error, (_Failed, ConnectionResetError)) and state.attempt_number >= MAX_ATTEMPTS

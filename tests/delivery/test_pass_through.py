@@ -74,7 +74,7 @@ def test_an_alert_that_kills_the_receiver_is_given_up_and_the_next_ones_go_on(
         sidekick.wait_for(1)
 
         assert [STOCK[1]] == raw_alerts(sidekick)
-        assert service.metric('pass_through_alerts_total{outcome="rejected"}') == 1.0
+        wait_until(lambda: service.metric('pass_through_alerts_total{outcome="rejected"}') == 1.0)
 
 
 def test_a_full_queue_drops_the_oldest_and_counts(serving: Serving) -> None:
