@@ -40,6 +40,7 @@ struct ThreadMetadata {
     pid: Field<i64, Thread>,
     ptid: Field<i64, Thread>,
     vpid: Field<i64, Thread>,
+    pidns_init_start_ts: Field<u64, Thread>,
     sid: Field<i64, Thread>,
     tty: Field<u32, Thread>,
     loginuid: Field<u32, Thread>,
@@ -172,13 +173,10 @@ impl<R: TableReader> tree::Engine for View<'_, R> {
         Some(Known {
             parent: number(thread.get_ptid(self.reader)),
             vpid: number(thread.get_vpid(self.reader)),
+            namespace: thread.get_pidns_init_start_ts(self.reader).unwrap_or_default(),
             start: self.starts.of(pid),
             name,
             file: text(thread.get_exe_path(self.reader)),
         })
-    }
-
-    fn has(&self, pid: u32) -> bool {
-        self.threads.get_entry(self.reader, &i64::from(pid)).is_ok()
     }
 }

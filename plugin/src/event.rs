@@ -2,7 +2,7 @@
 
 use falco_event::events::{AnyEventPayload, PayloadFromBytesError, RawEvent};
 
-use crate::tree::{Announced, Born, Exec, Forked};
+use crate::tree::{Born, Exec, Forked};
 
 const CLONE: u16 = 223;
 const FORK: u16 = 225;
@@ -18,9 +18,6 @@ const IS_THREAD: u32 = 1 << 13;
 /// In `flags` of clone: the child becomes the caller's sibling.
 const AS_SIBLING: u32 = 1 << 8;
 
-/// In `flags` of clone: the child is the first of a new pid namespace.
-const IN_NEW_NAMESPACE: u32 = 1 << 6;
-
 /// In `flags` of clone: the child has other numbers than the result says (a new pid namespace, or an inner one).
 const NUMBERED_ELSEWHERE: u32 = 1 << 6 | 1 << 29;
 
@@ -31,8 +28,6 @@ pub enum ProcessEvent<'a> {
     Born(Born<'a>),
     /// A parent shows its child.
     Forked(Forked<'a>),
-    /// A parent shows its child by the number that it has inside their pid namespace.
-    Announced(Announced),
     /// A process runs another program.
     Exec(Exec<'a>),
     /// A thread ends.
@@ -51,7 +46,7 @@ impl<'a> TryFrom<&RawEvent<'a>> for ProcessEvent<'a> {
 
     fn try_from(raw: &RawEvent<'a>) -> Result<Self, Self::Error> {
         let event = match raw.event_type {
-            PROCEXIT => pid(raw.metadata.tid).map(Self::Exited),
+            PROCEXIT => u32::try_from(raw.metadata.tid).ok().map(Self::Exited),
             EXECVE | EXECVEAT => exec(raw).map(Self::Exec),
             CLONE | FORK | VFORK | CLONE3 => cloned(raw),
             _ => None,
@@ -79,84 +74,54 @@ impl From<&RawEvent<'_>> for SyscallEvent {
 }
 
 fn cloned<'a>(raw: &RawEvent<'a>) -> Option<ProcessEvent<'a>> {
-    let params = Params::<21>::of(raw)?;
-    let result = params.number(0)?;
-    let flags = params.get(15).and_then(|each| each.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    let params = params::<21>(raw)?;
+    let result = number(params[0])?;
+    let flags = params[15].try_into().map_or(0, u32::from_ne_bytes);
     if result < 0 || flags & IS_THREAD != 0 {
         return None;
     }
-    let (tid, own) = (pid(params.number(3)?)?, pid(params.number(4)?)?);
-    let name = params.text(13);
+    let (time, tid, own) = (raw.metadata.ts, pid(params[3])?, pid(params[4])?);
+    let (name, as_sibling) = (text(params[13]), flags & AS_SIBLING != 0);
     if result > 0 {
-        let is_host_pid = params.number(18).is_none_or(|vtid| vtid == i64::from(tid));
-        if !is_host_pid {
-            return (flags & IN_NEW_NAMESPACE == 0).then_some(ProcessEvent::Announced(Announced {
-                time: raw.metadata.ts,
-                parent: own,
-                vpid: pid(result)?,
-            }));
-        }
-        return (flags & NUMBERED_ELSEWHERE == 0).then_some(ProcessEvent::Forked(Forked {
-            time: raw.metadata.ts,
+        let is_numbered_elsewhere = flags & NUMBERED_ELSEWHERE != 0;
+        let child = pid(params[0])?;
+        return Some(ProcessEvent::Forked(Forked {
+            time,
             parent: own,
-            child: pid(result)?,
+            child,
             name,
-            as_sibling: flags & AS_SIBLING != 0,
+            as_sibling,
+            is_numbered_elsewhere,
         }));
     }
-    (tid == own).then_some(ProcessEvent::Born(Born {
-        time: raw.metadata.ts,
-        pid: own,
-        parent: pid(params.number(5)?)?,
-        name,
-        vpid: params.number(19).and_then(pid).unwrap_or_default(),
-        namespace: params.number(20).unwrap_or_default().cast_unsigned(),
-    }))
+    let namespace = number(params[20]).unwrap_or_default().cast_unsigned();
+    let (parent, vpid) = (pid(params[5])?, pid(params[19]).unwrap_or_default());
+    (tid == own).then_some(ProcessEvent::Born(Born { time, pid: own, parent, name, vpid, namespace, as_sibling }))
 }
 
 fn exec<'a>(raw: &RawEvent<'a>) -> Option<Exec<'a>> {
-    let params = Params::<28>::of(raw)?;
-    if params.number(0)? != 0 {
-        return None;
-    }
-    Some(Exec {
-        pid: pid(params.number(4)?)?,
-        parent: pid(params.number(5)?)?,
-        name: params.text(13),
-        file: params.text(27),
-    })
+    let params = params::<28>(raw)?;
+    let (pid, parent) = (pid(params[4])?, pid(params[5])?);
+    (number(params[0])? == 0).then_some(Exec { pid, parent, name: text(params[13]), file: text(params[27]) })
 }
 
-fn pid(number: i64) -> Option<u32> {
-    u32::try_from(number).ok()
+/// The first N parameters of an event.
+fn params<'a, const N: usize>(raw: &RawEvent<'a>) -> Option<[&'a [u8]; N]> {
+    let mut found: [&[u8]; N] = [&[]; N];
+    for (slot, param) in found.iter_mut().zip(raw.params::<u16>().ok()?) {
+        *slot = param.ok()?;
+    }
+    Some(found)
 }
 
-/// The first N parameters of an event, as bytes.
-struct Params<'a, const N: usize>([&'a [u8]; N]);
+fn number(param: &[u8]) -> Option<i64> {
+    Some(i64::from_ne_bytes(param.try_into().ok()?))
+}
 
-impl<'a, const N: usize> Params<'a, N> {
-    fn of(raw: &RawEvent<'a>) -> Option<Self> {
-        let mut found: [&[u8]; N] = [&[]; N];
-        let mut params = raw.params::<u16>().ok()?;
-        for slot in &mut found {
-            match params.next() {
-                Some(param) => *slot = param.ok()?,
-                None => break,
-            }
-        }
-        Some(Self(found))
-    }
+fn pid(param: &[u8]) -> Option<u32> {
+    u32::try_from(number(param)?).ok()
+}
 
-    fn get(&self, index: usize) -> Option<&'a [u8]> {
-        self.0.get(index).copied()
-    }
-
-    fn number(&self, index: usize) -> Option<i64> {
-        Some(i64::from_ne_bytes(self.get(index)?.try_into().ok()?))
-    }
-
-    fn text(&self, index: usize) -> &'a [u8] {
-        let bytes = self.get(index).unwrap_or_default();
-        bytes.split(|byte| *byte == 0).next().unwrap_or_default()
-    }
+fn text(param: &[u8]) -> &[u8] {
+    param.split(|byte| *byte == 0).next().unwrap_or_default()
 }

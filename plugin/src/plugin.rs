@@ -15,7 +15,7 @@ use crate::engine::{Tables, View};
 use crate::event::{ProcessEvent, SyscallEvent};
 use crate::packed::packed;
 use crate::start::Starts;
-use crate::tree::{Ancestor, Counts, DEEPEST, Engine, Origin, Process, Tree};
+use crate::tree::{Ancestor, Counts, DEEPEST, Origin, Process, Tree};
 
 /// Descriptors of a process that are looked at for server sockets.
 const MOST_DESCRIPTORS: usize = 4096;
@@ -135,14 +135,13 @@ impl ParsePlugin for Lineage {
                     forked.name = if this.names { forked.name } else { b"" };
                     this.tree.forked(&forked, &view);
                 }
-                ProcessEvent::Announced(announced) => this.tree.announced(&announced),
                 ProcessEvent::Exec(mut exec) => {
                     if !this.names {
                         (exec.name, exec.file) = (b"", b"");
                     }
                     this.tree.exec(&exec, &view);
                 }
-                ProcessEvent::Exited(tid) => this.tree.exited(tid),
+                ProcessEvent::Exited(tid) => this.tree.exited(tid, &view),
                 ProcessEvent::Other => {}
             }
             Some(())
@@ -233,7 +232,7 @@ impl Lineage {
 
 fn process<'t, R: TableReader>(tree: &'t mut Tree, tid: i64, view: &View<R>) -> Option<(u32, &'t Process)> {
     let tid = u32::try_from(tid).ok()?;
-    let pid = if tree.get(tid).is_some() { tid } else { view.leader(tid)? };
+    let pid = tree.leader(tid, view)?;
     Some((pid, tree.find(pid, view)?))
 }
 

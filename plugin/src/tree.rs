@@ -23,8 +23,14 @@ const SWEEP_EVERY: u64 = 60_000_000_000;
 /// Nanoseconds that may pass between the two events of one fork. A later one is another process of that number.
 const SAME_FORK: u64 = 2_000_000_000;
 
-/// Announced children whose own event is awaited.
-const MOST_ANNOUNCED: usize = 4096;
+/// Forks inside pid namespaces of which one event is known and the other is awaited.
+const MOST_HALVES: usize = 4096;
+
+/// In the name of a pid namespace of which no event has told the name yet; the rest is what Falco's table has for it.
+const OLDER_NAMESPACE: u64 = 1 << 63;
+
+/// Such namespaces of which the name that events give them is remembered.
+const MOST_OLDER: usize = 4096;
 
 /// The longest file name kept; of longer ones the end.
 const LONGEST_FILE: usize = 255;
@@ -143,32 +149,33 @@ pub struct Born<'a> {
     pub vpid: u32,
     /// Start of the first process of its pid namespace: stands for the namespace.
     pub namespace: u64,
+    /// Whether the process that made it is another one than the kernel calls its parent (`CLONE_PARENT`).
+    pub as_sibling: bool,
 }
 
-/// The clone event of the process that called it, on the host's pid namespace (elsewhere the result is no host pid).
+/// The clone event of the process that called it.
 #[derive(Debug, Clone, Copy)]
 pub struct Forked<'a> {
     /// Event time, nanoseconds.
     pub time: u64,
     /// The process that forked.
     pub parent: u32,
-    /// The new process.
+    /// The new process, as its parent sees it.
     pub child: u32,
     /// The parent's name at that moment.
     pub name: &'a [u8],
     /// Whether for the kernel the child is a sibling of its parent (`CLONE_PARENT`).
     pub as_sibling: bool,
+    /// Whether parent or child are in a pid namespace, so that the child's number need not be the host's.
+    pub is_numbered_elsewhere: bool,
 }
 
-/// The clone event of a process that called it inside a pid namespace: the child's number there, not the host's.
-#[derive(Debug, Clone, Copy)]
-pub struct Announced {
-    /// Event time, nanoseconds.
-    pub time: u64,
-    /// The process that forked.
-    pub parent: u32,
-    /// The new process, as its parent sees it.
-    pub vpid: u32,
+/// One of the two events of a fork inside a pid namespace; they share no number but the child's inside.
+#[derive(Clone, Copy)]
+struct Half {
+    time: u64,
+    pid: u32,
+    is_child: bool,
 }
 
 /// A successful execve or execveat.
@@ -191,6 +198,8 @@ pub struct Known {
     pub parent: u32,
     /// Its number in its own pid namespace.
     pub vpid: u32,
+    /// What the table has for its pid namespace, the same for those in one; 0 if unknown.
+    pub namespace: u64,
     /// Its start as /proc shows it, 0 if it is gone.
     pub start: u64,
     /// Its name.
@@ -206,7 +215,9 @@ pub trait Engine {
     /// A process of the engine's table.
     fn known(&self, pid: u32) -> Option<Known>;
     /// Whether the engine's table has a process.
-    fn has(&self, pid: u32) -> bool;
+    fn has(&self, pid: u32) -> bool {
+        self.leader(pid) == Some(pid)
+    }
 }
 
 /// What was counted.
@@ -236,7 +247,10 @@ impl Hasher for PidHasher {
         }
     }
     fn write_u32(&mut self, pid: u32) {
-        let mixed = (self.0 ^ u64::from(pid)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.write_u64(u64::from(pid));
+    }
+    fn write_u64(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.0 = mixed ^ (mixed >> 32);
     }
 }
@@ -245,10 +259,14 @@ impl Hasher for PidHasher {
 pub struct Tree {
     processes: HashMap<u32, Process, BuildHasherDefault<PidHasher>>,
     graves: VecDeque<(u32, u64)>,
-    announced: HashMap<(u64, u32), (u32, u64)>,
+    halves: HashMap<(u64, u32), Half, BuildHasherDefault<PidHasher>>,
+    host: u64,
+    older: HashMap<u64, u64, BuildHasherDefault<PidHasher>>,
     depth: usize,
     limit: usize,
     swept_at: u64,
+    /// Whether names and files are remembered.
+    pub names: bool,
     /// What was counted.
     pub counts: Counts,
 }
@@ -259,10 +277,13 @@ impl Tree {
         Self {
             processes: HashMap::default(),
             graves: VecDeque::new(),
-            announced: HashMap::new(),
+            halves: HashMap::default(),
+            host: 0,
+            older: HashMap::default(),
             depth: depth.clamp(2, DEEPEST),
             limit,
             swept_at: 0,
+            names: true,
             counts: Counts::default(),
         }
     }
@@ -273,6 +294,7 @@ impl Tree {
     }
 
     /// A process, if it is remembered.
+    #[cfg(test)]
     pub fn get(&self, pid: u32) -> Option<&Process> {
         self.processes.get(&pid)
     }
@@ -288,7 +310,7 @@ impl Tree {
     /// Take in a process, and its parents, from Falco's table.
     pub fn adopt(&mut self, pid: u32, origin: Origin, engine: &impl Engine) {
         let mut climbed: Vec<(u32, Known)> = Vec::new();
-        let mut next = self.leader(pid, engine);
+        let mut next = self.leader(pid, engine).unwrap_or(pid);
         while next != 0 && climbed.len() < LONGEST_CLIMB && !self.processes.contains_key(&next) {
             if climbed.iter().any(|(pid, _)| *pid == next) {
                 break;
@@ -296,29 +318,18 @@ impl Tree {
             let Some(known) = engine.known(next) else { break };
             let parent = known.parent;
             climbed.push((next, known));
-            next = if parent == 0 { 0 } else { self.leader(parent, engine) };
+            next = self.leader(parent, engine).unwrap_or(parent);
         }
         let mut parent = next;
         for (pid, known) in climbed.into_iter().rev() {
-            let line = self.line_below(parent);
-            let above = self.processes.get(&parent);
-            let crossed = above.is_some_and(|each| each.vpid == parent) && known.vpid != pid && known.vpid != 1;
-            let process = Process {
-                start: known.start,
-                image: Rc::new(Image::new(&known.name, &known.file)),
-                origin,
-                vpid: known.vpid,
-                entered: crossed || above.is_some_and(|each| each.entered),
-                line,
-                namespace: 0,
-                parent,
-                below: None,
-                seen_by_parent: true,
-                seen_by_child: true,
-                exited: false,
-            };
+            let mut process = self.child(parent, b"", known.start);
+            process.image = Rc::new(self.image(&known.name, &known.file));
+            (process.origin, process.vpid) = (origin, known.vpid);
+            process.namespace = if known.namespace == 0 { 0 } else { OLDER_NAMESPACE | known.namespace };
+            (process.seen_by_parent, process.seen_by_child) = (true, true);
             self.counts.lost += u64::from(origin == Origin::Lost);
             self.insert(pid, process, engine, 0);
+            self.note_entry(pid);
             parent = pid;
         }
     }
@@ -328,124 +339,179 @@ impl Tree {
         if let Some(process) = self.processes.get_mut(&event.pid) {
             if process.seen_by_parent && !process.seen_by_child && process.is_of(event.time) {
                 process.seen_by_child = true;
-                process.vpid = event.vpid;
-                process.namespace = event.namespace;
-                let parent = process.parent;
-                let entered = self.has_entered(parent, event);
+                (process.vpid, process.namespace) = (event.vpid, event.namespace);
+                let image = Rc::clone(&process.image);
+                let image = self.renamed(image, event.name);
                 if let Some(process) = self.processes.get_mut(&event.pid) {
-                    process.entered = entered;
-                    rename(process, event.name);
+                    process.image = image;
                 }
+                self.note_entry(event.pid);
                 return;
             }
         }
-        let parent = self.announcer(event).unwrap_or_else(|| self.leader(event.parent, engine));
-        self.find(parent, engine);
-        let entered = self.has_entered(parent, event);
-        if let Some(above) = self.processes.get_mut(&parent) {
-            if above.namespace == 0 && above.vpid != parent && event.vpid != 1 {
-                above.namespace = event.namespace; // it was there before Falco
-            }
+        let adopter = self.leader(event.parent, engine).unwrap_or(event.parent);
+        self.find(adopter, engine);
+        let is_inside = event.vpid != event.pid;
+        if event.vpid != 1 && is_inside == self.processes.get(&adopter).is_some_and(|each| each.vpid != adopter) {
+            self.name_older(adopter, event.namespace);
         }
+        if !is_inside && self.host == 0 {
+            self.host = event.namespace;
+        }
+        let half = Half { time: event.time, pid: event.pid, is_child: true };
+        let maker = if is_inside { self.meet(event.namespace, event.vpid, half) } else { None };
+        let parent = maker.unwrap_or(adopter);
         let mut process = self.child(parent, event.name, event.time);
-        process.vpid = event.vpid;
-        process.namespace = event.namespace;
-        process.entered = entered;
-        process.seen_by_child = true;
+        if maker.is_none() && (event.as_sibling || self.is_adopted(parent, event)) {
+            process.origin = Origin::Lost; // until its parent's event comes
+        }
+        (process.vpid, process.namespace) = (event.vpid, event.namespace);
+        (process.seen_by_parent, process.seen_by_child) = (maker.is_some(), true);
         self.insert(event.pid, process, engine, event.time);
+        self.note_entry(event.pid);
     }
 
-    /// A parent inside a pid namespace shows its child. If it ends before the child runs, the child's own event names
-    /// the process that adopted it.
-    pub fn announced(&mut self, event: &Announced) {
-        // The caller's event does not name the namespace.
-        let namespace = self.processes.get(&event.parent).map_or(0, |each| each.namespace);
-        if namespace == 0 {
-            return;
-        }
-        if self.announced.len() >= MOST_ANNOUNCED {
-            self.announced.retain(|_, (_, time)| event.time.abs_diff(*time) < SAME_FORK);
-            if self.announced.len() >= MOST_ANNOUNCED {
-                self.announced.clear();
+    /// A parent shows its child. If it ends before the child runs, the child's own event names the process that adopted it.
+    pub fn forked(&mut self, event: &Forked, engine: &impl Engine) {
+        let mut child = event.child;
+        if event.is_numbered_elsewhere && !self.is_on_host(event.parent) {
+            let namespace = self.namespace(event.parent); // the event does not name it
+            let half = Half { time: event.time, pid: event.parent, is_child: false };
+            match self.meet(namespace, event.child, half) {
+                Some(pid) => child = pid,
+                None => return,
             }
         }
-        self.announced.insert((namespace, event.vpid), (event.parent, event.time));
-    }
-
-    /// The process that announced a child, and is still remembered.
-    fn announcer(&mut self, event: &Born) -> Option<u32> {
-        if event.vpid == event.pid || self.announced.is_empty() {
-            return None;
-        }
-        let (parent, time) = self.announced.remove(&(event.namespace, event.vpid))?;
-        (event.time.abs_diff(time) < SAME_FORK && self.processes.contains_key(&parent)).then_some(parent)
-    }
-
-    /// A parent shows its child.
-    pub fn forked(&mut self, event: &Forked, engine: &impl Engine) {
-        if let Some(process) = self.processes.get_mut(&event.child) {
+        if let Some(process) = self.processes.get_mut(&child) {
             if process.seen_by_child && !process.seen_by_parent && process.is_of(event.time) {
                 process.seen_by_parent = true;
-                if !event.as_sibling || process.parent == event.parent {
-                    return;
+                if !event.is_numbered_elsewhere {
+                    self.host = process.namespace;
                 }
-                let (start, vpid, namespace) = (process.start, process.vpid, process.namespace);
-                let (entered, image) = (process.entered, Rc::clone(&process.image));
-                let mut renewed = self.child(event.parent, event.name, start);
-                (renewed.vpid, renewed.namespace, renewed.entered, renewed.image) = (vpid, namespace, entered, image);
-                (renewed.seen_by_child, renewed.seen_by_parent) = (true, true);
-                self.processes.insert(event.child, renewed);
+                if event.as_sibling && process.parent != event.parent {
+                    self.move_below(event.parent, child);
+                }
                 return;
             }
         }
         self.find(event.parent, engine);
         let mut process = self.child(event.parent, event.name, event.time);
         process.seen_by_parent = true;
-        self.insert(event.child, process, engine, event.time);
+        self.insert(child, process, engine, event.time);
+    }
+
+    /// The pid in the other event of a fork inside a pid namespace, if it came already; else this one is kept for it.
+    fn meet(&mut self, namespace: u64, vpid: u32, half: Half) -> Option<u32> {
+        if namespace == 0 {
+            return None;
+        }
+        if let Some(other) = self.halves.remove(&(namespace, vpid)) {
+            let is_other = other.is_child != half.is_child && other.time.abs_diff(half.time) < SAME_FORK;
+            if is_other && self.processes.contains_key(&other.pid) {
+                return Some(other.pid);
+            }
+        }
+        if self.halves.len() >= MOST_HALVES {
+            self.halves.clear(); // of forks whose other event was lost
+        }
+        self.halves.insert((namespace, vpid), half);
+        None
+    }
+
+    /// Give a process the ancestors of the process that made it, which the kernel does not call its parent.
+    fn move_below(&mut self, parent: u32, child: u32) {
+        let line = self.line_below(parent);
+        let is_known = self.processes.contains_key(&parent);
+        if let Some(process) = self.processes.get_mut(&child) {
+            process.origin = if is_known { Origin::Forked } else { Origin::Lost };
+            (process.line, process.parent, process.below) = (line, parent, None);
+        }
+        self.note_entry(child);
+    }
+
+    /// The pid namespace of a process, 0 if it is unknown.
+    fn namespace(&self, pid: u32) -> u64 {
+        let namespace = self.processes.get(&pid).map_or(0, |each| each.namespace);
+        self.older.get(&namespace).copied().unwrap_or(namespace)
+    }
+
+    /// Learn from a child how events name a pid namespace that was there before Falco.
+    fn name_older(&mut self, parent: u32, name: u64) {
+        let older = self.namespace(parent);
+        if older & OLDER_NAMESPACE == 0 {
+            return;
+        }
+        if self.older.len() >= MOST_OLDER {
+            self.older.clear();
+        }
+        self.older.insert(older, name);
+        let waiting: Vec<_> = self.halves.keys().filter(|key| key.0 == older).copied().collect();
+        for key in waiting {
+            if let Some(half) = self.halves.remove(&key) {
+                self.halves.insert((name, key.1), half);
+            }
+        }
+    }
+
+    fn is_on_host(&self, pid: u32) -> bool {
+        let namespace = self.namespace(pid);
+        let can_be = namespace == 0 || namespace == self.host || namespace & OLDER_NAMESPACE != 0;
+        can_be && self.processes.get(&pid).is_some_and(|each| each.vpid == pid)
+    }
+
+    /// Whether the parent of the first process of a new pid namespace has only adopted it: its real parent is gone, and
+    /// had shown the child by another number.
+    fn is_adopted(&self, parent: u32, event: &Born) -> bool {
+        let above = self.processes.get(&parent);
+        event.vpid == 1 && above.is_some_and(|each| each.vpid == 1) && !self.is_on_host(parent)
     }
 
     /// A process runs another program.
     pub fn exec(&mut self, event: &Exec, engine: &impl Engine) {
-        let parent = self.leader(event.parent, engine);
-        if self.processes.contains_key(&event.pid) && !self.is_child_of(event.pid, parent) {
+        if self.leader(event.parent, engine).is_some_and(|parent| !self.is_child_of(event.pid, parent)) {
             // Its number is an older process's, whose end and whose successor's start were both lost.
             self.processes.remove(&event.pid);
         }
         self.find(event.pid, engine);
         if let Some(process) = self.processes.get_mut(&event.pid) {
             let file = if event.file.is_empty() { &process.image.file } else { event.file };
-            process.image = Rc::new(Image::new(event.name, file));
-            process.below = None;
-            process.exited = false;
+            process.image = Rc::new(if self.names { Image::new(event.name, file) } else { Image::default() });
+            (process.below, process.exited) = (None, false);
         }
     }
 
-    /// A thread ends; with the main thread its process.
-    pub fn exited(&mut self, tid: u32) {
+    /// A thread ends; with the main thread its process, unless other threads go on.
+    pub fn exited(&mut self, tid: u32, engine: &impl Engine) {
         let Some(process) = self.processes.get_mut(&tid) else {
             return;
         };
         process.exited = true;
         self.graves.push_back((tid, process.start));
         if self.graves.len() > GRAVES {
-            self.bury();
+            self.bury(engine);
         }
     }
 
-    fn bury(&mut self) {
+    fn bury(&mut self, engine: &impl Engine) {
         let Some((pid, start)) = self.graves.pop_front() else {
             return;
         };
         if self.processes.get(&pid).is_some_and(|each| each.exited && each.start == start) {
-            self.processes.remove(&pid);
+            if engine.has(pid) {
+                self.graves.push_back((pid, start));
+            } else {
+                self.processes.remove(&pid);
+            }
         }
     }
 
-    fn leader(&self, tid: u32, engine: &impl Engine) -> u32 {
-        if self.processes.contains_key(&tid) {
-            return tid;
+    /// The process that a thread belongs to. Where a process has ended, or its start was not seen, so that its end may
+    /// not have been either, the number may be a thread's by now.
+    pub fn leader(&self, tid: u32, engine: &impl Engine) -> Option<u32> {
+        match self.processes.get(&tid) {
+            Some(process) if !process.exited && process.origin == Origin::Forked => Some(tid),
+            known => engine.leader(tid).or(known.map(|_| tid)),
         }
-        engine.leader(tid).unwrap_or(tid)
     }
 
     /// Whether the kernel may call `parent` the parent of a process: it forked it, or took it over as init of its
@@ -461,25 +527,32 @@ impl Tree {
             || self.processes.get(&parent).is_none_or(|each| each.vpid == 1)
     }
 
-    fn has_entered(&self, parent: u32, event: &Born) -> bool {
-        let Some(above) = self.processes.get(&parent) else {
-            return false;
-        };
-        let crossed = if above.namespace == 0 {
-            above.vpid == parent && event.vpid != event.pid
+    /// Note whether a process, or an ancestor, came into its pid namespace from outside.
+    fn note_entry(&mut self, pid: u32) {
+        let Some(process) = self.processes.get(&pid) else { return };
+        let Some(above) = self.processes.get(&process.parent) else { return };
+        let namespaces = [self.namespace(process.parent), self.namespace(pid)];
+        let crossed = if namespaces.iter().all(|each| *each != 0 && each & OLDER_NAMESPACE == 0) {
+            namespaces[0] != namespaces[1]
         } else {
-            above.namespace != event.namespace
+            above.vpid == process.parent && process.vpid != pid
         };
-        above.entered || (crossed && event.vpid != 1)
+        let entered = above.entered || (crossed && process.vpid != 1);
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.entered = entered;
+        }
     }
 
     fn child(&mut self, parent: u32, name: &[u8], time: u64) -> Process {
         let line = self.line_below(parent);
-        let image = self.processes.get(&parent).map(|each| Rc::clone(&each.image)).unwrap_or_default();
-        let mut process = Process {
+        let above = self.processes.get(&parent);
+        let is_known = parent == 0 || above.is_some();
+        let image = above.map(|each| Rc::clone(&each.image)).unwrap_or_default();
+        self.counts.lost += u64::from(!is_known);
+        Process {
             start: time,
-            image,
-            origin: Origin::Forked,
+            image: self.renamed(image, name),
+            origin: if is_known { Origin::Forked } else { Origin::Lost },
             vpid: 0,
             entered: false,
             line,
@@ -489,9 +562,16 @@ impl Tree {
             seen_by_parent: false,
             seen_by_child: false,
             exited: false,
-        };
-        rename(&mut process, name);
-        process
+        }
+    }
+
+    fn image(&self, name: &[u8], file: &[u8]) -> Image {
+        if self.names { Image::new(name, file) } else { Image::default() }
+    }
+
+    /// The image of a process that may call itself something else than what it was forked as.
+    fn renamed(&self, image: Rc<Image>, name: &[u8]) -> Rc<Image> {
+        if name.is_empty() || *image.name == *name { image } else { Rc::new(self.image(name, &image.file)) }
     }
 
     fn line_below(&mut self, parent: u32) -> Rc<Line> {
@@ -511,8 +591,11 @@ impl Tree {
 
     fn insert(&mut self, pid: u32, process: Process, engine: &impl Engine, now: u64) {
         if self.processes.len() >= self.limit && !self.processes.contains_key(&pid) {
-            while self.processes.len() >= self.limit && !self.graves.is_empty() {
-                self.bury();
+            for _ in 0..self.graves.len() {
+                self.bury(engine);
+                if self.processes.len() < self.limit {
+                    break;
+                }
             }
             if self.processes.len() >= self.limit && now >= self.swept_at + SWEEP_EVERY {
                 self.swept_at = now;
@@ -526,12 +609,5 @@ impl Tree {
             }
         }
         self.processes.insert(pid, process);
-    }
-}
-
-/// A process that calls itself something else than what it was forked as.
-fn rename(process: &mut Process, name: &[u8]) {
-    if !name.is_empty() && *process.image.name != *name {
-        process.image = Rc::new(Image::new(name, &process.image.file));
     }
 }

@@ -13,7 +13,7 @@ fn resident() -> usize {
 }
 
 fn live(tree: &mut Tree, pid: u32, parent: u32, time: u64) {
-    tree.born(&Born { time, pid, parent, name: b"worker", vpid: pid, namespace: 1 }, &Empty);
+    tree.born(&Born { time, pid, parent, name: b"worker", vpid: pid, namespace: 1, as_sibling: false }, &Empty);
     tree.exec(&Exec { pid, parent, name: b"curl", file: b"/usr/bin/curl" }, &Empty);
 }
 
@@ -27,7 +27,7 @@ fn ten_million_events_leave_memory_flat() {
         let pid = 1 + round % 4_000_000;
         // Every child forks the next and ends: the longest line that there can be.
         live(&mut tree, pid, if pid == 1 { 0 } else { pid - 1 }, u64::from(round) * 100_000);
-        tree.exited(pid);
+        tree.exited(pid, &Empty);
         if round == rounds / 4 {
             before = resident();
         }

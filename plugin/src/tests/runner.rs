@@ -37,6 +37,7 @@ struct Thread {
     pid: export::Public<i64>,
     ptid: export::Public<i64>,
     vpid: export::Public<i64>,
+    pidns_init_start_ts: export::Public<u64>,
     sid: export::Public<i64>,
     tty: export::Public<u32>,
     loginuid: export::Public<u32>,
@@ -60,7 +61,7 @@ impl FakeEngine {
         for Row(pid, parent, name, file, servers) in ROWS.with_borrow_mut(std::mem::take) {
             let mut thread = self.0.create_entry()?;
             (*thread.tid, *thread.pid, *thread.ptid, *thread.vpid, *thread.sid) = (pid, pid, parent, pid, 77);
-            (*thread.tty, *thread.loginuid) = (34816, u32::MAX);
+            (*thread.tty, *thread.loginuid, *thread.pidns_init_start_ts) = (34816, u32::MAX, 1);
             (*thread.comm, *thread.exe_path) = (name.into(), file.into());
             for (number, (kind, protocol, port)) in (3..).zip(servers) {
                 let mut descriptor = thread.file_descriptors.create_entry()?;
