@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use falco_plugin::anyhow::{Context, Error, Result, ensure};
+use falco_plugin::anyhow::{Context, Error, Result, anyhow, ensure};
 use falco_plugin::base::{Metric, MetricLabel, MetricType, MetricValue, Plugin};
 use falco_plugin::extract::{ExtractFieldInfo, ExtractPlugin, ExtractRequest, field};
 use falco_plugin::parse::{EventInput, ParseInput, ParsePlugin};
 use falco_plugin::serde::Deserialize;
-use falco_plugin::tables::{TableReader, TablesInput};
+use falco_plugin::tables::{LazyTableReader, TableReader, TablesInput};
 
 use crate::engine::{Tables, View};
 use crate::event::{ProcessEvent, SyscallEvent};
@@ -68,7 +68,6 @@ pub struct Lineage {
     tree: Tree,
     tables: Tables,
     starts: Starts,
-    names: bool,
     opened: bool,
     ports: HashMap<u32, Ports>,
     panics: u64,
@@ -86,30 +85,33 @@ impl Plugin for Lineage {
     type ConfigType = String;
 
     fn new(input: Option<&TablesInput>, config: String) -> Result<Self, Error> {
-        let config = Config::read(&config)?;
-        Ok(Self {
-            tree: Tree::new(config.depth, config.processes),
-            tables: Tables::open(input)?,
-            starts: Starts::new(),
-            names: config.names,
-            opened: false,
-            ports: HashMap::new(),
-            panics: 0,
-        })
+        shielded(|| {
+            let config = Config::read(&config)?;
+            let mut tree = Tree::new(config.depth, config.processes);
+            tree.names = config.names;
+            Ok(Self {
+                tree,
+                tables: Tables::open(input)?,
+                starts: Starts::new(),
+                opened: false,
+                ports: HashMap::new(),
+                panics: 0,
+            })
+        })?
     }
 
     fn get_metrics(&mut self) -> impl IntoIterator<Item = Metric> {
-        let Counts { lost, refused, shortened, swept } = self.tree.counts;
-        let count = |name, value| Metric::new(MetricLabel::new(name, MetricType::Monotonic), MetricValue::U64(value));
-        let level = MetricLabel::new(c"processes", MetricType::NonMonotonic);
-        [
-            Metric::new(level, MetricValue::U64(self.tree.len() as u64)),
-            count(c"lost", lost),
-            count(c"refused", refused),
-            count(c"shortened", shortened),
-            count(c"swept", swept),
-            count(c"panics", self.panics),
-        ]
+        let found = self.guarded(|this| {
+            let Counts { lost, refused, shortened, swept } = this.tree.counts;
+            let level = MetricLabel::new(c"processes", MetricType::NonMonotonic);
+            let mut found = vec![Metric::new(level, MetricValue::U64(this.tree.len() as u64))];
+            let counts = [(c"lost", lost), (c"refused", refused), (c"shortened", shortened), (c"swept", swept)];
+            for (name, count) in counts.into_iter().chain([(c"panics", this.panics)]) {
+                found.push(Metric::new(MetricLabel::new(name, MetricType::Monotonic), MetricValue::U64(count)));
+            }
+            Some(found)
+        });
+        found.unwrap_or_default()
     }
 }
 
@@ -117,8 +119,8 @@ impl ParsePlugin for Lineage {
     type Event<'a> = ProcessEvent<'a>;
 
     fn parse_event(&mut self, event: &EventInput<ProcessEvent<'_>>, input: &ParseInput) -> Result<()> {
-        let event = event.event()?;
         self.guarded(|this| {
+            let event = event.event().ok()?;
             let view = this.tables.read(&input.reader, &this.starts);
             if !this.opened {
                 this.opened = true;
@@ -127,20 +129,9 @@ impl ParsePlugin for Lineage {
                 }
             }
             match event {
-                ProcessEvent::Born(mut born) => {
-                    born.name = if this.names { born.name } else { b"" };
-                    this.tree.born(&born, &view);
-                }
-                ProcessEvent::Forked(mut forked) => {
-                    forked.name = if this.names { forked.name } else { b"" };
-                    this.tree.forked(&forked, &view);
-                }
-                ProcessEvent::Exec(mut exec) => {
-                    if !this.names {
-                        (exec.name, exec.file) = (b"", b"");
-                    }
-                    this.tree.exec(&exec, &view);
-                }
+                ProcessEvent::Born(born) => this.tree.born(&born, &view),
+                ProcessEvent::Forked(forked) => this.tree.forked(&forked, &view),
+                ProcessEvent::Exec(exec) => this.tree.exec(&exec, &view),
                 ProcessEvent::Exited(tid) => this.tree.exited(tid, &view),
                 ProcessEvent::Other => {}
             }
@@ -152,91 +143,116 @@ impl ParsePlugin for Lineage {
 
 type Request<'c, 'e, 'r, 't> = ExtractRequest<'c, 'e, 'r, 't, Lineage>;
 
+/// A process that fields are asked of.
+struct Asked<'a> {
+    pid: u32,
+    process: &'a Process,
+    view: View<'a, LazyTableReader<'a>>,
+    kept: &'a mut HashMap<u32, Ports>,
+    now: usize,
+}
+
+impl Asked<'_> {
+    fn ancestors(&self) -> &[Ancestor] {
+        &self.process.line.ancestors
+    }
+
+    fn nearest_first<T>(&self, say: impl Fn(&Ancestor) -> T) -> Vec<T> {
+        self.ancestors().iter().rev().map(say).collect()
+    }
+
+    /// The ports that each ancestor holds now. One with very many descriptors is not asked for every alert.
+    fn ports(&mut self) -> Vec<Vec<u16>> {
+        let Self { process, view, kept, now, .. } = self;
+        process.line.ancestors.iter().map(|each| ports(kept, view, each, *now)).collect()
+    }
+}
+
 #[allow(clippy::needless_pass_by_value, reason = "the SDK gives requests by value")]
 impl Lineage {
     /// Run what must never take Falco down: a panic is counted, and gives nothing.
     fn guarded<T>(&mut self, run: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
-        catch_unwind(AssertUnwindSafe(|| run(self))).unwrap_or_else(|_| {
+        shielded(|| run(self)).unwrap_or_else(|_| {
             self.panics += 1;
             None
         })
     }
 
     /// What a field says of the process that an event belongs to.
-    fn about<T>(&mut self, request: &Request, say: impl FnOnce(&Process) -> T) -> Result<Option<T>> {
-        let tid = request.event.event()?.tid;
+    #[allow(clippy::unnecessary_wraps, reason = "the SDK wants a result")]
+    fn about<T>(&mut self, request: &Request, say: impl FnOnce(Asked) -> Option<T>) -> Result<Option<T>> {
         Ok(self.guarded(|this| {
+            let tid = u32::try_from(request.event.event().ok()?.tid).ok()?;
             let view = this.tables.read(request.table_reader, &this.starts);
-            let (_, process) = process(&mut this.tree, tid, &view)?;
-            Some(say(process))
+            let pid = this.tree.leader(tid, &view)?;
+            let process = this.tree.find(pid, &view)?;
+            say(Asked { pid, process, view, kept: &mut this.ports, now: request.event.event_number() })
         }))
     }
 
     fn pids(&mut self, request: Request) -> Result<Option<Vec<u64>>> {
-        self.about(&request, |each| nearest_first(each).map(|each| u64::from(each.pid)).collect())
+        self.about(&request, |asked| Some(asked.nearest_first(|each| u64::from(each.pid))))
     }
 
     fn names(&mut self, request: Request) -> Result<Option<Vec<CString>>> {
-        self.about(&request, |each| nearest_first(each).map(|each| text(&each.image.name)).collect())
+        self.about(&request, |asked| Some(asked.nearest_first(|each| text(&each.image.name))))
     }
 
     fn files(&mut self, request: Request) -> Result<Option<Vec<CString>>> {
-        self.about(&request, |each| nearest_first(each).map(|each| text(&each.image.file)).collect())
+        self.about(&request, |asked| Some(asked.nearest_first(|each| text(&each.image.file))))
     }
 
     fn depth(&mut self, request: Request) -> Result<Option<u64>> {
-        self.about(&request, |each| u64::from(each.line.depth))
+        self.about(&request, |asked| Some(u64::from(asked.process.line.depth)))
     }
 
     fn root(&mut self, request: Request) -> Result<Option<CString>> {
-        self.about(&request, |each| text(&each.line.ancestors.first().map_or(&each.image, |each| &each.image).file))
+        self.about(&request, |asked| {
+            let oldest = asked.ancestors().first().map_or(&asked.process.image, |each| &each.image);
+            Some(text(&oldest.file))
+        })
     }
 
     fn entered(&mut self, request: Request) -> Result<Option<bool>> {
-        self.about(&request, |each| each.entered)
+        self.about(&request, |asked| Some(asked.process.entered))
     }
 
     fn exact(&mut self, request: Request) -> Result<Option<bool>> {
-        self.about(&request, |each| {
-            each.origin != Origin::Lost && each.line.ancestors.iter().all(|each| each.origin != Origin::Lost)
+        self.about(&request, |asked| {
+            let was_seen = |origin| origin != Origin::Lost;
+            Some(was_seen(asked.process.origin) && asked.ancestors().iter().all(|each| was_seen(each.origin)))
         })
     }
 
     fn serves(&mut self, request: Request) -> Result<Option<Vec<u64>>> {
-        let input = request.event.event()?;
-        let now = request.event.event_number();
-        Ok(self.guarded(|this| {
-            let view = this.tables.read(request.table_reader, &this.starts);
-            let (_, process) = process(&mut this.tree, input.tid, &view)?;
-            let held = process.line.ancestors.iter().map(|each| ports(&mut this.ports, &view, each, now));
-            let mut found: Vec<u64> = held.flatten().map(u64::from).collect();
+        self.about(&request, |mut asked| {
+            let mut found: Vec<u64> = asked.ports().into_iter().flatten().map(u64::from).collect();
             found.sort_unstable();
             found.dedup();
             (!found.is_empty()).then_some(found)
-        }))
+        })
     }
 
     fn packed(&mut self, request: Request) -> Result<Option<CString>> {
-        let input = request.event.event()?;
-        let now = request.event.event_number();
-        Ok(self.guarded(|this| {
-            let view = this.tables.read(request.table_reader, &this.starts);
-            let (pid, process) = process(&mut this.tree, input.tid, &view)?;
-            let ancestors = &process.line.ancestors;
-            let held: Vec<Vec<u16>> = ancestors.iter().map(|each| ports(&mut this.ports, &view, each, now)).collect();
-            let session = view.session(pid).unwrap_or_default();
-            Some(text(packed(pid, process, session, &held).as_bytes()))
-        }))
+        self.about(&request, |mut asked| {
+            let session = asked.view.session(asked.pid).unwrap_or_default();
+            let ports = asked.ports();
+            Some(text(packed(asked.pid, asked.process, session, &ports).as_bytes()))
+        })
     }
 }
 
-fn process<'t, R: TableReader>(tree: &'t mut Tree, tid: i64, view: &View<R>) -> Option<(u32, &'t Process)> {
-    let tid = u32::try_from(tid).ok()?;
-    let pid = tree.leader(tid, view)?;
-    Some((pid, tree.find(pid, view)?))
+/// Run what must never take Falco down, and give a panic as an error.
+fn shielded<T>(run: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(test)]
+        crate::tests::panic_if_asked();
+        run()
+    }))
+    .map_err(|_| anyhow!("lineage failed; standard error says where"))
 }
 
-/// The ports that an ancestor holds now. One with very many descriptors is not asked for every alert.
+/// The ports that an ancestor holds now.
 fn ports<R: TableReader>(kept: &mut HashMap<u32, Ports>, view: &View<R>, of: &Ancestor, now: usize) -> Vec<u16> {
     if let Some(known) = kept.get(&of.pid) {
         if known.start == of.start && now.saturating_sub(known.asked) < KEEP_PORTS {
@@ -253,10 +269,6 @@ fn ports<R: TableReader>(kept: &mut HashMap<u32, Ports>, view: &View<R>, of: &An
     ports
 }
 
-fn nearest_first(process: &Process) -> impl Iterator<Item = &Ancestor> {
-    process.line.ancestors.iter().rev()
-}
-
 fn text(bytes: &[u8]) -> CString {
     CString::new(bytes).unwrap_or_default()
 }
@@ -266,32 +278,14 @@ impl ExtractPlugin for Lineage {
     type ExtractContext = ();
 
     const EXTRACT_FIELDS: &'static [ExtractFieldInfo<Self>] = &[
-        field("lineage.pids", &Self::pids)
-            .with_display("Ancestor pids")
-            .with_description("The pids of the ancestors that the process had when it was forked, its parent first"),
-        field("lineage.names", &Self::names)
-            .with_display("Ancestor names")
-            .with_description("The names of those ancestors at the time of the fork, the parent's first"),
-        field("lineage.files", &Self::files).with_display("Ancestor files").with_description(
-            "The resolved files that those ancestors ran at the time of the fork, the parent's first",
-        ),
-        field("lineage.depth", &Self::depth)
-            .with_display("Ancestor count")
-            .with_description("How many ancestors the process has in truth, also those that are not kept"),
-        field("lineage.root", &Self::root)
-            .with_display("Oldest ancestor")
-            .with_description("The resolved file of the oldest ancestor, or of the process if it has none"),
-        field("lineage.entered", &Self::entered).with_display("Entered").with_description(
-            "Whether the process, or an ancestor, came into its pid namespace from outside: docker exec, kubectl exec",
-        ),
-        field("lineage.exact", &Self::exact).with_display("Exact").with_description(
-            "Whether no fork in the ancestry was lost; what was there before Falco is as /proc showed it",
-        ),
-        field("lineage.serves", &Self::serves)
-            .with_display("Served ports")
-            .with_description("The TCP ports at which an ancestor holds a server socket now"),
-        field("lineage.packed", &Self::packed)
-            .with_display("Packed ancestry")
-            .with_description("Everything that Falco Correlator asks of a process, in one text"),
+        field("lineage.pids", &Self::pids).with_description("Pids of its ancestors, the parent's first"),
+        field("lineage.names", &Self::names).with_description("Their names when they forked"),
+        field("lineage.files", &Self::files).with_description("The resolved files that they ran when they forked"),
+        field("lineage.depth", &Self::depth).with_description("How many ancestors there are in truth"),
+        field("lineage.root", &Self::root).with_description("File of the oldest ancestor, or its own if it has none"),
+        field("lineage.entered", &Self::entered).with_description("Whether docker exec or the like brought it in"),
+        field("lineage.exact", &Self::exact).with_description("Whether no fork in the ancestry was lost"),
+        field("lineage.serves", &Self::serves).with_description("TCP ports of ancestors' server sockets"),
+        field("lineage.packed", &Self::packed).with_description("All of it in one text, as FORMAT.md specifies"),
     ];
 }

@@ -5,6 +5,8 @@ mod laws;
 mod machine;
 mod runner;
 
+use std::cell::Cell;
+
 use crate::tree::{Engine, Known};
 
 /// An engine that knows no process.
@@ -48,4 +50,18 @@ impl Random {
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
+}
+
+thread_local! {
+    static WILL_PANIC: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether what the plugin does from now on, on this thread, panics.
+pub fn provoke(will_panic: bool) {
+    WILL_PANIC.set(will_panic);
+}
+
+/// Called by the plugin inside whatever must not panic.
+pub fn panic_if_asked() {
+    assert!(!WILL_PANIC.get(), "provoked by a test");
 }

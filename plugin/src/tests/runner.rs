@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
+use std::time::{Duration, Instant};
 
 use falco_event::events::RawEvent;
 use falco_plugin::anyhow::{Error, Result};
@@ -11,9 +12,9 @@ use falco_plugin::parse::{ParseInput, ParsePlugin};
 use falco_plugin::source::{EventBatch, EventInput, SourcePlugin, SourcePluginInstance};
 use falco_plugin::static_plugin;
 use falco_plugin::tables::{TablesInput, export};
-use falco_plugin_runner::{CapturingPluginRunner, Event, ExtractedField, PluginRunner};
+use falco_plugin_runner::{CapturingPluginRunner, Event, ExtractedField, MetricValue, PluginRunner};
 
-use super::Random;
+use super::{Random, provoke};
 use crate::plugin::Lineage;
 
 static_plugin!(pub LINEAGE_API = Lineage);
@@ -290,25 +291,115 @@ fn an_engine_whose_tables_differ_is_refused_with_a_clear_word() {
     assert!(error.contains("lineage fits Falco 0.40 to 0.44"), "{error}");
 }
 
+/// Every field of the plugin.
+pub const FIELDS: [&str; 9] = [
+    "lineage.pids",
+    "lineage.names",
+    "lineage.files",
+    "lineage.depth",
+    "lineage.root",
+    "lineage.entered",
+    "lineage.exact",
+    "lineage.serves",
+    "lineage.packed",
+];
+
+/// A metric of the plugin.
+pub fn metric(runner: &mut CapturingPluginRunner, name: &str) -> u64 {
+    let found = runner.get_metrics().into_iter().find(|each| each.name == name).expect("a known metric");
+    if let MetricValue::U64(value) = found.value { value } else { panic!("{name} is no number") }
+}
+
 #[test]
-fn random_bytes_in_events_of_its_kinds_neither_fail_nor_panic() {
+fn a_panic_in_any_callback_is_caught_and_counted_and_its_fields_are_empty() {
     let mut runner = play(machine(), c"");
-    let mut random = Random::new(5);
-    for time in 0..super::times("FUZZ_EVENTS", 20_000) {
-        let kind = [223, 225, 227, 335, 293, 331, 186][random.below(7)];
-        let params: Vec<Vec<u8>> = (0..random.below(33))
-            .map(|_| match random.below(4) {
-                0 => number(i64::try_from(random.below(2000)).unwrap() - 10),
-                1 => c_text("name"),
-                2 => Vec::new(),
-                _ => (0..random.below(300)).map(|_| u8::try_from(random.below(256)).unwrap()).collect(),
-            })
-            .collect();
-        let event = happen(&mut runner, raw(kind, time, i64::try_from(random.below(3000)).unwrap(), &params));
-        if random.once_in(16) {
-            for name in ["lineage.packed", "lineage.serves", "lineage.files", "lineage.entered", "lineage.exact"] {
-                field(&mut runner, &event, name);
+    happen(&mut runner, clone_child(10, 900, 9_000_801, "nginx"));
+    provoke(true);
+    let event = happen(&mut runner, execve(30, 900, 9_000_801, "sh", "/bin/sh"));
+    for name in FIELDS {
+        assert_eq!(field(&mut runner, &event, name), "<NA>", "{name}");
+    }
+    assert!(runner.get_metrics().is_empty());
+    provoke(false);
+    assert_eq!(metric(&mut runner, "lineage.panics"), 1 + 9 + 1);
+    let event = happen(&mut runner, execve(40, 900, 9_000_801, "sh", "/bin/sh"));
+    assert_eq!(field(&mut runner, &event, "lineage.pids"), "9000801 9000800 9000001");
+}
+
+#[test]
+fn a_panic_at_the_start_is_refused_with_a_word() {
+    ROWS.set(machine());
+    let mut runner = PluginRunner::new();
+    runner.register_plugin(&ENGINE_API, c"").unwrap();
+    provoke(true);
+    let error = format!("{:?}", runner.register_plugin(&LINEAGE_API, c"").unwrap_err());
+    provoke(false);
+    assert!(error.contains("lineage failed"), "{error}");
+}
+
+#[test]
+fn the_metrics_tell_how_many_processes_are_remembered() {
+    let mut runner = play(machine(), c"");
+    happen(&mut runner, clone_child(10, 900, 9_000_801, "nginx"));
+    assert_eq!(metric(&mut runner, "lineage.processes"), 4);
+    assert_eq!(metric(&mut runner, "lineage.lost"), 0);
+}
+
+#[test]
+fn events_of_any_bytes_neither_fail_nor_panic() {
+    fuzzed(super::times("FUZZ_EVENTS", 20_000), Duration::MAX);
+}
+
+/// `FUZZ_SECONDS=3600 cargo test --release -- --ignored hour`
+#[test]
+#[ignore = "as long as one likes"]
+fn an_hour_of_events_of_any_bytes() {
+    fuzzed(u64::MAX, Duration::from_secs(super::times("FUZZ_SECONDS", 60)));
+}
+
+/// Plays events, of which some are as Falco makes them, and some have bytes, parameters or lengths that are wrong.
+fn fuzzed(most: u64, longest: Duration) {
+    let mut runner = play(machine(), c"{\"processes\": 1024}");
+    let mut random = Random::new(super::times("FUZZ_SEED", 5));
+    let (begin, mut played) = (Instant::now(), 0);
+    while played < most && (played % 1024 != 0 || begin.elapsed() < longest) {
+        played += 1;
+        let mut event = some_event(&mut random, played * 1_000_000);
+        for _ in 0..[0, 0, 1, 4][random.below(4)] {
+            if event.len() > 26 {
+                let place = 26 + random.below(event.len() - 26);
+                event[place] = u8::try_from(random.below(256)).unwrap();
             }
         }
+        let event = happen(&mut runner, event);
+        if random.once_in(4) {
+            field(&mut runner, &event, FIELDS[random.below(FIELDS.len())]);
+        }
     }
+    println!("{played} events, {} processes remembered", metric(&mut runner, "lineage.processes"));
+    assert_eq!(metric(&mut runner, "lineage.panics"), 0);
+    assert!(metric(&mut runner, "lineage.processes") <= 1024);
+}
+
+fn some_event(random: &mut Random, time: u64) -> Vec<u8> {
+    let kind = [223, 225, 227, 335, 293, 331, 186, 3][random.below(8)];
+    let mut pid = || i64::try_from(random.below(3000)).unwrap();
+    let (own, parent, inner) = (pid(), pid(), pid());
+    if random.once_in(8) {
+        let params: Vec<Vec<u8>> = (0..random.below(33)).map(|_| vec![7; random.below(300)]).collect();
+        return raw(kind, time, own, &params);
+    }
+    let mut params = vec![Vec::new(); 31];
+    let result = [0, 0, inner, -2][random.below(4)];
+    let name = ["sh", "", "a|b;c", "sixteen letters ", "\u{fffd}"][random.below(5)];
+    for (index, value) in
+        [(0, result), (3, own), (4, own), (5, parent), (18, own), (19, [own, 1, inner][random.below(3)])]
+    {
+        params[index] = number(value);
+    }
+    params[13] = c_text(name);
+    params[15] = (1_u32 << random.below(32)).to_ne_bytes().to_vec();
+    params[20] = number(i64::try_from(random.below(5)).unwrap());
+    params[27] = c_text(&"/x".repeat(random.below(300)));
+    raw(kind, time, own, &params)
 }
