@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from sidecar.rules.rule import CorrelationRule
 
 
+DOCTOR_EPILOG = "Exit codes: 0 nothing is wrong; 1 something is wrong; 2 wrong usage, or a file that cannot be read."
+
+
 class _Report:
     """What `check` found: names that are right, mistakes, and warnings."""
 
@@ -214,29 +217,30 @@ def new_rule(
     click.echo(f"wrote {file}; now: falco-correlator check {file}; falco-correlator test {file}")
 
 
-@click.command(epilog=EPILOG)
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.command(epilog=DOCTOR_EPILOG)
+@click.argument("sources", nargs=-1)
 @click.option(
-    "--mode", type=click.Choice(["http", "grpc"]), help="How alerts are sent here; default: as the file is configured."
+    "--mode",
+    type=click.Choice(["http", "grpc", "tap"]),
+    help="How alerts come to the correlator; default: as the file is configured.",
 )
 @output_option()
 @reporting_errors
-def doctor(file: Path, mode: Any, output: str) -> None:
-    """Report what a falco.yaml (or a ConfigMap with one) lacks for correlation, with the lines to add."""
-    from sidecar.cli.doctor import examine, plugin_state  # noqa: PLC0415
+def doctor(sources: tuple[str, ...], mode: Any, output: str) -> None:
+    r"""Say what Falco and the correlator lack for correlation.
 
-    chosen, findings = examine(file, mode)
-    grave = sum(finding.grave for finding in findings)
-    if output != "table":
-        told = [finding._asdict() for finding in findings]
-        emit({"mode": chosen, "findings": told, "plugin": plugin_state(file)}, output)
-        sys.exit(EXIT_PROBLEM if grave else 0)
-    for finding in sorted(findings, reverse=True):
-        click.echo(f"{'WRONG ' if finding.grave else 'advice'} {finding.what}; add to falco.yaml:")
-        click.echo("\n".join(f"         {line}" for line in finding.lines.splitlines()))
-    click.echo(f"note   {plugin_state(file)}")
-    click.echo(f"{file}, mode {chosen}: {grave} wrong, {len(findings) - grave} to consider")
-    sys.exit(EXIT_PROBLEM if grave else 0)
+    SOURCES are files and addresses: falco.yaml, Helm values of the Falco chart or of ours (also of an umbrella chart),
+    ConfigMaps from kubectl, Falco rules, `-` for standard input, Falco's web server, and the administration port of a
+    running correlator. Without any, it looks for /etc/falco/falco.yaml and for both programs on this machine.
+
+    \b
+      falco-correlator doctor falco.yaml
+      falco-correlator doctor values.yaml http://127.0.0.1:8765 http://127.0.0.1:2812
+      kubectl get configmap -n falco -o yaml | falco-correlator doctor -
+    """
+    from sidecar.cli.checking import report  # noqa: PLC0415
+
+    sys.exit(EXIT_PROBLEM if report.run(sources, mode, output) else 0)
 
 
 @click.command(epilog=EPILOG)

@@ -35,7 +35,7 @@ class Document(NamedTuple):
 
     def line(self, *keys: Key) -> int:
         """The line of a value, or of the deepest part of the way to it that there is."""
-        node, number = self.node, 1
+        node, number = self.node, self.node.start_mark.line + 1 if self.node else 1
         for key in keys:
             found = _inner(node, key)
             if found is None:

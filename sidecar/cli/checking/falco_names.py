@@ -13,9 +13,6 @@ from sidecar.rules.rule import CorrelationRule
 from sidecar.text.suggestion import did_you_mean
 from sidecar.yamlfile import foreign, positions
 
-OURS = ("web_rce_rules.yaml", "canary_rules.yaml")
-"""Our own Falco rules, which are always known."""
-
 KEYS = frozenset(("rule", "macro", "list", "required_engine_version", "required_plugin_versions"))
 
 
@@ -77,9 +74,14 @@ def entries_of(document: foreign.Document, where: str) -> Iterator[dict[str, Any
                 yield from entries_of(document.text(f"{where}: data.{name}", "data", name), where)
 
 
+def shipped() -> list[Path]:
+    """Our own Falco rules, which are always known."""
+    return [SHIPPED / name for name in ("web_rce_rules.yaml", "canary_rules.yaml")]
+
+
 def unknown(rules: Sequence[CorrelationRule], paths: Sequence[Path]) -> list[str]:
     """The names and tags that no Falco rule in these files has, with file, line and the nearest name."""
-    loaded = load([*paths, *(SHIPPED / name for name in OURS)])
+    loaded = load([*paths, *shipped()])
     problems = []
     for rule in rules:
         for path, kind, name in _referred(rule):
@@ -92,7 +94,7 @@ def unknown(rules: Sequence[CorrelationRule], paths: Sequence[Path]) -> list[str
 
 def disabled(rules: Sequence[CorrelationRule], paths: Sequence[Path]) -> list[str]:
     """The Falco rules that are referred to and turned off, with file and line."""
-    loaded = load([*paths, *(SHIPPED / name for name in OURS)])
+    loaded = load([*paths, *shipped()])
     return [
         positions.located(Path(rule.where), f"{path}: the Falco rule {name!r} is disabled: it needs `enabled: true`")
         for rule in rules
