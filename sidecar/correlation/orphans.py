@@ -206,10 +206,13 @@ def _is_sibling(container: Container, pending: PendingDetection, orphan: Process
     """Whether a pending detection came from below another child of the same first process, under the same name.
 
     `directly` asks whether it was that child itself: a service below a supervisor is not the supervisor's own work.
+    Otherwise the child has to be the same program: what a cron below the first process does shows nothing of its other
+    children.
     """
     path = container.path(pending.pid, pending.start)
     for child, parent in pairwise(path):
         if parent.pid == container.init_pid:
-            is_other = child.pid != orphan.pid and (not directly or child is path[0])
+            is_alike = child is path[0] if directly else child.program == orphan.program
+            is_other = child.pid != orphan.pid and is_alike
             return is_other and (child.parent_name, child.parent) == (orphan.parent_name, orphan.parent)
     return False
