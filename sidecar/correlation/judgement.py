@@ -35,6 +35,8 @@ class Judgement:
         self.fields = alert.fields
         self._container = container
         self.path = path
+        self.explains: Alert | None = None
+        """A connection that its process made before: now known to be that of dropped code."""
 
     @cached_property
     def program(self) -> Program:
@@ -63,6 +65,9 @@ class Judgement:
                 self._container.known_files().learn_program(self.fields.exepath or "", self.alert.time)
         elif kind == "listen" and SERVING_TAG in self.alert.tags:
             self._container.known_files().learn_serving(self.alert.time)
+        elif kind == "connect":
+            if process is not None and not process.runs_dropped and identity.may_connect_as_named(self.fields):
+                self._container.known_files().learn_connection(self.alert)
         elif kind in OPENS and OPENED_CODE in self.alert.tags:
             self._learn_code()
         elif kind in OPENS and secrets.is_secret(self.fields.file or ""):
@@ -76,6 +81,7 @@ class Judgement:
             files.learn_program(path, self.alert.time)
         if self.path and identity.is_dropped_code(self.fields) and not files.is_older_than_service(path):
             self.path[0].runs_dropped = True
+            self.explains = files.take_connection(self.fields)
 
     def declined(self) -> str:
         """Why the alert shows no theft of credentials; "" if it may. A key of `sidecar.meaning.declined.REASONS`."""
@@ -132,8 +138,12 @@ class Judgement:
         return False
 
     def contacts_as_dropped(self) -> bool:
-        """A dropped program, script or library connects to another machine."""
-        return identity.may_contact(self.fields) and identity.contacts(self.fields, self.program, self.dropped)
+        """A dropped program, script or library connects to another machine, or code of a command line to anywhere."""
+        if not identity.may_contact(self.fields):
+            return False
+        if identity.contacts(self.fields, self.program, self.dropped):
+            return True
+        return identity.may_connect_as_named(self.fields) and identity.is_typed_code(self.program)
 
     def connects_as_named(self) -> bool:
         """A program connects to a public address that its command names, or is a tunnel."""

@@ -136,6 +136,8 @@ class Placement:
         if container.pending.size and (explains or contexts.revision != container.reviewed_revision):
             placed += self._reconsider(container)
         container.reviewed_revision = contexts.revision
+        if judged.explains is not None:
+            placed += self.place(judged.explains, [(index, 0) for index, _ in groups])[0]
         return placed, self._containers.account(container, alert.time)
 
     def _with_traits(self, index: int, mask: int, alert: Alert, container: Container) -> int:

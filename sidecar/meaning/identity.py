@@ -180,6 +180,11 @@ def contacts(fields: Fields, run: Program, why: Why) -> bool:
     return fields.evt_type in EXECS and any(word.startswith(("http://", "https://", "ftp://")) for word in run.words)
 
 
+def is_typed_code(run: Program) -> bool:
+    """Whether an interpreter runs code of its command line: it lies in no file, so nobody installed it."""
+    return run.has_inline_code and "interpreter" in run.kinds and "shell" not in run.kinds
+
+
 def may_connect_as_named(fields: Fields) -> bool:
     """Whether the event is a connection to a public address: a quick look before `connects_as_named`."""
     return fields.evt_type == "connect" and is_public(fields.remote_ip or "")

@@ -39,6 +39,12 @@ _LOADER_VALUES = frozenset(
 )
 _ASKS_ABOUT_ITSELF = frozenset(("--version", "-V", "-VV", "--help", "-h", "-version", "-v"))
 _NO_COMMAND_LINE = LazyPattern(r"(php-fpm|php-cgi|lsphp).*")
+_SPAWNS = LazyPattern(
+    r"(-\S+ )*-c from multiprocessing[.](spawn|forkserver|resource_tracker) import (spawn_main|main); ?"
+    r"(spawn_main|main)\([\w=, \[\]'\"./-]*\)( --multiprocessing-fork.*)?"
+)
+"""How Python starts the workers of a program of its own: no code that someone typed."""
+
 _VERSION = LazyPattern(r"[-.0-9]+[a-z]*$")
 
 
@@ -174,6 +180,8 @@ def _with_code(found: Program, argv0: str, cwd: str, tables: Tables) -> Program:
         return replace(found, script=_absolute(console_command, cwd))
     found = replace(found, loads=tuple([_absolute(file, cwd) for file in code.loads]))
     if code.is_inline:
+        if _SPAWNS.fullmatch(" ".join(found.words)):
+            return replace(found, script="multiprocessing", is_module=True)
         return replace(found, has_inline_code=True)
     if code.module:
         return replace(found, script=code.module, is_module=True)

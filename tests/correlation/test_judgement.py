@@ -142,6 +142,33 @@ def test_an_interpreter_that_opened_dropped_code_is_dropped_until_it_becomes_ano
     assert again.cases == []
 
 
+def test_a_connection_counts_if_its_process_opens_dropped_code_later(story: Story) -> None:
+    story.connects("/usr/bin/python3.11", "python3 /app/x.py", "203.0.113.9")
+    story.opens("/usr/bin/python3.11", "python3 /app/x.py", "/tmp/x.py", *CODE)
+    assert story.cases == [MEDIUM_N]
+
+
+def test_a_connection_of_another_program_of_the_same_pid_does_not_count(story: Story) -> None:
+    story.connects("/usr/bin/python3.11", "python3 /app/x.py", "203.0.113.9")
+    story.opens("/usr/bin/python3.11", "python3 /app/y.py", "/tmp/x.py", *CODE, shown={"proc.pid": 51})
+    assert story.cases == []
+
+
+def test_code_of_a_command_line_that_connects_out_is_network_activity(story: Story) -> None:
+    story.connects("/usr/bin/python3.11", "python3 -c import urllib.request", "203.0.113.9")
+    assert story.cases == [MEDIUM_N]
+
+
+def test_a_worker_that_python_spawns_runs_no_code_that_someone_typed(story: Story) -> None:
+    command = "python3 -c from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5, pipe_handle=7)"
+    story.connects("/usr/bin/python3.11", f"{command} --multiprocessing-fork", "203.0.113.9")
+    story.opens("/usr/bin/python3.11", f"{command} --multiprocessing-fork", TOKEN)
+    assert story.cases == []
+
+    story.opens("/usr/bin/python3.11", f"{command};import os", TOKEN)
+    assert story.cases == [MEDIUM_C]
+
+
 def test_code_of_a_volume_is_not_dropped(story: Story) -> None:
     story.opens("/usr/bin/python3.11", "python3 -m dag", "/opt/dags/dag.py", *CODE, shown={"fd.is_upper_layer": False})
     story.opens("/usr/bin/python3.11", "python3 -m dag", TOKEN)
