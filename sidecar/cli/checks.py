@@ -12,6 +12,7 @@ from sidecar.cli.options import (
     EPILOG,
     RULE_PATH,
     SHIPPED,
+    complain,
     config_option,
     emit,
     output_option,
@@ -52,8 +53,7 @@ class _Report:
         for each in self.checked:
             counts = ", ".join(f"{noun}: {count}" for noun, count in each.get("counts", {}).items())
             click.echo(f"{each['name']}: ok{f' ({counts})' if counts else ''}")
-        for text in (*self.mistakes, *self.warnings):
-            click.echo(text, err=True)
+        complain([*self.mistakes, *self.warnings])
 
 
 @click.command(epilog=EPILOG)

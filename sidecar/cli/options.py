@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -75,12 +75,20 @@ def reporting_errors(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
             sys.stdout.flush()
         except ConfigError as error:
-            click.echo(str(error), err=True)
+            complain(str(error).splitlines())
             sys.exit(EXIT_WRONG)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     return wrapped
+
+
+def complain(lines: Iterable[str]) -> None:
+    """Print lines on standard error. They may quote a file, so nothing in them can steer a terminal."""
+    from sidecar.text import escape  # noqa: PLC0415 - `--version` is instant without
+
+    for line in lines:
+        click.echo(escape.terminal(line), err=True)
 
 
 def emit(value: Any, output: str) -> None:

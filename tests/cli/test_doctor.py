@@ -247,7 +247,7 @@ def answering(pages: dict[str, str]) -> Iterator[str]:
 
 FALCO = {
     "/healthz": '{"status": "ok"}',
-    "/versions": '{"falco_version": "0.44.1", "engine_version": "0.62.0"}',
+    "/versions": '{"falco_version": "0.44.1", "engine_version": "62", "engine_version_semver": "0.62.0"}',
     "/metrics": """\
 # HELP falcosecurity_falco_sha256_rules_files_info https://falco.org/docs/metrics/
 falcosecurity_falco_sha256_rules_files_info{file_name="falco_rules.yaml",sha256="5e7b"} 1

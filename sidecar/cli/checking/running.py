@@ -87,7 +87,7 @@ def _falco(base: str) -> Found:
     notes: list[str] = []
     try:
         versions = json.loads(_get(f"{base}/versions"))
-        notes.append(f"Falco {versions.get('falco_version', '?')}, engine {versions.get('engine_version', '?')}")
+        notes.append(f"Falco {versions.get('falco_version', '?')}, engine {versions.get('engine_version_semver', '?')}")
     except (OSError, ValueError, AttributeError):
         notes.append("Falco, of a version that it does not tell")
     try:
