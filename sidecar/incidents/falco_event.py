@@ -27,7 +27,10 @@ MAX_EVENT_BYTES = 4096
 
 MAX_OUTPUT_BYTES = 640
 MAX_TEXT_BYTES = 600
-"""Bytes of the longest texts: timeline, indicators and next steps; others are shorter by nature."""
+"""Bytes of the longest texts: timeline and indicators; others are shorter by nature."""
+
+MAX_NEXT_BYTES = 1000
+"""Bytes of the next steps: Discord shows 1,024 characters of a field."""
 
 MAX_NAME_BYTES = 256
 """Bytes of a name: of a pod, container, case, cluster ..."""
@@ -96,8 +99,11 @@ def _incident(note: Notification, origin: Origin) -> dict[str, Any]:
     }
     while (excess := len(_encode(event)) - MAX_EVENT_BYTES) > 0:  # quotes and backslashes count twice
         longest = max(fields, key=lambda name: len(_encode(fields[name])))
-        size = len(fields[longest].encode())
-        fields[longest] = cut(fields[longest], max(size - max(excess // 2, 16), 32))
+        room = len(fields[longest].encode()) - max(excess // 2, 16)
+        if longest == "incident.next":  # half a command is worse than none
+            fields[longest] = escape.event(next_steps(note, room, fields.get("incident.url", "")))
+        else:
+            fields[longest] = cut(fields[longest], max(room, 32))
     return event
 
 
@@ -160,7 +166,7 @@ def _fields(note: Notification, origin: Origin) -> Iterator[tuple[str, str, int]
     yield "incident.groups", ",".join(note.groups), MAX_NAME_BYTES
     yield "incident.timeline", timeline(note, MAX_TEXT_BYTES), MAX_TEXT_BYTES
     yield "incident.indicators", ", ".join(indicators(note).all()), MAX_TEXT_BYTES
-    yield "incident.next", next_steps(note, MAX_TEXT_BYTES), MAX_TEXT_BYTES
+    yield "incident.next", next_steps(note, MAX_NEXT_BYTES, page_url(note, origin)), MAX_NEXT_BYTES
     yield "container.id", note.where.container or "host", MAX_NAME_BYTES
     yield "container.name", note.where.container_name, MAX_NAME_BYTES
     yield "k8s.ns.name", note.where.namespace, MAX_NAME_BYTES
@@ -168,18 +174,23 @@ def _fields(note: Notification, origin: Origin) -> Iterator[tuple[str, str, int]
     yield "proc.vpid", str(note.fields.vpid or ""), MAX_NAME_BYTES
 
 
-def next_steps(note: Notification, limit: int) -> str:
-    """The first steps of the triage: as many as fit into `limit` bytes, a command that does not fit left out whole."""
-    text = ""
+def next_steps(note: Notification, limit: int, url: str = "") -> str:
+    """The first steps of the triage, as many as fit into `limit` bytes, a command whole or not at all.
+
+    If something is left out, the end says where it is: on the page at `url`, or in the terminal.
+    """
+    everything = f"; all commands: {url or f'falco-correlator incidents show {note.incident}'}"
+    room = limit - _sent_bytes(everything)
+    text, is_whole = "", True
     for number, (words, command) in enumerate(note.triage, 1):
         before = f"{text}; " if text else ""
         forms = [f"{before}{number}. {words}: {command}"] if command else []
-        fitting = (form for form in [*forms, f"{before}{number}. {words}"] if _sent_bytes(form) <= limit)
-        longer = next(fitting, "")
-        if not longer:
+        fitting = [form for form in [*forms, f"{before}{number}. {words}"] if _sent_bytes(form) <= room]
+        is_whole = is_whole and bool(fitting) and (not forms or fitting[0] == forms[0])
+        if not fitting:
             break
-        text = longer
-    return text
+        text = fitting[0]
+    return text if is_whole or not text else text + everything
 
 
 def timeline(note: Notification, limit: int) -> str:

