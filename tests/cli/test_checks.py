@@ -273,3 +273,16 @@ def test_mistakes_of_settings_and_rules_are_told_together(tmp_path: Path) -> Non
 
     assert "state.path: " in result.stderr
     assert "rule.yaml: name: is missing" in result.stderr
+
+
+STABLE = ("Drop and execute new binary in container", "Clear Log Activities", "Remove Bulk Data from Disk")
+"""Names in falco_rules.yaml of Falco's rules 5.1.0 (maturity stable, enabled) that the tutorial uses."""
+
+
+def test_the_falco_rules_of_the_tutorial_exist_in_falcos_stable_file_or_in_ours(tmp_path: Path) -> None:
+    tutorial = (Path(__file__).parents[2] / "docs" / "write-a-rule.md").read_text()
+    (tmp_path / "rule.yaml").write_text(tutorial.partition('title="crypto-mining.yaml"\n')[2].partition("```")[0])
+    (tmp_path / "stable.yaml").write_text("".join(f"- rule: {name}\n  enabled: true\n" for name in STABLE))
+    result = ran("check", tmp_path / "rule.yaml", "--falco-rules", tmp_path / "stable.yaml")
+
+    assert (result.exit_code, result.stderr) == (0, "")

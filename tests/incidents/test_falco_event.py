@@ -60,7 +60,7 @@ def test_field_case_p01_elasticsearch_takes_an_escalation_too(play: Play) -> Non
     for note in notes:
         in_elasticsearch(mapping, to_event(note, ORIGIN)["output_fields"])
 
-    assert [note.came_from for note in notes if isinstance(note, Notification)] == ["", "medium"]
+    assert [note.came_from for note in notes] == ["", "medium"]
 
 
 def test_elasticsearch_takes_every_notification_of_the_recordings_into_one_index(notes: list[Message]) -> None:
