@@ -87,7 +87,7 @@ class Running:
         self.place.start([[*map(self.fill, command)] for command in self.service.commands])
         self.await_port()
 
-    def await_port(self, seconds: float = 40) -> None:
+    def await_port(self, seconds: float = 120) -> None:
         """Wait until something listens."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
