@@ -18,6 +18,10 @@ READY = "Opening 'syscall' source"
 FIRST_EVENT = "first-event"
 """The scenario of a program that starts until Falco has seen it."""
 
+NICE = "-10"
+BUFFERS = 6
+"""Before others' work on this machine, and with buffers of 32 MB a core: events that are lost are not what is tested."""
+
 ANCESTORS = [f"proc.{what}[{n}]" for what in ("aname", "aexepath", "acmdline") for n in range(1, 9)]
 PROBED = [
     *("evt.num", "evt.type", "evt.rawres", "evt.is_open_read", "evt.is_open_write"),
@@ -87,7 +91,8 @@ class Engine:
         """Start it, and return when it watches."""
         settings = self._write_settings(url)
         with self.alerts.open("wb") as alerts, self.log.open("wb") as log:
-            self._process = subprocess.Popen([self.falco, "-c", settings], stdout=alerts, stderr=log)
+            command: list[str | Path] = ["nice", "-n", NICE, self.falco, "-c", settings]
+            self._process = subprocess.Popen(command, stdout=alerts, stderr=log)
         deadline = time.monotonic() + 180
         while self._process.poll() is None and time.monotonic() < deadline:
             if READY in self.log.read_text():  # seconds before the probe shows the first event
@@ -152,7 +157,7 @@ class Engine:
             "config_files": [],
             "watch_config_files": False,
             "rules_files": self._rules,
-            "engine": {"kind": "modern_ebpf"},
+            "engine": {"kind": "modern_ebpf", "modern_ebpf": {"buf_size_preset": BUFFERS}},
             "append_output": [{"suggested_output": True}, *snippet["append_output"], *mine],
             "http_output": {"enabled": bool(url), "url": url or "http://127.0.0.1:1"},
             "stdout_output": {"enabled": True},

@@ -7,6 +7,7 @@ that Falco's modern eBPF probe can use, and the services; those that are missing
 """
 
 import argparse
+import pickle
 import shutil
 import subprocess
 import sys
@@ -23,15 +24,18 @@ from e2e.__main__ import obstacle
 from e2e.docker import Docker
 from e2e.engine import PLUGIN, RULES
 from e2e.real import network, runs, verdicts
+from e2e.real.chores import TIMERS
 from e2e.real.places import IMAGE, LAYERS, container_id
 from e2e.real.runs import Run
 from e2e.real.services import SERVICES
-from e2e.real.watchers import Watcher, watching
+from e2e.real.watchers import Errand, Watcher, watching
 from e2e.real.work import Shift, diary_around
 from falco.event import OWN_ADDRESS
 
 HERE = Path(__file__).parent
 BENIGN = "normal work"
+PLAYED = "played"
+"""The file in which what plays leaves what came of it."""
 
 
 @dataclass
@@ -68,7 +72,9 @@ def furnish() -> tuple[Path, subprocess.Popen[bytes]]:
     runs.compile_implant()
     folder = LAYERS / "attacker"
     runs.furnish(folder)
-    return folder, subprocess.Popen([sys.executable, "-m", "e2e.real.network", folder])
+    servers = subprocess.Popen([sys.executable, "-m", "e2e.real.network", folder])
+    network.await_desk(folder)
+    return folder, servers
 
 
 def clear() -> None:
@@ -159,7 +165,7 @@ def _got(run: Run, notes: verdicts.Notes) -> str:
 
 def _tables(plan: Sequence[Run], notes: verdicts.Notes, shift: Shift, told: verdicts.Notes) -> None:
     echo(f"{'service':22} {'host':>9} {'known':>9} {'unknown':>9} {'work done':>10} {'incidents':>10}")
-    for name in dict.fromkeys([*SERVICES, *(running.service.name for running in shift.running)]):
+    for name in (*SERVICES, *TIMERS):
         cells = []
         for where in runs.PLACES:
             mine = [run for run in plan if run.service == name and run.where == where and run.worked]
@@ -172,25 +178,40 @@ def _tables(plan: Sequence[Run], notes: verdicts.Notes, shift: Shift, told: verd
     echo(f"attacks: {right} of {len(worked)} right; {len(plan) - len(worked)} plays failed")
 
 
-def run(asked: argparse.Namespace, falco: Path) -> int:
-    """Start Falco and the sidecar, play, judge; returns the number of mistakes."""
+def planned(asked: argparse.Namespace) -> tuple[list[Run], list[str]]:
+    """The attacks that were asked for, and the services that this machine has."""
     services = services_here(asked.only)
     plan = [
         each
         for each in runs.planned(asked.attacks, services)
         if (not asked.attack or asked.attack in each.attack.name) and (not asked.where or each.where in asked.where)
     ]
+    return plan, services
+
+
+def perform(asked: argparse.Namespace) -> None:
+    """Play in this process, and leave for the one that judges what came of it."""
+    plan, services = planned(asked)
+    try:
+        shift, phases = play(asked, plan, services)
+    finally:
+        clear()
+    asked.play.write_bytes(pickle.dumps((plan, shift, phases)))
+
+
+def run(asked: argparse.Namespace, falco: Path) -> int:
+    """Start Falco and the sidecar, play, judge; returns the number of mistakes."""
+    plan, services = planned(asked)
     names = [*Shift.names(services)] if asked.minutes else []
     known = [each.name for each in plan if each.where == "known"] + [name for name in names if name.endswith("-known")]
     with tempfile.TemporaryDirectory(prefix="falco-correlator-e2e-real-") as place:
         folder = Path(place)
         Docker(folder / "docker.sock", map(container_id, known), OWN_ADDRESS)
         watchers = _watchers(asked, falco, folder)
+        errand = Errand(folder, [sys.executable, "-m", "e2e.real", *sys.argv[1:], "--play", str(folder / PLAYED)])
         with watching(watchers):
-            try:
-                shift, phases = play(asked, plan, services)
-            finally:
-                clear()
+            errand.run()
+        plan, shift, phases = pickle.loads((folder / PLAYED).read_bytes())  # noqa: S301 - our own
         if asked.keep:
             shutil.copytree(folder, asked.keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
         return sum(report(watcher, plan, shift, phases, names) for watcher in watchers)
@@ -229,6 +250,7 @@ def main() -> None:
     parser.add_argument("--where", action="append", default=[], help="only there: host, known, unknown")
     parser.add_argument("--only", action="append", default=[], help="only this service (may be repeated)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of normal work")
+    parser.add_argument("--play", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--keep", type=Path, help="a folder for alerts and notifications")
     asked = parser.parse_args()
     reason = obstacle(asked.falco) or ("" if shutil.which("runc") else "not found: runc")
@@ -236,6 +258,9 @@ def main() -> None:
         echo(f"SKIPPED: {reason}")
         return
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if asked.play:
+        perform(asked)
+        return
     raise SystemExit(bool(run(asked, Path(shutil.which(asked.falco) or asked.falco))))
 
 

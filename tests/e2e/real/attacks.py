@@ -50,14 +50,14 @@ class Attack:
         """The groups in a kind of place: on hosts the wget of an administrator is no network activity."""
         return (self.host or self.container) if kind == "host" else self.container
 
-    def is_told_by(self, found: str, kind: str) -> bool:
-        """Whether a case is right: that of all groups, or one as severe of some of them.
 
-        A better case of the same severity replaces the first without a notification.
-        """
-        groups = self.groups(kind)
-        some = {case("".join(chosen)) for size in range(len(groups)) for chosen in combinations(groups, size)}
-        return found == case(groups) or (found in some and severity(found) == severity(case(groups)))
+def is_told(groups: str, found: str) -> bool:
+    """Whether a case is right for groups: that of all of them, or one as severe of some.
+
+    A better case of the same severity replaces the first without a notification.
+    """
+    some = {case("".join(chosen)) for size in range(len(groups)) for chosen in combinations(groups, size)}
+    return found == case(groups) or (found in some and severity(found) == severity(case(groups)))
 
 
 def _python(code: str) -> str:
@@ -81,8 +81,8 @@ MEMFD = (
     "os.execv(f'/proc/self/fd/{f}',['kworker','A','P'])"
 )
 FORKS = (
-    "import os,time\nif os.fork()==0:\n os.setsid()\n if os.fork()==0:\n"
-    "  time.sleep(1);os.dup2(os.open('TMP.out',65),1);os.execvp('cat',['cat','SECRET'])"
+    "import os,time;os.fork() or (os.setsid(),os.fork() or (time.sleep(1),os.dup2(os.open('TMP.out',65),1),"
+    "os.execvp('cat',['cat','SECRET'])))"
 )
 WHO = ("id", "uname -a")
 LOOT = ("id", "cat SECRET")

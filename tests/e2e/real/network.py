@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +23,9 @@ MIRROR = "10.96.7.7"
 
 ASKED = "asked.log"
 """What was asked of all servers, in their folder."""
+
+DESK = "desk"
+"""The socket at which reverse shells are waited for, in the same folder."""
 
 CLONE_NEWNET = 0x40000000
 
@@ -118,43 +122,82 @@ class _Smtp(socketserver.StreamRequestHandler):
                 return
 
 
+class Desk(socketserver.ThreadingUnixStreamServer):
+    """Listens for reverse shells in place of who asks at a unix socket, since a program that listens is a server.
+
+    Who connects is told a port in eight digits, then "+" when a shell has come, then all it says.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder / DESK), _Desk)
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+
+class _Desk(socketserver.BaseRequestHandler):
+    request: socket.socket
+
+    def handle(self) -> None:
+        with socket.create_server((ATTACKER, 0), backlog=8) as server:
+            self.request.sendall(b"%08d" % server.getsockname()[1])
+            if server not in select.select([server, self.request], [], [], 300)[0]:
+                return
+            shell, _ = server.accept()
+        with shell:
+            self.request.sendall(b"+")
+            threading.Thread(target=_pass_on, args=(self.request, shell), daemon=True).start()
+            _pass_on(shell, self.request)
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while said := source.recv(65536):
+            sink.sendall(said)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
+
+
+def await_desk(folder: Path, seconds: float = 60) -> None:
+    """Wait until the servers are there."""
+    deadline = time.monotonic() + seconds
+    while not (folder / DESK).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
 class Listener:
-    """The attacker's end of a reverse shell."""
+    """The attacker's end of a reverse shell; `folder` is that of his servers."""
 
-    def __init__(self) -> None:
-        self._server = socket.create_server((ATTACKER, 0), backlog=8)
-        self.port: int = self._server.getsockname()[1]
+    def __init__(self, folder: Path) -> None:
+        self._shell = socket.socket(socket.AF_UNIX)
+        self._shell.connect(str(folder / DESK))
+        self.port = int(self._shell.recv(8, socket.MSG_WAITALL))
         self.heard = ""
-        self._shell = self._server
 
-    def talk(self, lines: list[str], seconds: float = 10) -> bool:
+    def talk(self, lines: list[str], seconds: float = 30) -> bool:
         """Wait for the shell, type each line when the last was answered, keep what it says; whether a shell came."""
         if not self.accept(seconds):
             return False
         for line in lines:
             self.type(line)
-        self._hear(self._shell)
-        self._shell.close()
+        self._hear()
         return True
 
-    def accept(self, seconds: float = 10) -> bool:
+    def accept(self, seconds: float = 30) -> bool:
         """Wait for the shell; whether it came."""
-        if not select.select([self._server], [], [], seconds)[0]:
-            return False
-        self._shell, _ = self._server.accept()
-        return True
+        return bool(select.select([self._shell], [], [], seconds)[0]) and self._shell.recv(1) == b"+"
 
     def type(self, line: str) -> None:
         """Type a line and keep what is said."""
         self._shell.sendall(line.encode() + b"\n")
-        self._hear(self._shell)
+        self._hear()
 
-    def _hear(self, connection: socket.socket, longest: float = 3, quiet: float = 0.7) -> None:
+    def _hear(self, longest: float = 4, quiet: float = 1) -> None:
         """Listen until it is quiet."""
         deadline = time.monotonic() + longest
-        while time.monotonic() < deadline and select.select([connection], [], [], quiet)[0]:
+        while time.monotonic() < deadline and select.select([self._shell], [], [], quiet)[0]:
             try:
-                said = connection.recv(65536)
+                said = self._shell.recv(65536)
             except OSError:
                 return
             if not said:
@@ -163,7 +206,7 @@ class Listener:
 
     def close(self) -> None:
         """Stop waiting."""
-        self._server.close()
+        self._shell.close()
 
 
 def heard(pattern: str, text: str) -> bool:
@@ -176,6 +219,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     servers = [Web(address, folder) for address in (ATTACKER, METADATA, MIRROR)]
     Mail()
+    Desk(folder)
     threading.Event().wait()
     del servers
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -56,6 +57,7 @@ class Place:
             self._spawn(["setsid", "--fork", *command], self.environment()).wait(10)
 
     def _spawn(self, command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        self.output.parent.mkdir(exist_ok=True)
         with self.output.open("ab") as log:
             return subprocess.Popen(
                 command,
@@ -123,7 +125,8 @@ class Container(Place):
     def enter(self, command: Sequence[str], *, terminal: bool = False) -> subprocess.CompletedProcess[bytes]:
         words = ["runc", "exec", *(["-t"] if terminal else []), self.id, *command]
         words = ["script", "-qec", _quoted(words), "/dev/null"] if terminal else words
-        return subprocess.run(words, capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+        with tempfile.TemporaryDirectory(dir=LAYERS) as name:
+            return _detached(words, Path(name))
 
     def path(self, inside: str) -> Path:
         return self.root / inside.lstrip("/")
@@ -166,6 +169,19 @@ class Container(Place):
         }
 
 
+def _detached(command: Sequence[str], folder: Path, seconds: float = 60) -> subprocess.CompletedProcess[bytes]:
+    """Run a command below nothing but init, as a container's runtime is run: no program of ours is above it."""
+    said, done = folder / "said", folder / "done"
+    line = f'"$@" >{said} 2>&1 </dev/null; echo $? >{done}.new; mv {done}.new {done}'
+    subprocess.run(["setsid", "--fork", "sh", "-c", line, "sh", *command], check=True, stdin=subprocess.DEVNULL)
+    deadline = time.monotonic() + seconds
+    while not done.exists():
+        if time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired(command, seconds)
+        time.sleep(0.05)
+    return subprocess.CompletedProcess(command, int(done.read_text()), said.read_bytes())
+
+
 def ssh_client() -> list[str]:
     """The way to the ssh server of the workstation."""
     options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
@@ -183,6 +199,7 @@ def start_ssh_server(place: Place) -> None:
     (folder / "config").write_text(
         f"Port {SSH_PORT}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/key.pub\n"
         "StrictModes no\nPermitRootLogin yes\nUsePAM no\nPidFile none\nMaxStartups 100\n"
+        f"SetEnv HOME={HOME}\n"  # nothing of this machine's own start-up files
     )
     place.start([["/usr/sbin/sshd", "-D", "-f", str(folder / "config")]])
 

@@ -8,6 +8,7 @@ told of each, and what must be. Needs what `make e2e-real` needs.
 import argparse
 import json
 import shlex
+import sys
 import tempfile
 import threading
 import time
@@ -25,7 +26,7 @@ from e2e.real.network import ATTACKER, Listener
 from e2e.real.places import Place, start_ssh_server
 from e2e.real.runs import secret
 from e2e.real.services import SERVICES, Running, place
-from e2e.real.watchers import HERE, SHOWN
+from e2e.real.watchers import HERE, SHOWN, Errand
 
 WAITS = "import os,time\nwhile not os.path.exists('SIGNAL'): time.sleep(0.1)\nos.execvp('cat',['cat','SECRET'])"
 FORK = f"import os\nif os.fork()==0: exec({WAITS!r})\nos.wait()"
@@ -35,8 +36,8 @@ DAEMON = f"import os\nif os.fork()==0:\n os.setsid()\n if os.fork()==0: exec({WA
 class Intruder:
     """Somebody in one service."""
 
-    def __init__(self, running: Running) -> None:
-        self.running, self.listener = running, Listener()
+    def __init__(self, running: Running, folder: Path) -> None:
+        self.running, self.listener = running, Listener(folder)
 
     def fill(self, text: str) -> str:
         """A command for this service."""
@@ -78,6 +79,10 @@ class Play:
     """On a host nothing tells a daemon's origin once Falco has forgotten it."""
 
 
+PLAYED = ("node", "nginx-fpm")
+"""The services that are attacked."""
+
+
 def _python(code: str) -> str:
     return f"python3 -c {shlex.quote(code)}"
 
@@ -104,18 +109,21 @@ def cast(services: tuple[str, ...]) -> Iterator[tuple[Play, Running]]:
                 yield play, Running(SERVICES[service], place(kind, f"restart-{service}-{kind}-{at}"))
 
 
-def perform(plays: list[tuple[Play, Running]], restart: Callable[[], None]) -> None:
-    """Play all, with the restart in the middle."""
+def perform(plays: list[tuple[Play, Running]], folder: Path) -> None:
+    """Play all, and ask in a folder for the restart in the middle."""
+    attacker, servers = furnish()
     station = Place("restart-station")
     start_ssh_server(station)
     try:
         for _, running in plays:
             running.start()
-        intruders = [(play, Intruder(running)) for play, running in plays]
+        intruders = [(play, Intruder(running, attacker)) for play, running in plays]
         for play, intruder in intruders:
             play.begin(intruder)
         time.sleep(3)
-        restart()
+        (folder / "restart").touch()
+        while not (folder / "restarted").exists():
+            time.sleep(0.2)
         for play, intruder in intruders:
             play.go_on(intruder)
         time.sleep(3)
@@ -123,6 +131,9 @@ def perform(plays: list[tuple[Play, Running]], restart: Callable[[], None]) -> N
         station.end()
         for _, running in plays:
             running.end()
+        servers.kill()
+        servers.wait()
+        clear()
 
 
 def judge(plays: list[tuple[Play, Running]], notes: verdicts.Notes, *, with_plugin: bool) -> int:
@@ -149,34 +160,27 @@ def engines(asked: argparse.Namespace, folder: Path) -> Iterator[Engine]:
         yield engine
 
 
-def watch(plays: list[tuple[Play, Running]], first: Engine, second: Engine, url: str) -> None:
-    """Play under one Falco, then under the other."""
-
-    def restart() -> None:
-        first.stop()
-        second.start(url)
-
-    _, servers = furnish()
-    try:
-        first.start(url)
-        perform(plays, restart)
-    finally:
-        second.stop()
-        servers.kill()
-        servers.wait()
-        clear()
-    time.sleep(1)
-
-
 def run(asked: argparse.Namespace) -> int:
-    """Play and judge."""
-    plays = [*cast(("node", "nginx-fpm"))]
+    """Let it play, and judge."""
+    plays = [*cast(PLAYED)]
     owners = verdicts.Owners([running.place.name for _, running in plays])
     with tempfile.TemporaryDirectory(prefix="falco-correlator-restarts-") as name:
         folder = Path(name)
         first, second = engines(asked, folder)
+        errand = Errand(folder, [sys.executable, "-m", "e2e.real.restarts", *sys.argv[1:], "--play", str(folder)])
         with sidecar(folder) as url:
-            watch(plays, first, second, url)
+
+            def restart() -> None:
+                if (folder / "restart").exists():
+                    (folder / "restart").unlink()
+                    first.stop()
+                    second.start(url)
+                    (folder / "restarted").touch()
+
+            first.start(url)
+            errand.run(restart)
+            second.stop()
+            time.sleep(1)
         for alert in (*first.raised(), *second.raised()):
             owners.of_alert(alert)
         sent = [json.loads(line) for line in (folder / "notifications.jsonl").read_text().splitlines()]
@@ -189,7 +193,11 @@ def main() -> None:
     parser.add_argument("--falco", default="")
     parser.add_argument("--plugin", type=Path, default=PLUGIN, help="Falco's container plugin")
     parser.add_argument("--lineage", type=Path, help="our own plugin")
+    parser.add_argument("--play", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.play:
+        perform([*cast(PLAYED)], asked.play)
+        return
     if reason := obstacle(asked.falco):
         echo(f"SKIPPED: {reason}")
         return

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from click import echo
 from e2e.real import apps
-from e2e.real.attacks import ATTACKS, MARKS, Attack, case, chosen
+from e2e.real.attacks import ATTACKS, MARKS, Attack, case, chosen, is_told
 from e2e.real.network import ASKED, ATTACKER, Listener, heard
 from e2e.real.places import ACCOUNT, HOME, LAYERS, container_id
-from e2e.real.services import SERVICES, Running, place
+from e2e.real.services import SERVICES, Running, has_terminal, place
 
 PLACES = ("host", "known", "unknown")
 """A host; a container whose address Falco knows; one whose address it does not."""
@@ -61,11 +61,17 @@ class Run:
     @property
     def expected(self) -> str:
         """The case that must be told."""
-        return "silence" if self.is_unseen else case(self.attack.groups(self.kind))
+        return "silence" if self.is_unseen else case(self.groups)
+
+    @property
+    def groups(self) -> str:
+        """The groups of the attack here: a notebook may run it at a terminal."""
+        at_terminal = self.service == "jupyter" and has_terminal(self.attack.command)
+        return self.attack.groups(self.kind) + ("I" if at_terminal else "")
 
     def is_right(self, found: str) -> bool:
         """Whether what was told is what must be."""
-        return found == "silence" if self.is_unseen else self.attack.is_told_by(found, self.kind)
+        return found == "silence" if self.is_unseen else is_told(self.groups, found)
 
 
 def planned(each: int, services: Sequence[str]) -> Iterator[Run]:
@@ -140,7 +146,7 @@ class Player:
         return run
 
     def _inject(self, running: Running, run: Run) -> tuple[bool, str]:
-        listener = Listener()
+        listener = Listener(self.folder)
         name = secret(run.where)
         script = self.folder / "loot.sh"
         script.write_text(f"cat {name}\n")
@@ -158,7 +164,7 @@ class Player:
         thread.start()
         came = listener.talk([*map(fill, run.attack.talk)]) if run.attack.talk else True
         listener.close()
-        thread.join(25)
+        thread.join(70)
         time.sleep(run.attack.seconds)
         asked = [self._asked_for(_tag(run))] if "TAG" in run.attack.proof else []
         text = "\n".join([*said, listener.heard, *asked])

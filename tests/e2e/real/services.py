@@ -97,7 +97,7 @@ class Running:
             time.sleep(0.05)
         raise TimeoutError(f"{self.place.name} does not listen: {self.place.output.read_text()[-600:]}")
 
-    def ask(self, path: str = "/", body: bytes | None = None, seconds: float = 20, **query: str) -> str:
+    def ask(self, path: str = "/", body: bytes | None = None, seconds: float = 60, **query: str) -> str:
         """One HTTP request; "" if it fails."""
         url = f"{self.url}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         request = urllib.request.Request(url, data=body, method="PUT" if body else "GET")  # noqa: S310 - ours
@@ -169,16 +169,21 @@ def _module(running: Running, command: str) -> str:
     return said.read_text(errors="replace") if said.exists() else refused
 
 
+def has_terminal(command: str) -> bool:
+    """Whether a notebook's user types a command as `!command`, which gives it a terminal: if it has nothing to expand."""
+    return not any(special in command for special in "\n{$")
+
+
 def _kernel(running: Running, command: str) -> str:
     """A cell of a notebook that nobody protects."""
     cell = f"import subprocess; print(subprocess.run({command!r}, shell=True, capture_output=True, text=True).stdout)"
-    cell = f"!{command}" if "\n" not in command and "{" not in command and "$" not in command else cell
+    cell = f"!{command}" if has_terminal(command) else cell
     return _output([str(VENV / "python"), f"{running.folder}/ask.py", running.url, cell])
 
 
 def _output(words: Sequence[str]) -> str:
     with suppress(subprocess.TimeoutExpired):
-        run = subprocess.run(words, capture_output=True, timeout=20, check=False, stdin=subprocess.DEVNULL)
+        run = subprocess.run(words, capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
         return (run.stdout + run.stderr).decode(errors="replace")
     return ""
 

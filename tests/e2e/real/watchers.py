@@ -1,8 +1,10 @@
 """Several Falcos that watch the same events: with our plugin and without, with our rules and with others."""
 
 import json
+import os
+import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,31 @@ class Watcher:
     def lost(self) -> int:
         """System calls that Falco says it lost: what it does not see, nobody can judge."""
         return self.engine.counted("scap.n_drops")
+
+
+class Errand:
+    """A command that begins when it is told to, below nothing but init.
+
+    Falco sees it start, and so knows that it serves nothing. Of a Python program that is older than Falco nobody knows
+    that: what it starts would be the doing of a service, in doubt.
+    """
+
+    def __init__(self, folder: Path, words: Sequence[str]) -> None:
+        """Wait in `folder`, which must be there as long; before Falco is started."""
+        self._go, self._done = folder / "go", folder / "done"
+        os.mkfifo(self._go)
+        line = 'go=$1 done=$2; shift 2; cat "$go"; "$@"; echo $? >"$done"'
+        command = ["setsid", "--fork", "sh", "-c", line, "sh", str(self._go), str(self._done), *words]
+        subprocess.run(command, check=True)
+
+    def run(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Let it begin, and wait for its end."""
+        self._go.write_text("")
+        while not self._done.exists():
+            meanwhile()
+            time.sleep(0.2)
+        if (code := self._done.read_text().strip()) not in ("", "0"):
+            raise SystemExit(f"what plays failed: {code}")
 
 
 @contextmanager

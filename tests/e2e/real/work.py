@@ -82,6 +82,8 @@ class Shift:
             self.station.end()
         for running in self.running:
             running.end()
+        self.station = None
+        self.running.clear()
 
     def _tasks(self) -> Iterator[Task]:
         for running in self.running:
