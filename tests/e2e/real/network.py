@@ -189,8 +189,9 @@ class Listener:
 
     def type(self, line: str) -> None:
         """Type a line and keep what is said."""
-        self._shell.sendall(line.encode() + b"\n")
-        self._hear()
+        with suppress(OSError):
+            self._shell.sendall(line.encode() + b"\n")
+            self._hear()
 
     def _hear(self, longest: float = 4, quiet: float = 1) -> None:
         """Listen until it is quiet."""
