@@ -5,7 +5,7 @@ from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.context import Context
 from sidecar.correlation.memory.lineage import MAX_DEPTH
 from sidecar.correlation.memory.process import Process
-from sidecar.correlation.orphans import Joined, has_entered, join_as_orphan
+from sidecar.correlation.orphans import HEIR_NS, HEIR_PIDS, Joined, has_entered, join_as_orphan
 from sidecar.meaning import tables
 from sidecar.meaning.service import Nature, nature
 from sidecar.model import Alert, Join
@@ -50,7 +50,20 @@ def is_foreign_job(container: Container, path: list[Process], alert: Alert) -> b
     session = alert.fields.sid or 0
     if session > 1 and any(session in context.sessions for context in container.contexts.values()):
         return False
+    if session > 1 and _is_daemon(container, path[0], group):
+        return False
     return all(process.pid != container.init_pid for process in container.lineage.path(group))
+
+
+def _is_daemon(container: Container, job: Process, group: int) -> bool:
+    """Whether a job is a daemon of intruders: forked twice, with `setsid` between, right after their program."""
+    for pid in range(group - 1, max(group - 1 - HEIR_PIDS, 1), -1):
+        member = container.lineage[pid]
+        if member is None or not member.start or not 0 <= job.start - member.start <= HEIR_NS:
+            continue
+        if any(above.is_anchor for above in container.lineage.path(pid)[1:]):
+            return True
+    return False
 
 
 def _is_excluded(rule: CorrelationRule, path: list[Process], at: int, context: Context, alert: Alert) -> bool:
@@ -85,6 +98,8 @@ def _is_from_entry_script(rule: CorrelationRule, child: Process, anchor: Process
     """Whether the anchor was still a script, not the service, when it started the child: `wait; exec php-fpm`."""
     if child.parent_file and child.parent_file == anchor.file:
         return False
+    if rule.below_service and nature(child.file or child.name, child.name, child.command) is Nature.SERVICE:
+        return False  # `php-fpm & exec nginx`: a service beside it, whose shells anchored the context
     if not child.parent_name or not is_service(rule, anchor):
         return False
     if not rule.below_service:

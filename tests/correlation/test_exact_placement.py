@@ -137,6 +137,25 @@ def test_what_the_entry_script_started_before_it_became_the_service_stays_out(pi
     assert fed(pipeline, [shell, token]) == []
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_below_a_service_that_the_entry_script_started_the_intruder_is_not_the_script(
+    pipeline: Pipeline, exact: bool
+) -> None:
+    """`php-fpm & exec nginx`: what was started by a shell is below a web server now."""
+    entry = Seen(100, (BEGIN - 7200) * GIGA, "/usr/bin/dash", "sh", known="p")
+    master = entry._replace(file="/usr/sbin/nginx", name="")
+    fpm = Seen(101, (BEGIN - 7199) * GIGA, "/usr/sbin/php-fpm8.2", known="f")
+    worker = fpm._replace(pid=105)
+    early = alert("C", child(106, "/usr/bin/id", -7000), SHIM, entry, fpm, exact=exact)
+    shown = [SHIM, master, fpm, worker]
+    shell = alert("W", SHELL, SHIM, entry, fpm, worker, shown=shown, exact=exact)
+    curl = alert("N", child(110, "/usr/bin/curl"), SHIM, entry, fpm, worker, SHELL, shown=[*shown, SHELL], exact=exact)
+
+    became = alert("C", master, SHIM, exact=exact, **{"proc.vpid": 1})
+
+    assert [note.case for note in fed(pipeline, [early, became, shell, curl])] == ["Web Shell with Network Activity"]
+
+
 def test_a_worker_joins_whatever_its_service_calls_itself(pipeline: Pipeline) -> None:
     """Its fork is older than the web shell, and the master has the name that it gave itself."""
     master = Seen(100, (BEGIN - 7200) * GIGA, "/usr/local/bin/node", "npm start", ports="80")

@@ -329,6 +329,7 @@ def test_a_faked_first_process_takes_no_orphans_away(place: Place, name: str, de
 def test_an_administrator_s_job_that_the_web_server_adopts_is_no_web_shell(place: Place) -> None:
     """`kubectl exec pod -- sh -c "(setsid job &)"` where the web server is the first process."""
     place.web_shell()
+    place.passes(1)
     bash = place.fork(place.root, "sh", setsid=True, uid=0)
     job = place.orphaned(place.fork(place.fork(bash, "sh"), "setsid"))
     place.tells(job, "web_shell", "lineage")
@@ -346,6 +347,18 @@ def test_a_web_shell_s_job_that_the_web_server_adopts_still_is_one(place: Place)
     job = place.orphaned(place.fork(place.fork(shell, "sh"), "setsid"))
     place.tells(job, "web_shell", "lineage")
     job.name, job.sid, job.pgid = "sh", job.vpid, job.pid
+    place.goes_on(job)
+
+    assert outcome(place) == CRITICAL
+
+
+@given(places(init="apache2", service="apache2"))
+def test_a_daemon_that_the_web_server_adopts_goes_on_with_the_web_shell(place: Place) -> None:
+    """Two forks with `setsid` between, and none of them started a program: the group is of one that nobody saw."""
+    shell = place.web_shell()
+    leader = place.fork(shell, "sh", setsid=True)
+    job = place.orphaned(place.fork(leader, "cat"))
+    job.pgid = leader.pid
     place.goes_on(job)
 
     assert outcome(place) == CRITICAL
