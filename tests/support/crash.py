@@ -7,15 +7,18 @@ import sqlite3
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from cli.test_main import COMMAND
-from conftest import needs
+from conftest import needs, spec
 from correlation.test_flood import flood
 from support.falcosidekick import Falcosidekick
 from support.waiting import wait_until
 
+from sidecar.cli.testing.stories import alerts
+from sidecar.rules.rule import CorrelationRule
 from sidecar.service.supervisor import MAX_CRASHES, STEADY_SECONDS
 
 
@@ -137,12 +140,17 @@ def raw_alert(number: int) -> bytes:
 
 
 def send_raw(victim: Victim, numbers: range) -> None:
-    """Post raw alerts as Falco does: one connection, each again if the connection ends before its answer."""
+    """Post raw alerts; see `send`."""
+    send(victim, map(raw_alert, numbers))
+
+
+def send(victim: Victim, bodies: Iterable[bytes]) -> None:
+    """Post alerts as Falco does: one connection, each again if the connection ends before its answer."""
     falco = http.client.HTTPConnection("127.0.0.1", victim.port, timeout=30)
-    for number in numbers:
+    for body in bodies:
         while True:
             try:
-                falco.request("POST", "/", raw_alert(number))
+                falco.request("POST", "/", body)
                 falco.getresponse().read()
                 break
             except (OSError, http.client.HTTPException):
@@ -153,7 +161,7 @@ def send_raw(victim: Victim, numbers: range) -> None:
 def raw_alerts_over_kills(victim: Victim, sidekick: Falcosidekick, *, count: int, kills: int) -> OverKills:
     """Kill the worker while its receiver is down, while it is slow, and while all that waits is passed on."""
     for kill in range(kills):
-        sidekick.behave = (lambda _: 503) if kill % 2 == 0 else _slow
+        sidekick.behave = (lambda _: 503) if kill % 2 == 0 else slow
         numbers = range(kill * count // kills, (kill + 1) * count // kills)
         sender = threading.Thread(target=send_raw, args=(victim, numbers))
         sender.start()
@@ -172,5 +180,24 @@ def raw_alerts_over_kills(victim: Victim, sidekick: Falcosidekick, *, count: int
     return OverKills(lost, repeated, first_times == expected)
 
 
-def _slow(_: int) -> None:
+def critical_places(sidekick: Falcosidekick) -> set[str]:
+    """The containers whose critical incidents have arrived."""
+    return {
+        event["output_fields"].get("container.name", "")
+        for event in list(sidekick.events)
+        if event["output_fields"].get("incident.severity") == "critical"
+    }
+
+
+def attack(rule: CorrelationRule, container: str) -> list[bytes]:
+    """A web shell, its connection and its theft."""
+    steps = [
+        spec("tini > nginx > sh", "web_shell", container=container),
+        spec("tini > nginx > sh > curl", "network", at="1s", container=container),
+        spec("tini > nginx > sh > cat", "credential", at="2s", container=container),
+    ]
+    return list(alerts(rule, steps))
+
+
+def slow(_: int) -> None:
     time.sleep(0.001)

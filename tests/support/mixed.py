@@ -14,7 +14,7 @@ from conftest import needs, spec
 from correlation.test_flood import flood
 from service.test_supervisor import free_port
 from support import falcosidekick
-from support.crash import Victim
+from support.crash import Victim, critical_places
 from support.slow_disk import SOURCE
 from support.waiting import wait_until
 
@@ -114,7 +114,11 @@ def mixed_troubles(folder: Path, rule: CorrelationRule, *, rounds: int, seed: in
         expected = {f"m{number}-{each}" for number in range(rounds) for each in range(5)}
         stopped.set()
         flooding.join()
-        wait_until(lambda: expected <= _critical(sidekick), 300, why=f"{len(expected - _critical(sidekick))} missing")
+        wait_until(
+            lambda: expected <= critical_places(sidekick),
+            300,
+            why=f"{len(expected - critical_places(sidekick))} missing",
+        )
         rig.victim.stop()
         return _judged(sidekick, expected, rig.crashes, flooded[0])
 
@@ -128,21 +132,13 @@ def _judged(sidekick: falcosidekick.Falcosidekick, expected: set[str], crashes: 
         ranks.setdefault(incident, []).append(RANK[severity])
     return Mixed(
         len(expected),
-        len(expected - _critical(sidekick)),
+        len(expected - critical_places(sidekick)),
         sum(times.values()) - len(times),
         sum(found != sorted(found) for found in ranks.values()),
         crashes,
         flooded,
         len(fields) - len(ours),
     )
-
-
-def _critical(sidekick: falcosidekick.Falcosidekick) -> set[str]:
-    return {
-        event["output_fields"].get("container.name", "")
-        for event in list(sidekick.events)
-        if event["output_fields"].get("incident.severity") == "critical"
-    }
 
 
 def _attacks(rule: CorrelationRule, number: int) -> Iterator[bytes]:

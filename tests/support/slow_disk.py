@@ -1,6 +1,8 @@
 """A real service on a disk whose sync takes two seconds, and how long it takes to answer there."""
 
+import contextlib
 import http.client
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterable
@@ -62,6 +64,19 @@ def answers_on_a_slow_disk(folder: Path, rule: CorrelationRule, *, count: int, r
     finally:
         slow.unlink(missing_ok=True)
         victim.stop()
+
+
+def answers_beside_a_foreign_lock(folder: Path, rule: CorrelationRule, *, count: int, rate: float) -> OnSlowDisk:
+    """The same while another program holds the write lock of the state file."""
+    victim = Victim(folder, free_port())
+    bodies = [body for number in range(count) for body in alerts(rule, _attack(f"c{number}"))]
+    with contextlib.closing(sqlite3.connect(victim.state, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answers = posted(victim.port, bodies, rate)
+    wait_until(lambda: _arrived(victim) >= count, 120)
+    lost = count - _arrived(victim)
+    victim.stop()
+    return OnSlowDisk(answers, lost)
 
 
 def _attack(container: str) -> list[AlertSpec]:
