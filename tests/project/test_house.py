@@ -116,6 +116,8 @@ MAY_USE_CLOCKS = {
     "e2e/__main__.py": "plays under a live Falco",
     "e2e/player.py": "plays under a live Falco",
     "e2e/older_servers.py": "plays under a live Falco",
+    "support/floods.py": "measures how long others wait during a flood, and how large files get",
+    "support/receiver_troubles.py": "a receiver fails for as long as the soak says",
     **dict.fromkeys(
         (
             f"e2e/real/{name}.py"
