@@ -148,11 +148,9 @@ class Fields(
 
     Start times (`proc.pid.ts`, `proc.ppid.ts`) are nanoseconds; 0 and None mean unknown. `remote_ip` and `remote_port`
     are the far end of a connection (`fd.rip` is the near end wherever Falco does not know the container's address).
-    Of a refused connection Falco shows only `address`; decoding fills the two from it.
-
-    `exe` is argv[0]. `is_upper` and `is_file_upper` say whether the program's file, and the file of the event, were
-    written or changed since the container was made. `device` (hexadecimal) and `inode` are those of the file, whatever
-    its name.
+    Of a refused connection Falco shows only `address`; decoding fills the two from it. `exe` is argv[0]. `is_upper` and
+    `is_file_upper` say whether the program's file, and the file of the event, were written or changed since the
+    container was made. `device` (hexadecimal) and `inode` are those of the file, whatever its name.
 
     `fallback_NAME` is read where NAME has no value, and decoding moves it there: a field that held NAME in alerts of
     older rules, so that rules and service can be upgraded in any order, or one that holds it for some events (the
@@ -288,6 +286,8 @@ class Detection(Struct, frozen=True, gc=False):
     """The process's pid in its container and its start (ns), then those of its parent; 0 if unknown."""
     expected: str = ""
     """The id of the expectation that it is; it counts for no group then."""
+    packed: bytes = b""
+    """The alert (`alerts.packing`), for pages; empty where memory or disk was short."""
 
 
 class Span(Struct, gc=False):

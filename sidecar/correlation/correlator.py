@@ -100,7 +100,7 @@ class Correlator:
             grown, evicted = context.count_values(placed.alert, placed.detection.groups, rule)
             placed.container.timeline_bytes += grown
             self.values_evicted += evicted
-        placed.container.timeline_bytes += context.add(placed.detection, rule, placed.shell)
+        placed.container.timeline_bytes += context.add(placed.detection, rule, placed.shell, placed.alert)
         case = context.case(placed.detection, rule)
         incident = context.incident
         if incident is None or time - incident.last > rule.idle_timeout or time - incident.first > rule.max_duration:

@@ -226,7 +226,7 @@ class Placement:
         if joined is not None:
             context, how, at = joined
             shown = _detection(alert, 0, how, tuple([(process.pid, process.name) for process in path[: at + 1]]))
-            container.timeline_bytes += context.add_expected(replace(shown, expected=expected))
+            container.timeline_bytes += context.add_expected(replace(shown, expected=expected), alert)
 
     def _expected(self, container: Container, index: int, mask: int, judged: Judgement, path: list[Process]) -> str:
         """The id of the expectation that covers a detection, "" if none does: what was dropped is never expected."""

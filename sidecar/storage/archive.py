@@ -1,5 +1,7 @@
 """The archive of incidents: one row each, with the latest notification in full and the steps of its escalation.
 
+Beside it are what it is searched by (`search_terms`) and the alerts behind it (`kept_alerts`).
+
 It is in the state file, and is written in the transaction that decides a notification, so a page never shows less than
 was sent; without a state file it is in memory. Both are bounded by age, number and size. An incident is open until its
 `closes` has passed, which is computed when it is read: no timer closes anything.
@@ -16,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.model import RANK, Notification, Severity
+from sidecar.storage import kept_alerts, search_terms
 from sidecar.storage.shares import row_size, shrink
 
 RETENTION_SECONDS = 30 * 86_400
@@ -43,6 +46,11 @@ CREATE INDEX incidents_by_last ON incidents (last, id);
 CREATE INDEX incidents_by_rank ON incidents (rank, last, id);
 CREATE INDEX incidents_by_closes ON incidents (closes);
 """
+
+EVIDENCE_TABLES = f"{search_terms.TABLE};{kept_alerts.TABLE}"
+
+_COLUMNS = {"incidents": 15, "search_terms": 7, "kept_alerts": 8}
+"""The tables with their number of columns."""
 
 _LIST = "id, rank, case_name, host, namespace, pod, container, first, last, closes, count, incomplete, steps"
 
@@ -81,12 +89,18 @@ class IncidentRow(Struct, frozen=True, array_like=True):
 
 
 class IncidentFilter(NamedTuple):
-    """Which incidents a list contains; empty means all. `text` is part of a place, a case or an id."""
+    """Which incidents a list contains; empty means all.
+
+    `text` is part of anything that is searched, `terms` pair a kind of `search_terms.COLUMNS` or `namespace` with a part
+    of it, `since` and `until` are times of the last evidence (ns).
+    """
 
     severities: frozenset[str] = frozenset()
     state: str = ""
     text: str = ""
     since: int = 0
+    until: int = 0
+    terms: tuple[tuple[str, str], ...] = ()
     sort: str = "last"
     ascending: bool = False
     limit: int = 50
@@ -96,10 +110,17 @@ class IncidentFilter(NamedTuple):
 class Archive:
     """The table of incidents in an open database. Methods raise sqlite3.Error when the disk fails."""
 
-    def __init__(self, db: sqlite3.Connection, capacity: int = MAX_INCIDENTS, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        capacity: int = MAX_INCIDENTS,
+        max_bytes: int = MAX_BYTES,
+        max_alert_bytes: int = kept_alerts.MAX_BYTES,
+    ) -> None:
         self._db = db
         self._capacity = capacity
         self._max_bytes = max_bytes
+        self._max_alert_bytes = max_alert_bytes
         self._since_pruned = 0
         self.used = 0.0
         """The share of the bounds that was used at the last check."""
@@ -114,7 +135,11 @@ class Archive:
         if step and all(earlier.severity != note.severity for earlier in steps):
             steps = *steps, Step(note.last, note.severity, note.case, note.came_from)
         if RANK[note.severity] >= rank:
-            self._db.execute(_PUT, _row(note, steps))
+            terms = search_terms.terms(note)
+            row = _row(kept_alerts.without_alerts(note), steps, sum(map(len, terms)))
+            self._db.execute(_PUT, row)
+            search_terms.add(self._db, note, terms)
+            kept_alerts.put(self._db, note, [str(part) for part in row[3:7]])
         self._since_pruned += 1
         if self._since_pruned >= PRUNE_EVERY:
             self.prune(note.last)
@@ -151,19 +176,31 @@ class Archive:
             note = msgspec.json.decode(zlib.decompress(row[0]), type=Notification)
         except (msgspec.MsgspecError, zlib.error, TypeError):
             return None
+        note = kept_alerts.with_alerts(self._db, note)
         return msgspec.structs.replace(note, incomplete=bool(row[2])), _steps(row[1])
 
     def rows(self) -> list[tuple[object, ...]]:
-        """Everything, as `add_rows` takes it."""
-        return self._db.execute("SELECT * FROM incidents").fetchall()
+        """Everything, as `add_rows` takes it: each row after the name of its table."""
+        return [(table, *row) for table in _COLUMNS for row in self._db.execute(f"SELECT * FROM {table}")]  # noqa: S608 - only our own words
 
     def add_rows(self, rows: Sequence[tuple[object, ...]]) -> None:
         """Put the rows of another archive into this one."""
-        self._db.executemany(_PUT, rows)
+        for table, *row in rows:
+            marks = ", ".join("?" * _COLUMNS[str(table)])
+            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608 - as above
 
     def clear(self) -> None:
         """Remove everything."""
-        self._db.execute("DELETE FROM incidents")
+        for table in _COLUMNS:
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - as above
+
+    def index_older(self) -> None:
+        """Make those incidents searchable that an older version stored."""
+        query = "SELECT id FROM incidents WHERE id NOT IN (SELECT id FROM search_terms)"
+        for (incident,) in self._db.execute(query).fetchall():
+            found = self.find(incident)
+            if found is not None:
+                search_terms.add(self._db, found[0], search_terms.terms(found[0]))
 
     def use(self, db: sqlite3.Connection) -> None:
         """Switch to another connection, to a file with the same content."""
@@ -172,33 +209,45 @@ class Archive:
     def prune(self, now: int) -> None:
         """Remove expired incidents and, beyond the bounds, the oldest ones of the places with most."""
         self._since_pruned = 0
+        changes = self._db.total_changes
         self._db.execute("DELETE FROM incidents WHERE last < ?", (now - RETENTION_SECONDS * 1_000_000_000,))
         count, size = self._db.execute("SELECT count(*), coalesce(sum(size), 0) FROM incidents").fetchone()
         self.used = max(count / self._capacity, size / self._max_bytes)
         for used, most, weight in ((count, self._capacity, "1"), (size, self._max_bytes, "size")):
             if used > most:
                 shrink(self._db, "incidents", _PLACE, weight, "last DESC, id DESC", most)
+        if self._db.total_changes > changes:
+            for table in ("search_terms", "kept_alerts"):
+                self._db.execute(f"DELETE FROM {table} WHERE id NOT IN (SELECT id FROM incidents)")  # noqa: S608 - as above
+        kept_alerts.prune(self._db, _PLACE, self._max_alert_bytes)
 
 
 def in_memory() -> Archive:
     """An archive that lasts as long as the process."""
     db = sqlite3.connect(":memory:", isolation_level=None)
-    db.executescript(TABLES)
-    return Archive(db, MAX_INCIDENTS_IN_MEMORY, MAX_BYTES_IN_MEMORY)
+    db.executescript(f"{TABLES};{EVIDENCE_TABLES}")
+    return Archive(db, MAX_INCIDENTS_IN_MEMORY, MAX_BYTES_IN_MEMORY, kept_alerts.MAX_BYTES_IN_MEMORY)
 
 
 def read_only(path: Path) -> Archive:
     """The archive in a state file that a service may be using; raises sqlite3.Error if it is not one."""
-    return Archive(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, isolation_level=None))
+    db = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, isolation_level=None)
+    archive = Archive(db)
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "incidents" in tables and "search_terms" not in tables:  # a file of an older version
+        db.executescript(EVIDENCE_TABLES.replace("CREATE TABLE", "CREATE TEMP TABLE"))
+        archive.index_older()
+    return archive
 
 
-def _row(note: Notification, steps: Sequence[Step]) -> tuple[object, ...]:
+def _row(note: Notification, steps: Sequence[Step], beside: int) -> tuple[object, ...]:
+    """The row of an incident; `beside` is the size of what it is searched by."""
     where = note.where
     body = zlib.compress(msgspec.json.encode(note), 1)
     place = where.host, where.namespace, where.pod, where.container_name or where.container
     times = note.first, note.last, note.closes, note.count, note.incomplete
     steps_json = msgspec.json.encode(steps).decode()
-    size = row_size(len(body) + len(steps_json) + sum(map(len, place)) + 250)
+    size = row_size(len(body) + len(steps_json) + sum(map(len, place)) + 250) + beside
     return note.incident, RANK[note.severity], note.case, *place, *times, steps_json, size, body
 
 
@@ -224,6 +273,9 @@ def _conditions(wanted: IncidentFilter, now: int) -> tuple[str, list[object]]:
     if wanted.since:
         parts.append("last >= ?")
         values.append(wanted.since)
+    if wanted.until:
+        parts.append("last < ?")
+        values.append(wanted.until)
     if wanted.severities:
         ranks = [RANK[word] for word in sorted(wanted.severities)]
         parts.append(f"rank IN ({', '.join('?' * len(ranks))})")
@@ -231,8 +283,15 @@ def _conditions(wanted: IncidentFilter, now: int) -> tuple[str, list[object]]:
     if wanted.state:
         parts.append("closes > ?" if wanted.state == "open" else "closes <= ?")
         values.append(now)
+    for kind, text in wanted.terms:
+        if kind == "namespace":
+            parts.append("namespace = ?")
+            values.append(text)
+            continue
+        parts.append(search_terms.condition(kind))
+        values += [text.lower()] * len(search_terms.columns(kind))
     if wanted.text:
         place = "namespace || '/' || pod || ' ' || container || ' ' || host || ' ' || case_name || ' ' || id"
-        parts.append(f"instr(lower({place}), ?) > 0")
-        values.append(wanted.text.lower())
+        parts.append(f"(instr(lower({place}), ?) > 0 OR {search_terms.condition('')})")
+        values += [wanted.text.lower()] * (1 + len(search_terms.columns("")))
     return " AND ".join(parts), values

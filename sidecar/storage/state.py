@@ -19,7 +19,7 @@ from msgspec import Struct, field
 
 from sidecar.model import Notification, Outgoing
 from sidecar.storage import servers
-from sidecar.storage.archive import TABLES, Archive
+from sidecar.storage.archive import EVIDENCE_TABLES, TABLES, Archive
 from sidecar.storage.opening import (
     PATIENCE_SECONDS,
     DiskError,
@@ -74,7 +74,7 @@ CREATE TABLE damaged (what TEXT NOT NULL, at INTEGER NOT NULL, body BLOB)
 
 _MARKS = "ALTER TABLE journal ADD COLUMN mark INTEGER NOT NULL DEFAULT 0"
 
-SCHEMAS = (_ALERTS, TABLES, _PLACES, _MARKS, servers.TABLES, servers.PROGRAMS)
+SCHEMAS = (_ALERTS, TABLES, _PLACES, _MARKS, servers.TABLES, servers.PROGRAMS, EVIDENCE_TABLES)
 """The statements that bring a file from each schema to the next."""
 
 OUR_TABLES = frozenset(("alerts", "outbox", "journal", "incidents"))
@@ -171,6 +171,8 @@ class State:
         self.servers = ServerTable(self._db)
         with contextlib.suppress(sqlite3.Error):  # of a full disk; `write` reports it
             self.servers.begin_run(self._run, int(wall() * 1e9))
+        with contextlib.suppress(sqlite3.Error), transaction(self._db):  # as above
+            self._archive.index_older()
         self.alert_bytes = 0
         self.alerts = 0
         self._count_alerts()

@@ -6,6 +6,7 @@ from operator import attrgetter
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from sidecar.alerts.packing import pack
 from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.tally import ENTRY_BYTES, PARTS, Tally, value_of
 from sidecar.model import Alert, Detection, Span
@@ -42,7 +43,7 @@ SHORTENED_BYTES = OVERHEAD_BYTES + SHORTENED_CHARS
 
 def size(detection: Detection) -> int:
     """The bytes that a detection takes in a timeline."""
-    return OVERHEAD_BYTES + len(detection.cmdline) + len(detection.detail)
+    return OVERHEAD_BYTES + len(detection.cmdline) + len(detection.detail) + len(detection.packed)
 
 
 class OpenIncident(Struct):
@@ -137,10 +138,12 @@ class Context(Struct):
         self.timeline_bytes += grown
         return grown, evicted
 
-    def add(self, detection: Detection, rule: CorrelationRule, shell: Process | None = None) -> int:
+    def add(
+        self, detection: Detection, rule: CorrelationRule, shell: Process | None = None, alert: Alert | None = None
+    ) -> int:
         """Add one detection. Returns the bytes by which the timeline grew.
 
-        `shell` is the web shell that it comes from, if that is known.
+        `shell` is the web shell that it comes from, if that is known; `alert` is kept for pages.
         """
         time = detection.time
         is_anchoring = detection.groups & rule.renewed
@@ -156,15 +159,17 @@ class Context(Struct):
                 self.active_groups |= self._groups_of_living(shell, time - rule.idle_timeout)
         if not has_room:
             return 0
-        self.timeline.append(detection)
-        grown = size(detection)
-        self.timeline_bytes += grown
-        return grown
+        return self._keep(detection, alert)
 
-    def add_expected(self, detection: Detection) -> int:
+    def add_expected(self, detection: Detection, alert: Alert | None = None) -> int:
         """Show a detection that is expected here, and counts for nothing. Returns the bytes of it."""
         if sum(bool(each.expected) for each in self.timeline) >= MAX_EXPECTED:
             return 0
+        return self._keep(detection, alert)
+
+    def _keep(self, detection: Detection, alert: Alert | None) -> int:
+        if alert is not None:
+            detection = replace(detection, packed=pack(alert))
         self.timeline.append(detection)
         grown = size(detection)
         self.timeline_bytes += grown
@@ -289,9 +294,11 @@ class Context(Struct):
         return mask
 
     def shorten(self) -> None:
-        """Drop the middle half of the timeline: its beginning and end tell most. If it is short, cut its texts."""
+        """Drop the alerts behind the timeline, then its middle half: its beginning and end tell most; then cut texts."""
         quarter = max(len(self.timeline) // 4, 1)
-        if len(self.timeline) > 2 * quarter:
+        if any(each.packed for each in self.timeline):
+            self.timeline = [replace(each, packed=b"") for each in self.timeline]
+        elif len(self.timeline) > 2 * quarter:
             del self.timeline[quarter : len(self.timeline) - quarter]
         elif self.timeline_bytes > SHORTENED_BYTES * len(self.timeline):
             self.timeline = [
