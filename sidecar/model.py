@@ -287,7 +287,7 @@ class Detection(Struct, frozen=True, gc=False):
     expected: str = ""
     """The id of the expectation that it is; it counts for no group then."""
     packed: bytes = b""
-    """The alert (`alerts.packing`), for pages; empty where memory or disk was short."""
+    """The alert (`packed_alert`), for pages; empty where memory or disk was short."""
 
 
 class Span(Struct, gc=False):

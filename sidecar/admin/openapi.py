@@ -77,6 +77,8 @@ def _parameter(name: str, words: str, **schema: Any) -> dict[str, Any]:
 
 _PRETTY = _parameter("pretty", "Write the JSON over several lines.", type="boolean", default=False)
 
+_WHEN = rf"^({DURATION}|\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?$"
+
 _PARAMETERS = [
     _parameter(
         "severity",
@@ -85,8 +87,26 @@ _PARAMETERS = [
         items={"type": "string", "enum": list(get_args(Severity))},
     ),
     _parameter("state", "Open or closed; an incident closes by itself.", type="string", enum=list(query.STATES)),
-    _parameter("q", "Part of a place, a case or an id.", type="string", maxLength=query.MAX_VALUE_CHARS),
-    _parameter("since", "Last evidence not older than this: 30m, 24h.", type="string", pattern=f"^{DURATION}$"),
+    _parameter(
+        "q",
+        "Part of a place, case, id, image, command, file, address, technique, user or rule.",
+        type="string",
+        maxLength=query.MAX_VALUE_CHARS,
+    ),
+    *(
+        _parameter(name, words, type="string", maxLength=query.MAX_VALUE_CHARS)
+        for name, words in (
+            ("namespace", "The namespace."),
+            ("address", "An address, or the beginning of one, that was contacted or stands in a command."),
+            ("image", "Part of the name of the image."),
+            ("command", "Part of a command."),
+            ("technique", "Part of the id or name of a technique or tactic of MITRE ATT&CK."),
+            ("user", "Part of the name of a user that a process ran as."),
+            ("rule", "Part of the name of a correlation rule or Falco rule."),
+        )
+    ),
+    _parameter("since", "Last evidence not before this: 30m ago, 24h ago, or a time.", type="string", pattern=_WHEN),
+    _parameter("until", "Last evidence before this, as for since.", type="string", pattern=_WHEN),
     _parameter("sort", "What to sort by.", type="string", enum=list(query.SORTS), default="last"),
     _parameter("order", "Ascending or descending.", type="string", enum=list(query.ORDERS), default="desc"),
     _parameter("limit", "Incidents on a page.", type="integer", minimum=1, maximum=query.MAX_LIMIT, default=50),

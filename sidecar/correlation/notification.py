@@ -161,6 +161,7 @@ class TimelineEvent(NamedTuple):
     detection: Detection
     groups: tuple[str, ...]
     rules: tuple[str, ...]
+    detections: tuple[Detection, ...]
 
 
 def timeline_events(note: Notification) -> list[TimelineEvent]:
@@ -173,6 +174,7 @@ def timeline_events(note: Notification) -> list[TimelineEvent]:
             detections[0][0],
             tuple(dict.fromkeys(group for _, groups in detections for group in groups)),
             tuple(dict.fromkeys(detection.rule for detection, _ in detections)),
+            tuple(detection for detection, _ in detections),
         )
         for detections in events.values()
     ]

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from sidecar.errors import CorrelatorError
 from sidecar.incidents import view
+from sidecar.incidents.histogram import SEVERITIES, histogram, severities
+from sidecar.model import RANK
 from sidecar.storage.archive import Archive, IncidentFilter
 
 
@@ -17,8 +19,16 @@ class AmbiguousError(CorrelatorError):
 
 def page(archive: Archive, wanted: IncidentFilter, now: int) -> view.Page:
     """One page of the incidents that pass the filter; `now` (ns) decides which are open."""
-    rows, total = archive.listed(wanted, now)
-    return view.Page(total, wanted.limit, wanted.offset, [view.summary(row, now) for row in rows])
+    rows, total, times = archive.found(wanted, now)
+    ranks = {RANK[severity] for severity in wanted.severities} or set(SEVERITIES)
+    return view.Page(
+        total,
+        wanted.limit,
+        wanted.offset,
+        [view.summary(row, now) for row in rows],
+        severities(times),
+        histogram([(rank, last) for rank, last in times if rank in ranks], wanted.since, min(wanted.until or now, now)),
+    )
 
 
 def incident(archive: Archive, prefix: str, now: int, links: Mapping[str, str] | None = None) -> view.Incident:

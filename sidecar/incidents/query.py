@@ -1,10 +1,13 @@
 """A query of the list of incidents, as parameters of a URL; errors say which values are valid."""
 
+import re
+from datetime import datetime
 from typing import get_args
 from urllib.parse import parse_qsl
 
 from sidecar.model import Severity
 from sidecar.storage.archive import SORT_COLUMNS, IncidentFilter
+from sidecar.storage.search_terms import COLUMNS
 from sidecar.yamlfile.typed import Duration
 
 SEVERITIES: tuple[str, ...] = tuple(reversed(get_args(Severity)))
@@ -17,7 +20,13 @@ MAX_LIMIT = 200
 
 MAX_VALUE_CHARS = 200
 
-PARAMETERS = ("severity", "state", "q", "since", "sort", "order", "limit", "offset", "pretty")
+TERMS = ("namespace", *COLUMNS)
+"""Parameters that search one kind of thing."""
+
+PARAMETERS = ("severity", "state", "q", *TERMS, "since", "until", "sort", "order", "limit", "offset", "pretty")
+
+MAX_NS = 2**63 - 1
+"""The latest time that SQLite takes."""
 
 
 class QueryError(ValueError):
@@ -47,7 +56,9 @@ def parse(query: str, now: int) -> IncidentFilter:
         severities=_severities(given.get("severity", [])),
         state=_choice("state", single.get("state", ""), STATES),
         text=single.get("q", "").strip(),
-        since=_since(single.get("since", ""), now),
+        since=_time("since", single.get("since", ""), now),
+        until=_time("until", single.get("until", ""), now),
+        terms=tuple((name, text) for name in TERMS if (text := single.get(name, "").strip())),
         sort=_choice("sort", single.get("sort", ""), SORTS) or "last",
         ascending=_choice("order", single.get("order", ""), ORDERS) == "asc",
         limit=_number("limit", single.get("limit", ""), 1, MAX_LIMIT, 50),
@@ -77,13 +88,27 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _since(value: str, now: int) -> int:
+def _time(name: str, value: str, now: int) -> int:
+    """A time in nanoseconds, given as such (RFC 3339) or as how long ago it is; 0 if it is not given."""
     if not value:
         return 0
+    if re.match(r"\d{4}-", value, re.ASCII):
+        return _absolute(name, value)
     try:
-        return max(now - int(Duration.parse(value)), 0)
+        return max(now - int(Duration.parse(value)), 1)
     except ValueError as error:
-        raise QueryError(f"since: {error}"[:200]) from None
+        raise QueryError(f"{name}: {error}"[:200]) from None
+
+
+def _absolute(name: str, value: str) -> int:
+    try:
+        time = datetime.fromisoformat(value.replace(" ", "+"))  # a + that was not quoted in a URL
+        seconds = int(time.timestamp()) if time.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        seconds = None
+    if seconds is None:
+        raise QueryError(f"{name}: expected a time such as 2026-11-24T03:00:00Z, got {value[:40]!r}")
+    return min(max(seconds * 1_000_000_000, 1), MAX_NS)
 
 
 def _number(name: str, value: str, minimum: int, maximum: int, default: int) -> int:

@@ -3,17 +3,19 @@
 Times are RFC 3339 text and texts are raw: each output escapes them for its place.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from msgspec import Struct
 
 from sidecar.correlation import notification
-from sidecar.correlation.notification import SECOND_NS, timeline_events
+from sidecar.correlation.notification import SECOND_NS, TimelineEvent, timeline_events
 from sidecar.incidents.falco_event import rfc3339
 from sidecar.incidents.indicators import Indicators, indicators
-from sidecar.model import RANK, Confidence, GroupKind, Join, Notification, Severity, Where
+from sidecar.model import RANK, Alert, Confidence, Fields, GroupKind, Join, Notification, Severity, Where
 from sidecar.storage.archive import IncidentRow, Step
+from sidecar.storage.search_terms import kept_alert
 from sidecar.text.placeholders import filled, link_values
 
 
@@ -70,6 +72,21 @@ class Event(Struct, frozen=True):
     detail: str
     expected: str = ""
     """The id of the expectation that it is; it counts for no group then."""
+    user: str = ""
+
+
+class KeptAlert(Struct, frozen=True):
+    """An alert behind a moment of the timeline (its number), as it was kept: secrets masked, texts cut.
+
+    `output_fields` has Falco's names and those fields only that are used here.
+    """
+
+    moment: int
+    time: str
+    hostname: str
+    rule: str
+    tags: list[str]
+    output_fields: dict[str, Any]
 
 
 class ProcessNode(Struct, frozen=True):
@@ -104,13 +121,32 @@ class Summary(Struct, frozen=True):
     steps: list[Escalation]
 
 
+class Bar(Struct, frozen=True):
+    """A bar of the histogram: when it starts, and the number of incidents of each severity; none are left out."""
+
+    start: str
+    counts: dict[Severity, int]
+
+
+class Histogram(Struct, frozen=True):
+    """Incidents over time, by their last evidence: bars of equal length in seconds, those without incidents too."""
+
+    seconds: int
+    bars: list[Bar]
+
+
 class Page(Struct, frozen=True):
-    """A page of the list; `total` counts all incidents that pass the filter."""
+    """A page of the list; `total` counts all incidents that pass the filter.
+
+    `severities` counts them by severity, with those of severities that the filter leaves out.
+    """
 
     total: int
     limit: int
     offset: int
     incidents: list[Summary]
+    severities: dict[Severity, int] = {}
+    histogram: Histogram | None = None
 
 
 class Incident(Struct, frozen=True):
@@ -138,6 +174,8 @@ class Incident(Struct, frozen=True):
     triage: list[NextStep]
     tags: list[str]
     links: dict[str, str]
+    alerts: list[KeptAlert] = []
+    """In the order of the timeline. Of old incidents, and where memory was short, none are kept."""
 
 
 def from_notification(
@@ -145,7 +183,9 @@ def from_notification(
 ) -> Incident:
     """The incident of a notification; `now` (ns) decides whether it is open."""
     steps = steps or (Step(note.last, note.severity, note.case, note.came_from),)
-    events = _events(note)
+    moments = timeline_events(note)
+    alerts = list(_kept_alerts(moments))
+    events = _events(note, moments, {each.moment: each for each in reversed(alerts)})
     return Incident(
         id=note.incident,
         previous=note.previous,
@@ -169,6 +209,7 @@ def from_notification(
         triage=[NextStep(number, do, command) for number, (do, command) in enumerate(note.triage, 1)],
         tags=list(note.tags),
         links={words: filled(url, link_values(note), _quoted) for words, url in (links or {}).items()},
+        alerts=alerts,
     )
 
 
@@ -215,7 +256,22 @@ def _groups(note: Notification) -> list[Group]:
     return groups
 
 
-def _events(note: Notification) -> list[Event]:
+def _kept_alerts(moments: Iterable[TimelineEvent]) -> Iterator[KeptAlert]:
+    for number, moment in enumerate(moments, 1):
+        for alert in filter(None, map(kept_alert, moment.detections)):
+            yield KeptAlert(
+                number, rfc3339(alert.time), alert.host, alert.rule, list(alert.tags), _output_fields(alert)
+            )
+
+
+def _output_fields(alert: Alert) -> dict[str, Any]:
+    """The fields that Falco gave, under its names."""
+    names = zip(Fields.__struct_fields__, Fields.__struct_encode_fields__, strict=True)
+    values = {falco: getattr(alert.fields, name) for name, falco in names if not name.startswith("fallback_")}
+    return {falco: value for falco, value in values.items() if value is not None}
+
+
+def _events(note: Notification, moments: Iterable[TimelineEvent], alerts: Mapping[int, KeptAlert]) -> list[Event]:
     return [
         Event(
             number=number,
@@ -228,8 +284,9 @@ def _events(note: Notification) -> list[Event]:
             command=detection.cmdline,
             detail=detection.detail,
             expected=detection.expected,
+            user=alerts[number].output_fields.get("user.name", "") if number in alerts else "",
         )
-        for number, (detection, groups, rules) in enumerate(timeline_events(note), 1)
+        for number, (detection, groups, rules, _) in enumerate(moments, 1)
     ]
 
 

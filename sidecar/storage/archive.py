@@ -9,7 +9,7 @@ was sent; without a state file it is in memory. Both are bounded by age, number 
 
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -27,7 +27,7 @@ RETENTION_SECONDS = 30 * 86_400
 MAX_INCIDENTS = 20_000
 """In a state file. Beyond this, or MAX_BYTES, the places with most incidents lose their oldest."""
 
-MAX_BYTES = 40 * 1024 * 1024
+MAX_BYTES = 44 * 1024 * 1024
 
 MAX_INCIDENTS_IN_MEMORY = 1_000
 
@@ -49,7 +49,7 @@ CREATE INDEX incidents_by_closes ON incidents (closes);
 
 EVIDENCE_TABLES = f"{search_terms.TABLE};{kept_alerts.TABLE}"
 
-_COLUMNS = {"incidents": 15, "search_terms": 7, "kept_alerts": 8}
+TABLE_NAMES = {"incidents": 15, "search_terms": 7, "kept_alerts": 8}
 """The tables with their number of columns."""
 
 _LIST = "id, rank, case_name, host, namespace, pod, container, first, last, closes, count, incomplete, steps"
@@ -91,20 +91,31 @@ class IncidentRow(Struct, frozen=True, array_like=True):
 class IncidentFilter(NamedTuple):
     """Which incidents a list contains; empty means all.
 
-    `text` is part of anything that is searched, `terms` pair a kind of `search_terms.COLUMNS` or `namespace` with a part
-    of it, `since` and `until` are times of the last evidence (ns).
+    `text` is part of anything that is searched; `terms` pair a kind of `search_terms.COLUMNS` with a part of it, or
+    `namespace` with a name. `since` and `until` are times of the last evidence (ns).
     """
 
     severities: frozenset[str] = frozenset()
     state: str = ""
     text: str = ""
     since: int = 0
-    until: int = 0
-    terms: tuple[tuple[str, str], ...] = ()
     sort: str = "last"
     ascending: bool = False
     limit: int = 50
     offset: int = 0
+    until: int = 0
+    terms: tuple[tuple[str, str], ...] = ()
+
+
+class Found(NamedTuple):
+    """What a filter finds: a page of rows, the number of all, and rank and time of the last evidence of each.
+
+    The last includes incidents of the severities that the filter leaves out.
+    """
+
+    rows: list[IncidentRow]
+    total: int
+    times: list[tuple[int, int]]
 
 
 class Archive:
@@ -117,7 +128,7 @@ class Archive:
         max_bytes: int = MAX_BYTES,
         max_alert_bytes: int = kept_alerts.MAX_BYTES,
     ) -> None:
-        self._db = db
+        self.use(db)
         self._capacity = capacity
         self._max_bytes = max_bytes
         self._max_alert_bytes = max_alert_bytes
@@ -150,15 +161,22 @@ class Archive:
 
     def listed(self, wanted: IncidentFilter, now: int) -> tuple[list[IncidentRow], int]:
         """One page of the incidents that pass the filter, and the number of all that do."""
+        return self.found(wanted, now)[:2]
+
+    def found(self, wanted: IncidentFilter, now: int) -> Found:
+        """What a filter finds. It is applied once, since a search reads all terms."""
         where, values = _conditions(wanted, now)
-        names = dict.fromkeys((SORT_COLUMNS[wanted.sort], "last", "id"))
-        order = ", ".join(f"{name} {'ASC' if wanted.ascending else 'DESC'}" for name in names)
-        (total,) = self._db.execute(f"SELECT count(*) FROM incidents WHERE {where}", values).fetchone()  # noqa: S608 - only our own words
-        rows = self._db.execute(
-            f"SELECT {_LIST} FROM incidents WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 - as above
-            (*values, wanted.limit, wanted.offset),
-        ).fetchall()
-        return [listed for row in rows if (listed := _listed(row)) is not None], total
+        tables = search_terms.JOINED if wanted.text or wanted.terms else "incidents"
+        query = f"SELECT {SORT_COLUMNS[wanted.sort]}, last, id, rank FROM {tables} WHERE {where}"  # noqa: S608 - only our own words
+        every = self._db.execute(query, values).fetchall()
+        ranks = {RANK[severity] for severity in wanted.severities} or set(RANK.values())
+        passing = sorted((row for row in every if row[3] in ranks), reverse=not wanted.ascending)
+        ids = [row[2] for row in passing[wanted.offset : wanted.offset + wanted.limit]]
+        marks = ", ".join("?" * len(ids))
+        query = f"SELECT {_LIST} FROM incidents WHERE id IN ({marks})"  # noqa: S608 - as above
+        rows = {row[0]: _listed(row) for row in self._db.execute(query, ids)}
+        shown = [row for row in map(rows.get, ids) if row is not None]
+        return Found(shown, len(passing), [(row[3], row[1]) for row in every])
 
     def matching(self, prefix: str) -> list[str]:
         """Up to ten ids with this prefix."""
@@ -181,17 +199,17 @@ class Archive:
 
     def rows(self) -> list[tuple[object, ...]]:
         """Everything, as `add_rows` takes it: each row after the name of its table."""
-        return [(table, *row) for table in _COLUMNS for row in self._db.execute(f"SELECT * FROM {table}")]  # noqa: S608 - only our own words
+        return [(table, *row) for table in TABLE_NAMES for row in self._db.execute(f"SELECT * FROM {table}")]  # noqa: S608 - only our own words
 
     def add_rows(self, rows: Sequence[tuple[object, ...]]) -> None:
         """Put the rows of another archive into this one."""
         for table, *row in rows:
-            marks = ", ".join("?" * _COLUMNS[str(table)])
+            marks = ", ".join("?" * TABLE_NAMES[str(table)])
             self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608 - as above
 
     def clear(self) -> None:
         """Remove everything."""
-        for table in _COLUMNS:
+        for table in TABLE_NAMES:
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - as above
 
     def index_older(self) -> None:
@@ -205,6 +223,7 @@ class Archive:
     def use(self, db: sqlite3.Connection) -> None:
         """Switch to another connection, to a file with the same content."""
         self._db = db
+        search_terms.use_in(db)
 
     def prune(self, now: int) -> None:
         """Remove expired incidents and, beyond the bounds, the oldest ones of the places with most."""
@@ -276,22 +295,21 @@ def _conditions(wanted: IncidentFilter, now: int) -> tuple[str, list[object]]:
     if wanted.until:
         parts.append("last < ?")
         values.append(wanted.until)
-    if wanted.severities:
-        ranks = [RANK[word] for word in sorted(wanted.severities)]
-        parts.append(f"rank IN ({', '.join('?' * len(ranks))})")
-        values += ranks
     if wanted.state:
         parts.append("closes > ?" if wanted.state == "open" else "closes <= ?")
         values.append(now)
+    for condition, text in _text_conditions(wanted):
+        parts.append(condition)
+        values += [text] * condition.count("?")
+    return " AND ".join(parts), values
+
+
+def _text_conditions(wanted: IncidentFilter) -> Iterator[tuple[str, str]]:
     for kind, text in wanted.terms:
         if kind == "namespace":
-            parts.append("namespace = ?")
-            values.append(text)
-            continue
-        parts.append(search_terms.condition(kind))
-        values += [text.lower()] * len(search_terms.columns(kind))
+            yield "namespace = ?", text
+        else:
+            yield search_terms.condition(kind), text.lower()
     if wanted.text:
         place = "namespace || '/' || pod || ' ' || container || ' ' || host || ' ' || case_name || ' ' || id"
-        parts.append(f"(instr(lower({place}), ?) > 0 OR {search_terms.condition('')})")
-        values += [wanted.text.lower()] * (1 + len(search_terms.columns("")))
-    return " AND ".join(parts), values
+        yield f"(has_text(lower({place}), ?) OR {search_terms.condition('')})", wanted.text.lower()

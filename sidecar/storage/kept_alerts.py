@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from sidecar.model import Detection, Notification
 from sidecar.storage.shares import row_size, shrink
 
-MAX_BYTES = 12 * 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
 
 MAX_BYTES_IN_MEMORY = 1_000_000
 

@@ -6,8 +6,8 @@ Kept in a table of its own, so that a list without a search reads none of it.
 import sqlite3
 from collections.abc import Iterable
 
-from sidecar.alerts.packing import unpack
 from sidecar.model import Alert, Detection, Notification
+from sidecar.packed_alert import unpack
 from sidecar.text import mitre
 
 MAX_CHARS = 16_000
@@ -42,21 +42,45 @@ def terms(note: Notification) -> tuple[str, ...]:
         _joined([note.where.image]),
         _joined(each.cmdline for each in detections),
         _joined(each.detail for each in detections),
-        _joined(f"{tag} {mitre.name(tag)}" for tag in tags if mitre.is_technique(tag) or mitre.name(tag)),
+        _joined(f"{tag} {mitre.name(tag)}" for tag in tags if mitre.name(tag) or mitre.is_technique(tag)),
         _joined(alert.fields.user or "" for alert in alerts) or _joined([note.fields.user or ""]),
         _joined([note.correlation_rule, *note.rules]),
     )
 
 
+JOINED = "incidents LEFT JOIN search_terms USING (id)"
+
+
 def condition(kind: str) -> str:
-    """The condition of SQL that an incident has a term of a kind, "" for any; the text is a parameter of each `?`."""
-    parts = " OR ".join(f"instr({column}, ?) > 0" for column in columns(kind))
-    return f"id IN (SELECT id FROM search_terms WHERE {parts})"  # noqa: S608 - only our own words
+    """The condition of SQL that a row of JOINED has a term of a kind, "" for any; its parameter is in lower case."""
+    text = " || char(10) || ".join(COLUMNS[kind] if kind else ANYWHERE)
+    return f"{'has_address' if kind == 'address' else 'has_text'}({text}, ?)"
 
 
-def columns(kind: str) -> tuple[str, ...]:
-    """The columns that hold terms of a kind, "" for any."""
-    return COLUMNS[kind] if kind else ANYWHERE
+def use_in(db: sqlite3.Connection) -> None:
+    """Let a connection search. Python finds a text in a text ten times as fast as SQLite."""
+    db.create_function("has_text", 2, lambda text, part: text is not None and part in text, deterministic=True)
+    db.create_function("has_address", 2, has_address, deterministic=True)
+
+
+def has_address(text: str | None, part: str) -> bool:
+    """Whether an address, or the beginning of one, is in a text, as whole numbers.
+
+    >>> [has_address("10.0.0.12:443", part) for part in ("10.0.0.1", "10.0.0.12", "10.0", "0.0.0.12")]
+    [False, True, True, False]
+    """
+    at = text.find(part) if text else -1
+    while text and at >= 0:
+        end = at + len(part)
+        if not _splits_number(text[at - 1 : at + 1] if at else "") and not _splits_number(text[end - 1 : end + 1]):
+            return True
+        at = text.find(part, at + 1)
+    return False
+
+
+def _splits_number(around: str) -> bool:
+    """Whether the place between two characters is within a number."""
+    return len(around) == 2 and around.isdigit()
 
 
 def add(db: sqlite3.Connection, note: Notification, row: Iterable[str]) -> None:

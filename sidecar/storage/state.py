@@ -169,12 +169,14 @@ class State:
         self.archive = Archive(self._reader)
         self._archive = Archive(self._db)
         self.servers = ServerTable(self._db)
-        with contextlib.suppress(sqlite3.Error):  # of a full disk; `write` reports it
-            self.servers.begin_run(self._run, int(wall() * 1e9))
-        with contextlib.suppress(sqlite3.Error), transaction(self._db):  # as above
-            self._archive.index_older()
         self.alert_bytes = 0
         self.alerts = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        with contextlib.suppress(sqlite3.Error), transaction(self._db):  # of a full disk; `write` reports it
+            self.servers.begin_run(self._run, int(self._wall() * 1e9))
+            self._archive.index_older()
         self._count_alerts()
 
     def close(self) -> None:

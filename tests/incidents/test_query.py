@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.incidents.query import QueryError, parse
+from sidecar.incidents.query import PARAMETERS, QueryError, parse
 from sidecar.storage.archive import IncidentFilter
 
 HOUR = 3_600_000_000_000
@@ -22,10 +22,44 @@ def test_everything_can_be_asked_at_once() -> None:
     )
 
 
+def test_a_time_is_given_as_such_or_as_how_long_ago_it_is() -> None:
+    wanted = parse("since=1970-01-01T02:00:00%2B01:00&until=1h", 5 * HOUR)
+
+    assert (wanted.since, wanted.until) == (HOUR, 4 * HOUR)
+
+
+@pytest.mark.parametrize("since", ["9999999h", "999999999w", "0001-01-01T00:00:00Z"])
+def test_longer_ago_than_time_itself_is_any_time(since: str) -> None:
+    assert parse(f"since={since}", 5 * HOUR).since == 1
+
+
+def test_a_time_far_ahead_fits_the_database() -> None:
+    assert parse("until=9999-12-31T23:59:59Z", 0).until == 2**63 - 1
+
+
+def test_each_kind_of_thing_has_a_parameter() -> None:
+    text = "address=203.0.113.9&image=php&command=curl&technique=T1059&user=www-data&rule=shell&namespace=shop"
+
+    assert dict(parse(text, 0).terms) == {
+        "namespace": "shop",
+        "address": "203.0.113.9",
+        "image": "php",
+        "command": "curl",
+        "technique": "T1059",
+        "user": "www-data",
+        "rule": "shell",
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("page=2", "unknown parameter 'page'; known are severity, state, q, since, sort, order, limit, offset, pretty"),
+        (
+            "page=2",
+            f"unknown parameter 'page'; known are {', '.join(PARAMETERS)}",
+        ),
+        ("since=2026-11-24T03:00", "since: expected a time such as 2026-11-24T03:00:00Z, got '2026-11-24T03:00'"),
+        ("until=2026-99-24", "until: expected a time such as 2026-11-24T03:00:00Z, got '2026-99-24'"),
         ("severity=worst", "severity: expected critical or high or medium or low, got 'worst'"),
         ("state=new", "state: expected open or closed, got 'new'"),
         ("sort=id;drop", "sort: expected last or first or severity or count, got 'id;drop'"),

@@ -6,10 +6,10 @@ from operator import attrgetter
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from sidecar.alerts.packing import pack
 from sidecar.correlation.memory.process import Process
 from sidecar.correlation.memory.tally import ENTRY_BYTES, PARTS, Tally, value_of
 from sidecar.model import Alert, Detection, Span
+from sidecar.packed_alert import pack
 from sidecar.rules.change import Successor
 from sidecar.rules.rule import CorrelationRule
 
@@ -294,7 +294,7 @@ class Context(Struct):
         return mask
 
     def shorten(self) -> None:
-        """Drop the alerts behind the timeline, then its middle half: its beginning and end tell most; then cut texts."""
+        """Drop the alerts of the timeline; after that its middle half, as its ends tell most; then cut its texts."""
         quarter = max(len(self.timeline) // 4, 1)
         if any(each.packed for each in self.timeline):
             self.timeline = [replace(each, packed=b"") for each in self.timeline]

@@ -10,8 +10,8 @@ from operator import attrgetter
 
 from msgspec import Struct
 
-from sidecar.alerts.packing import pack, unpack
 from sidecar.model import Alert
+from sidecar.packed_alert import pack, unpack
 from sidecar.rules.change import Successor
 
 MAX_PER_KIND = 64
