@@ -16,6 +16,9 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from sidecar.admin import openapi, pages
+from sidecar.admin.pages.request import View
+from sidecar.admin.pages.request import view as seen_by
+from sidecar.admin.pages.times import to_cookie
 from sidecar.admin.reload import InForce
 from sidecar.incidents import lookup, query, view
 from sidecar.incidents.why import Places
@@ -56,31 +59,41 @@ def answer(request: Request, current: Callable[[str], Archive], admin: Admin, se
     if admin.pages == "nobody" or (found is None and not path.startswith(("/incidents/", "/api/"))):
         return None
     as_json = path.startswith("/api/")
+    seen = View() if as_json else seen_by(request)
+    parameters = parameters if as_json else seen.query
     refusal = unwelcome(request, admin)
     if refusal or found is None:
         status = "403 Forbidden" if refusal else "404 Not Found"
-        return _problem(status, refusal or f"there is nothing at {path[:80]}", as_json=as_json)
+        return _problem(status, refusal or f"there is nothing at {path[:80]}", as_json=as_json, seen=seen)
     try:
         if found.re in (_RULES, _WHY):
-            return _of_service(found, parameters, service)
-        return _of_incidents(found, parameters, current, admin)
+            return _of_service(found, parameters, service, seen)
+        return _of_incidents(found, parameters, current, admin, seen)
     except query.QueryError as error:
-        return _problem("400 Bad Request", str(error), as_json=as_json)
+        return _problem("400 Bad Request", str(error), as_json=as_json, seen=seen)
     except sqlite3.Error as error:
-        return _problem("503 Service Unavailable", f"the state file cannot be read: {error}", as_json=as_json)
+        return _problem(
+            "503 Service Unavailable", f"the state file cannot be read: {error}", as_json=as_json, seen=seen
+        )
 
 
-def _of_service(found: re.Match[str], parameters: str, service: Service) -> Response:
+def _of_service(found: re.Match[str], parameters: str, service: Service, seen: View) -> Response:
     if found.re is _WHY:
         return _why(parameters, service.why)
     in_force = service.in_force()
-    return _json("200 OK", in_force) if found["api"] else _page("200 OK", pages.rules(in_force))
+    return _json("200 OK", in_force) if found["api"] else _page("200 OK", pages.rules(in_force, seen), seen.headers)
 
 
-def _of_incidents(found: re.Match[str], parameters: str, current: Callable[[str], Archive], admin: Admin) -> Response:
+def _of_incidents(
+    found: re.Match[str], parameters: str, current: Callable[[str], Archive], admin: Admin, seen: View
+) -> Response:
+    if seen.chose_zone:
+        return _moved(seen.link(), to_cookie(seen.zone_name))
     if found.re is _ONE:
-        return _one(found, current(found["id"]), admin, pretty=query.is_pretty(parameters))
-    return _document() if found["document"] else _list(parameters, current(""), as_json=bool(found["api"]))
+        return _one(found, current(found["id"]), admin, seen, pretty=query.is_pretty(parameters))
+    if found["document"]:
+        return _document()
+    return _list(parameters, current(""), None if found["api"] else seen)
 
 
 def unwelcome(request: Request, admin: Admin) -> str:
@@ -113,32 +126,35 @@ def _why(parameters: str, explain: Callable[[str], Places]) -> Response:
     return _json("200 OK", found)
 
 
-def _list(parameters: str, archive: Archive, *, as_json: bool) -> Response:
+def _list(parameters: str, archive: Archive, seen: View | None) -> Response:
+    """The list as a page for a reader, or as JSON. An address without the empty fields of a form is nicer to share."""
+    if seen is not None and (blanks := [name for name, value in parse_qsl(parameters, True) if not value]):
+        return _moved(seen.link(*blanks))
     now = time.time_ns()
     wanted = query.parse(parameters, now)
     page = lookup.page(archive, wanted, now)
-    if as_json:
+    if seen is None:
         return _json("200 OK", page, pretty=query.is_pretty(parameters))
-    return _page("200 OK", pages.listing(page, wanted, parameters, now))
+    return _page("200 OK", pages.listing(page, wanted, now, seen), seen.headers)
 
 
-def _one(url: re.Match[str], archive: Archive, admin: Admin, *, pretty: bool) -> Response:
+def _one(url: re.Match[str], archive: Archive, admin: Admin, seen: View, *, pretty: bool) -> Response:
     as_json = bool(url["api"])
     now = time.time_ns()
     try:
         incident = lookup.incident(archive, url["id"], now, admin.links)
     except lookup.NotFoundError as error:
-        return _problem("404 Not Found", str(error), as_json=as_json)
+        return _problem("404 Not Found", str(error), as_json=as_json, seen=seen)
     except lookup.AmbiguousError as error:
-        return _problem("409 Conflict", str(error), as_json=as_json)
+        return _problem("409 Conflict", str(error), as_json=as_json, seen=seen)
     if as_json:
         return _json("200 OK", incident, pretty=pretty)
     attached = f'Content-Disposition: attachment; filename="incident-{incident.id}.{url["report"]}"\r\n'
     if url["report"] == "md":
         return Response("200 OK", pages.markdown(incident).encode("utf-8", "replace"), MARKDOWN, HEADERS + attached)
     if url["report"]:
-        return _page("200 OK", pages.report(incident, now), attached)
-    return _page("200 OK", pages.detail(incident, now))
+        return _page("200 OK", pages.report(incident, now, seen), attached)
+    return _page("200 OK", pages.detail(incident, now, seen), seen.headers)
 
 
 @cache
@@ -146,10 +162,10 @@ def _document() -> Response:
     return Response("200 OK", json.dumps(openapi.document(), indent=2).encode(), JSON, HEADERS)
 
 
-def _problem(status: str, why: str, *, as_json: bool) -> Response:
+def _problem(status: str, why: str, *, as_json: bool, seen: View = View()) -> Response:  # noqa: B008 - immutable
     if as_json:
         return _json(status, openapi.Problem(why))
-    return _page(status, pages.problem(status, why))
+    return _page(status, pages.problem(status, why, seen))
 
 
 def _json(
@@ -162,6 +178,10 @@ def _json(
         JSON,
         HEADERS,
     )
+
+
+def _moved(path: str, more: str = "") -> Response:
+    return Response("303 See Other", headers=f"{HEADERS}Location: {path}\r\n{more}")
 
 
 def _page(status: str, body: bytes, more: str = "") -> Response:

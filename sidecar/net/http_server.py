@@ -29,13 +29,14 @@ MAX_PIPELINED = 32
 
 
 class Request(NamedTuple):
-    """One complete request. `body` is b"" if there is none, `host` is the header, `local` means a peer on loopback."""
+    """One complete request. `body` is b"" if there is none, `host` and `cookie` are headers, `local`: from loopback."""
 
     method: str
     path: str
     body: bytes
     host: str = ""
     local: bool = False
+    cookie: str = ""
 
 
 class Response(NamedTuple):
@@ -103,6 +104,7 @@ class ServerProtocol(asyncio.Protocol):
         self._deadline_phase = ""
         self._url = b""
         self._host = b""
+        self._cookie = b""
         self._body: bytes | bytearray = b""
         self._head_bytes = 0
         self._header_lines = 0
@@ -173,7 +175,7 @@ class ServerProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._phase = "head"
-        self._url = self._body = self._host = b""
+        self._url = self._body = self._host = self._cookie = b""
         self._header_lines = self._body_chunks = 0
         self._wants_continue = self._is_repeatable = False
 
@@ -195,6 +197,8 @@ class ServerProtocol(asyncio.Protocol):
             self._refusal = "403 Forbidden"
         elif name == b"host":
             self._host = value
+        elif name == b"cookie":
+            self._cookie = value
 
     def on_headers_complete(self) -> None:
         self._refusal = self._refusal or self._gate(self._url.decode("latin-1"))
@@ -224,8 +228,8 @@ class ServerProtocol(asyncio.Protocol):
         self._phase = "idle"
         self._head_bytes = 0
         method = self._parser.get_method().decode("ascii")
-        host = self._host.decode("latin-1")
-        request = Request(method, self._url.decode("latin-1"), bytes(self._body), host, self._slot.local)
+        host, cookie = self._host.decode("latin-1"), self._cookie.decode("latin-1")
+        request = Request(method, self._url.decode("latin-1"), bytes(self._body), host, self._slot.local, cookie)
         response = self._handler(request)
         stays = self._connections.promote(self._slot, self._connections.clock())
         self._responses.append(_encoded(response, head=method == "HEAD", close=not stays))

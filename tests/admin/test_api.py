@@ -151,6 +151,47 @@ def test_json_is_written_over_several_lines_on_request(service: Running) -> None
 
 
 @pytest.mark.slow
+def test_a_page_is_found_by_command_and_shown_in_the_zone_of_the_reader(service: Running) -> None:
+    status, headers, _ = asked(service, "/?q=&command=curl&state=")
+    assert (status, headers["location"]) == (303, "/?command=curl")
+
+    status, headers, _ = asked(service, "/?command=curl&tz=%2B02%3A00")
+    assert (status, headers["location"]) == (303, "/?command=curl")
+    assert headers["set-cookie"].startswith("tz=+02:00; ")
+
+    page = asked(service, "/?command=curl", Cookie="tz=+02:00")[2]
+    assert "1 incident</caption>" in page
+    assert "05:03" in page
+
+
+@pytest.mark.slow
+def test_an_incident_has_its_alerts_without_their_secrets(serving: Serving, rule: CorrelationRule) -> None:
+    curl = spec(
+        "tini > nginx > sh > curl", "network", fields={"proc.cmdline": "curl -u bob:hunter22 http://203.0.113.9"}
+    )
+    with serving(STDOUT) as running:
+        for body in alerts(rule, [SHELL, curl]):
+            running.post(body)
+        settled(running, 1)
+        (row,) = fetched(running, "/api/v1/incidents")["incidents"]
+        incident = fetched(running, f"/api/v1/incidents/{row['id']}")
+
+    assert [alert["moment"] for alert in incident["alerts"]] == [1, 2]
+    assert "curl -u" in incident["alerts"][1]["output_fields"]["proc.cmdline"]
+    assert "hunter22" not in json.dumps(incident)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("since", ["9999999h", "999999999w", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_any_since_is_answered(service: Running, since: str) -> None:
+    assert (
+        asked(service, f"/?since={since}")[0]
+        == asked(service, f"/api/v1/incidents?since={since}&until={since}")[0]
+        == 200
+    )
+
+
+@pytest.mark.slow
 def test_an_id_that_two_begin_with_is_refused_with_both(service: Running) -> None:
     name = fetched(service, "/api/v1/incidents")["incidents"][0]["id"]
     twin = name[:8] + "0" * 8
@@ -267,7 +308,7 @@ def test_when_the_state_file_cannot_be_read_the_page_says_so(service: Running, m
     def broken(*_: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(type(service.service.outbox.archive), "listed", broken)
+    monkeypatch.setattr(type(service.service.outbox.archive), "found", broken)
 
     assert asked(service, "/api/v1/incidents")[::2] == (
         503,
@@ -299,7 +340,7 @@ def test_with_10000_incidents_a_list_has_one_page_of_them(service: Running, path
 
 
 def _fill(archive: Archive) -> None:
-    archive._capacity = archive._max_bytes = 10**9
+    archive._capacity = archive._max_bytes = archive._max_alert_bytes = 10**9
     note = _only(archive)
     for number in range(10_000):
         where = note.where._replace(pod=f"web-{number}")

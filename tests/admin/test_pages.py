@@ -1,6 +1,7 @@
 """Pages: what is on them, and that nothing of an attacker is more than text.
 
-Covers: `incidents.view`, `admin.pages.markdown`, `admin.pages.picture`.
+Covers: `incidents.view`, `incidents.lookup`, `admin.pages.markdown`, `admin.pages.picture`, `admin.pages.request`,
+`admin.pages.times`.
 """
 
 import html
@@ -13,13 +14,17 @@ from msgspec.structs import replace
 from support.injections import INJECTIONS
 
 from sidecar.admin import pages
+from sidecar.admin.pages import times
 from sidecar.admin.pages.markdown import markdown
 from sidecar.admin.pages.picture import picture
+from sidecar.admin.pages.request import View
+from sidecar.admin.pages.request import view as seen_by
 from sidecar.cli.testing.stories import BEGIN
-from sidecar.incidents import view
+from sidecar.incidents import lookup, view
 from sidecar.model import Notification
+from sidecar.net.http_server import Request
 from sidecar.storage.archive import IncidentFilter, in_memory
-from sidecar.text import escape
+from sidecar.text import escape, mitre
 
 NOW = BEGIN + 180_000_000_000
 
@@ -41,7 +46,9 @@ def listed(note: Notification, wanted: IncidentFilter | None = None, total: int 
     kept = in_memory()
     kept.put(note, step=True)
     rows = [view.summary(row, NOW) for row in kept.listed(IncidentFilter(), NOW)[0]]
-    return pages.listing(view.Page(total, 1, 0, rows), wanted or IncidentFilter(), "state=open", NOW).decode()
+    return pages.listing(
+        view.Page(total, 1, 0, rows), wanted or IncidentFilter(), NOW, View(query="state=open")
+    ).decode()
 
 
 def text_of(source: str) -> str:
@@ -53,7 +60,7 @@ def test_the_page_says_what_happened_where_how_sure_and_what_to_do(note: Notific
     text = text_of(page(note))
 
     for words in (
-        "Critical Open last evidence 2 min ago Full Web Application Compromise",
+        "Critical Open last evidence 2 min ago, 24 Nov 2026, 03:03:10 UTC Full Web Application Compromise",
         "In pod shop/app-7d9f, nginx ran",
         "Web shell Seen at +0.000 s, 1 detection",
         "Shell technique Not seen",
@@ -78,7 +85,7 @@ def test_the_list_says_how_it_rose_and_pages_on_with_the_same_filter(note: Notif
     source = listed(note, IncidentFilter(limit=1), total=2)
 
     assert "2 incidents, 1 to 1" in text_of(source)
-    assert 'href="?state=open&amp;offset=1"' in source
+    assert 'href="/?state=open&amp;offset=1"' in source
 
 
 def test_missing_evidence_and_the_incident_before_are_told(note: Notification) -> None:
@@ -133,7 +140,7 @@ def test_what_an_attacker_wrote_is_escaped_wherever_it_stands(
     ("seconds", "expected"), [(0.04, "+0.040 s"), (59.96, "+60.0 s"), (185.0, "+3 min 5 s"), (7260.0, "+2 h 1 min")]
 )
 def test_relative_times_are_short(seconds: float, expected: str) -> None:
-    assert pages.after(seconds) == expected
+    assert times.after(seconds) == expected
 
 
 @pytest.mark.parametrize(
@@ -141,7 +148,7 @@ def test_relative_times_are_short(seconds: float, expected: str) -> None:
     [(-5, "0 s ago"), (59, "59 s ago"), (3599, "59 min ago"), (90_000, "25 h ago"), (180_000, "2 d ago")],
 )
 def test_ages_are_short(seconds: int, expected: str) -> None:
-    assert pages.ago("2026-11-24T00:00:00.123456789Z", 1_795_478_400_000_000_000 + seconds * 1_000_000_000) == expected
+    assert times.ago("2026-11-24T00:00:00.123456789Z", 1_795_478_400_000_000_000 + seconds * 1_000_000_000) == expected
 
 
 def test_the_picture_has_a_lane_for_each_process_and_a_dot_for_each_moment(note: Notification) -> None:
@@ -157,9 +164,9 @@ def test_the_picture_has_a_lane_for_each_process_and_a_dot_for_each_moment(note:
 
 
 def test_techniques_lead_to_their_pages_of_attack() -> None:
-    assert pages.mitre("T1059.004") == "https://attack.mitre.org/techniques/T1059/004/"
-    assert pages.mitre("T1190") == "https://attack.mitre.org/techniques/T1190/"
-    assert pages.mitre("webrce_incident") == ""
+    assert mitre.url("T1059.004") == "https://attack.mitre.org/techniques/T1059/004/"
+    assert mitre.url("T1190") == "https://attack.mitre.org/techniques/T1190/"
+    assert mitre.url("webrce_incident") == ""
 
 
 def test_the_report_as_markdown_shows_hostile_text_as_text(note: Notification) -> None:
@@ -177,5 +184,107 @@ def test_the_report_as_markdown_shows_hostile_text_as_text(note: Notification) -
 def test_a_column_sorts_the_list_with_the_same_filter_and_turns_it_round(note: Notification) -> None:
     source = listed(note, IncidentFilter(sort="severity"))
 
-    assert 'aria-sort="descending"><a href="?state=open&amp;sort=severity&amp;order=asc">Severity' in source
-    assert '<a href="?state=open&amp;sort=last">Last evidence' in source
+    assert 'aria-sort="descending"><a href="/?state=open&amp;sort=severity&amp;order=asc">Severity' in source
+    assert '<a href="/?state=open&amp;sort=last">Last evidence' in source
+
+
+def test_each_moment_has_the_alert_behind_it_with_its_user(note: Notification) -> None:
+    text = text_of(page(note))
+
+    assert text.count("Alert: ") == len(note.timeline)
+    assert "fd.name: /etc/shadow" in text
+    assert "as www-data" in text
+
+
+def test_a_moment_whose_alert_is_no_longer_kept_says_so(note: Notification) -> None:
+    timeline = tuple((replace(each, packed=b""), groups) for each, groups in note.timeline)
+
+    assert text_of(page(replace(note, timeline=timeline))).count("the alert is no longer kept") == len(timeline)
+
+
+def test_techniques_and_tactics_have_their_names(note: Notification) -> None:
+    text = text_of(page(replace(note, tags=("T1505.003", "T1059.004", "mitre_persistence", "webrce_incident"))))
+
+    assert "MITRE ATT&CK Persistence T1059.004 Unix Shell T1505.003 Web Shell Tags" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("UTC", "24 Nov 2026, 03:03:10 UTC"),
+        ("Europe/Berlin", "24 Nov 2026, 04:03:10 CET"),
+        ("-09:30", "23 Nov 2026, 17:33:10 UTC-09:30"),
+    ],
+)
+def test_times_are_in_the_zone_of_the_reader(note: Notification, name: str, expected: str) -> None:
+    zone = times.zone(name)
+    assert zone is not None
+    source = pages.detail(view.from_notification(note, (), NOW), NOW, View(zone=zone, zone_name=name)).decode()
+
+    assert expected in text_of(source)
+    assert f'<time datetime="{view.from_notification(note).last}">' in source
+
+
+@pytest.mark.parametrize("name", ["Nowhere/Land", "../../etc/passwd", "/etc/passwd", "+99:00", "UTC\r\nX: y", "x" * 99])
+def test_a_zone_that_is_none_is_unknown(name: str) -> None:
+    assert times.zone(name) is None
+
+
+def asked(path: str, cookie: str = "") -> View:
+    return seen_by(Request("GET", path, b"", cookie=cookie))
+
+
+def test_the_choice_of_a_zone_is_in_a_cookie_and_out_of_the_address() -> None:
+    chosen = asked("/?q=x&tz=Europe/Berlin&refresh=30")
+
+    assert (chosen.zone_name, chosen.chose_zone, chosen.query) == ("Europe/Berlin", True, "q=x")
+    assert chosen.link() == "/?q=x&refresh=30"
+    assert times.to_cookie(chosen.zone_name).startswith("Set-Cookie: tz=Europe/Berlin; Path=/; ")
+    assert asked("/", "a=b; tz=Europe/Berlin").zone_name == "Europe/Berlin"
+
+
+def test_an_unknown_zone_is_told_and_times_stay_in_utc() -> None:
+    unknown = asked("/?tz=Nowhere")
+
+    assert (unknown.zone_name, unknown.chose_zone) == ("UTC", False)
+    assert "That time zone is unknown here" in pages.problem("404 Not Found", "x", unknown).decode()
+
+
+@pytest.mark.parametrize(("query", "header"), [("", ""), ("refresh=30", "Refresh: 30\r\n"), ("refresh=1", "")])
+def test_a_page_is_loaded_again_only_if_its_reader_wants_it(query: str, header: str) -> None:
+    assert asked(f"/incidents/5dba?{query}").headers == header
+
+
+def test_the_list_counts_severities_and_draws_when_they_were(note: Notification) -> None:
+    kept = in_memory()
+    kept.put(note, step=True)
+    found = lookup.page(kept, IncidentFilter(), NOW)
+    source = pages.listing(found, IncidentFilter(), NOW, View()).decode()
+
+    assert "Critical 1 High 0 Medium 0 Low 0" in text_of(source)
+    assert 'aria-label="1 critical from 24 Nov, 03:03"' in source
+    assert 'href="/?since=2026-11-24T03%3A03%3A00Z&amp;until=' in source
+
+
+def test_what_is_searched_is_shown_and_can_be_removed(note: Notification) -> None:
+    empty = view.Page(0, 50, 0, [])
+    wanted = IncidentFilter(terms=(("address", "203.0.113.9"),))
+    source = pages.listing(empty, wanted, NOW, View(query="address=203.0.113.9&state=open")).decode()
+
+    assert '<a class="button" href="/?state=open">address: 203.0.113.9' in source
+    assert '<input type="hidden" name="address" value="203.0.113.9">' in source
+    assert "No incident matches. Remove a filter" in text_of(source)
+
+
+def test_an_empty_list_says_what_to_do() -> None:
+    text = text_of(pages.listing(view.Page(0, 50, 0, []), IncidentFilter(), NOW, View()).decode())
+
+    assert "No incident so far." in text
+    assert "falco-correlator incidents why POD" in text
+    assert "falco-correlator doctor" in text
+
+
+def test_any_choice_of_time_is_shown_as_chosen() -> None:
+    source = pages.listing(view.Page(0, 50, 0, []), IncidentFilter(), NOW, View(query="since=3h")).decode()
+
+    assert '<option value="3h" selected>Since 3h</option>' in source

@@ -90,7 +90,7 @@ def test_every_recorded_scenario_has_its_page_and_report(browser: Browser, servi
 def test_hostile_text_is_text(browser: Browser, service: Running, theme: Theme, width: int) -> None:
     with opened(browser, service, f"/incidents/{site.HOSTILE}", theme, width) as page:
         page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
-        commands = page.locator(".timeline pre code").evaluate_all("all => all.map(each => each.textContent)")
+        commands = page.locator(".timeline .what > pre code").evaluate_all("all => all.map(each => each.textContent)")
 
         assert commands == [escape.terminal(text) for text in INJECTIONS]
         assert (

@@ -24,7 +24,7 @@ from sidecar.cli.main import main
 from sidecar.incidents.terminal import age
 from sidecar.incidents.view import Page
 from sidecar.model import Notification
-from sidecar.storage.archive import TABLES, Archive
+from sidecar.storage.archive import EVIDENCE_TABLES, TABLES, Archive
 from sidecar.storage.state import State
 
 NOW = 1_795_500_000 * 10**9
@@ -278,7 +278,7 @@ def test_an_older_state_file_is_told_by_the_command(tmp_path: Path) -> None:
 
 def test_a_note_that_an_older_version_wrote_is_read(file: Path) -> None:
     db = sqlite3.connect(":memory:", isolation_level=None)
-    db.executescript(TABLES)
+    db.executescript(f"{TABLES};{EVIDENCE_TABLES}")
     made: Notification = replace(next(notifications()), summary="", row=(), closes=0)
     Archive(db).put(made, step=True)
 

@@ -14,7 +14,8 @@ from support.rules import RULES, WEB_RCE
 from sidecar.cli.demo import recording
 from sidecar.cli.testing.stories import BEGIN, alerts
 from sidecar.correlation.pipeline import Pipeline
-from sidecar.model import Notification
+from sidecar.model import Alert, Fields, Notification
+from sidecar.packed_alert import pack
 from sidecar.rules.rule import CorrelationRule
 from sidecar.rules.spec import RuleTest
 from sidecar.settings.schema import Settings
@@ -48,7 +49,15 @@ def hostile(note: Notification) -> Notification:
     (first, groups), *_ = note.timeline
     timeline = tuple(
         (
-            replace(first, time=first.time + n, rule=text, cmdline=text, detail=text, path=((n, text), (1, "php"))),
+            replace(
+                first,
+                time=first.time + n,
+                rule=text,
+                cmdline=text,
+                detail=text,
+                path=((n, text), (1, "php")),
+                packed=pack(Alert(first.time + n, text, text, (text,), Fields(pid=n, cmdline=text, user=text))),
+            ),
             groups,
         )
         for n, text in enumerate(INJECTIONS, 2)

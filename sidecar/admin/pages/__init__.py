@@ -6,27 +6,29 @@ invisible is left, and Jinja's autoescape. The policy allows our own style and s
 Belongs here: templates, style and how they are rendered. Does not: what an incident is (`incidents`).
 """
 
-import re
 from base64 import b64encode
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import tzinfo
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from sidecar import __version__
+from sidecar.admin.pages import times
 from sidecar.admin.pages.markdown import markdown as markdown
-from sidecar.admin.pages.picture import picture
+from sidecar.admin.pages.picture import histogram_bars, picture
+from sidecar.admin.pages.request import REFRESH_SECONDS, View
 from sidecar.admin.reload import InForce
 from sidecar.incidents import view
 from sidecar.incidents.falco_event import rfc3339
-from sidecar.incidents.query import SEVERITIES, SORTS, STATES
+from sidecar.incidents.query import SEVERITIES, STATES, TERMS
 from sidecar.storage.archive import IncidentFilter
-from sidecar.text import escape
+from sidecar.text import escape, mitre
 
 HERE = Path(__file__).parent
 
@@ -34,34 +36,66 @@ SHOWN = 25
 """Moments of a timeline that are open; the others are behind a summary."""
 
 
-def listing(page: view.Page, wanted: IncidentFilter, parameters: str, now: int) -> bytes:
+SINCE = (("1h", "Last hour"), ("24h", "Last day"), ("7d", "Last week"))
+"""Choices of the list; a link may ask for any other."""
+
+
+def listing(page: view.Page, wanted: IncidentFilter, now: int, seen: View) -> bytes:
     """The list of incidents."""
-    before = _moved(parameters, max(page.offset - page.limit, 0)) if page.offset else ""
-    after = _moved(parameters, page.offset + page.limit) if page.offset + page.limit < page.total else ""
-    options: dict[str, Any] = {"severities": SEVERITIES, "states": STATES, "sorts": SORTS, "since": _since(parameters)}
-    options["sorted_by"] = lambda name: _sorted_by(parameters, wanted, name)
-    return _rendered("list.html", page=page, wanted=wanted, now=now, before=before, after=after, **options)
+    after = page.offset + page.limit
+    since = dict(seen.fields).get("since", "")
+    chosen = [(since, f"Since {since}")] if since and since not in dict(SINCE) else []
+    return _rendered(
+        "list.html",
+        seen,
+        page=page,
+        wanted=wanted,
+        now=now,
+        before=seen.link(offset=max(page.offset - page.limit, 0)) if page.offset else "",
+        after=seen.link(offset=after) if after < page.total else "",
+        severities=SEVERITIES,
+        states=STATES,
+        since=since,
+        sinces=[*SINCE, *chosen],
+        filters=[(name, value) for name, value in seen.fields if name in (*TERMS, "until")],
+        sorted_by=lambda name: _sorted_by(seen, wanted, name),
+        bars=histogram_bars(page.histogram),
+    )
 
 
-def detail(incident: view.Incident, now: int) -> bytes:
+def detail(incident: view.Incident, now: int, seen: View = View()) -> bytes:  # noqa: B008 - immutable
     """One incident."""
-    return _rendered("incident.html", incident=incident, picture=picture(incident), now=now, report=False, shown=SHOWN)
+    return _incident(incident, now, seen, report=False, shown=SHOWN)
 
 
-def report(incident: view.Incident, now: int) -> bytes:
+def report(incident: view.Incident, now: int, seen: View = View()) -> bytes:  # noqa: B008 - immutable
     """One incident as a file that needs nothing beside it."""
-    shown = len(incident.timeline)
-    return _rendered("incident.html", incident=incident, picture=picture(incident), now=now, report=True, shown=shown)
+    return _incident(incident, now, seen, report=True, shown=len(incident.timeline))
 
 
-def rules(in_force: InForce) -> bytes:
+def _incident(incident: view.Incident, now: int, seen: View, *, report: bool, shown: int) -> bytes:
+    alerts: dict[int, list[view.KeptAlert]] = {}
+    for alert in incident.alerts:
+        alerts.setdefault(alert.moment, []).append(alert)
+    values = {"incident": incident, "now": now, "report": report, "shown": shown, "alerts": alerts}
+    values["techniques"] = [(tag, mitre.url(tag), mitre.name(tag)) for tag in _techniques(incident.tags)]
+    return _rendered("incident.html", seen, picture=picture(incident), **values)
+
+
+def _techniques(tags: list[str]) -> list[str]:
+    """Tactics, then techniques."""
+    known = [tag for tag in tags if mitre.url(tag) or mitre.name(tag)]
+    return sorted(known, key=lambda tag: (bool(mitre.url(tag)), tag))
+
+
+def rules(in_force: InForce, seen: View = View()) -> bytes:  # noqa: B008 - immutable
     """The correlation rules in force, and what became of the last change."""
-    return _rendered("rules.html", in_force=in_force)
+    return _rendered("rules.html", seen, in_force=in_force)
 
 
-def problem(status: str, why: str) -> bytes:
+def problem(status: str, why: str, seen: View = View()) -> bytes:  # noqa: B008 - immutable
     """A page that says what is wrong with a request."""
-    return _rendered("problem.html", status=status, why=why)
+    return _rendered("problem.html", seen, status=status, why=why)
 
 
 @cache
@@ -103,67 +137,35 @@ def _templates() -> Environment:
         policy=_inside(),
         version=__version__,
     )
-    environment.filters.update(ago=ago, day=day, clock=clock, after=after, stamp=stamp, mitre=mitre)
+    environment.filters.update(ago=times.ago, after=times.after, lasting=times.lasting, stamp=_stamp)
+    environment.filters.update(
+        day=_in_zone(times.day), short_day=_in_zone(times.short_day), clock=_in_zone(times.clock)
+    )
     return environment
 
 
-def _rendered(name: str, **values: Any) -> bytes:
+def _rendered(name: str, seen: View, **values: Any) -> bytes:
+    values |= {"seen": seen, "refreshes": REFRESH_SECONDS, "knows_names": times.zone("Europe/Berlin") is not None}
     return _templates().get_template(name).render(values).encode("utf-8", "replace")
 
 
-def _moved(parameters: str, offset: int) -> str:
-    pairs = [(name, value) for name, value in parse_qsl(parameters) if name != "offset"]
-    return "?" + urlencode([*pairs, ("offset", str(offset))])
+def _in_zone(shown: Callable[[str, tzinfo], str]) -> Callable[[Context, str], str]:
+    """A filter that shows a time in the zone of the page."""
+
+    @pass_context
+    def in_zone(context: Context, time: str) -> str:
+        return shown(time, context["seen"].zone)
+
+    return in_zone
 
 
-def _sorted_by(parameters: str, wanted: IncidentFilter, name: str) -> str:
-    """The same list in the order of a column; the other way round if it is in that order."""
-    pairs = [(key, value) for key, value in parse_qsl(parameters) if key not in ("sort", "order", "offset")]
-    turned = wanted.sort == name and not wanted.ascending
-    return "?" + urlencode([*pairs, ("sort", name), *([("order", "asc")] if turned else [])])
-
-
-def _since(parameters: str) -> str:
-    return dict(parse_qsl(parameters)).get("since", "")
-
-
-def _at(time: str) -> datetime:
-    return datetime.strptime(time[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
-
-
-def day(time: str) -> str:
-    """`24 Nov 2026, 05:18:24 UTC`."""
-    return f"{_at(time):%-d %b %Y, %H:%M:%S} UTC"
-
-
-def mitre(tag: str) -> str:
-    """The page of MITRE ATT&CK on a technique, "" for a tag that is none: `T1059.004`."""
-    found = re.fullmatch(r"T(\d{4})(?:\.(\d{3}))?", tag)
-    return f"https://attack.mitre.org/techniques/T{found[1]}/{f'{found[2]}/' if found[2] else ''}" if found else ""
-
-
-def stamp(now: int) -> str:
+@pass_context
+def _stamp(context: Context, now: int) -> str:
     """Nanoseconds since 1970 as a day and time."""
-    return day(rfc3339(now))
+    return times.day(rfc3339(now), context["seen"].zone)
 
 
-def clock(time: str) -> str:
-    """`05:18:24.263`."""
-    return time[11:23]
-
-
-def ago(time: str, now: int) -> str:
-    """`3 min ago`."""
-    seconds = max(now // 1_000_000_000 - int(_at(time).timestamp()), 0)
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size * (2 if unit == "d" else 1):
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
-
-
-def after(seconds: float) -> str:
-    """`+0.040 s`, `+3 min 5 s`."""
-    if seconds < 60:
-        return f"+{seconds:.3f} s" if seconds < 10 else f"+{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"+{minutes} min {rest} s" if minutes < 60 else f"+{minutes // 60} h {minutes % 60} min"
+def _sorted_by(seen: View, wanted: IncidentFilter, name: str) -> str:
+    """The same list in the order of a column; the other way round if it is in that order."""
+    turned = {"order": "asc"} if wanted.sort == name and not wanted.ascending else {}
+    return seen.link("order", "offset", sort=name, **turned)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sidecar.incidents import view
+from sidecar.model import RANK
 
 MAX_LANES = 24
 """Processes that are drawn; the tree has all."""
@@ -25,6 +26,40 @@ class Dot(NamedTuple):
     letter: str
     colour: int
     event: view.Event
+
+
+class BarShape(NamedTuple):
+    """A bar of the histogram: its place and width in percent, its parts from below, and what it says."""
+
+    x: float
+    width: float
+    parts: list[tuple[str, float, float]]
+    start: str
+    end: str
+    words: str
+
+
+HEIGHT = 48
+"""Of the histogram, in pixels."""
+
+
+def histogram_bars(histogram: view.Histogram | None) -> list[BarShape]:
+    """The bars of a histogram; parts are severity, top and height in pixels."""
+    bars = histogram.bars if histogram else []
+    most = max((sum(bar.counts.values()) for bar in bars), default=0)
+    width = round(100 / max(len(bars), 1), 3)
+    shapes = []
+    for number, bar in enumerate(bars):
+        top = float(HEIGHT)
+        parts: list[tuple[str, float, float]] = []
+        for severity, count in sorted(bar.counts.items(), key=lambda each: RANK[each[0]]):
+            height = max(round(HEIGHT * count / most, 2), 1.5)
+            top -= height
+            parts.append((severity, round(max(top, 0.0), 2), height))
+        end = bars[number + 1].start if number + 1 < len(bars) else ""
+        words = ", ".join(f"{count} {severity}" for severity, count in bar.counts.items())
+        shapes.append(BarShape(round(number * width, 3), width, parts, bar.start, end, words))
+    return shapes
 
 
 class Lane(NamedTuple):
