@@ -46,7 +46,9 @@ FILTERS: tuple[Callable[[Any], Any], ...] = (
     click.option("--technique", default="", metavar="TEXT", help="MITRE ATT&CK: part of an ID or name."),
     click.option("--user", default="", metavar="TEXT", help="Part of the name of a process's user."),
     click.option("--rule", default="", metavar="TEXT", help="Part of a correlation or Falco rule's name."),
-    click.option("--since", default="", metavar="TIME", help="Last evidence from then on: 30m ago, 24h, or a date."),
+    click.option(
+        "--since", default="", metavar="TIME", help="Last evidence from then on: 30m, 24h, or a date with time."
+    ),
     click.option("--until", default="", metavar="TIME", help="Last evidence before then."),
     click.option("--sort", type=click.Choice(query.SORTS), default="last", show_default=True, help="Sort key."),
     click.option("--order", type=click.Choice(query.ORDERS), default="desc", show_default=True, help="Sort order."),

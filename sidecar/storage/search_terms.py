@@ -42,7 +42,7 @@ def terms(note: Notification) -> tuple[str, ...]:
         _joined([note.where.image]),
         _joined(each.cmdline for each in detections),
         _joined(each.detail for each in detections),
-        _joined(f"{tag} {mitre.name(tag)}" for tag in tags if mitre.name(tag) or mitre.is_technique(tag)),
+        _joined(map(mitre.described, tags)),
         _joined(alert.fields.user or "" for alert in alerts) or _joined([note.fields.user or ""]),
         _joined([note.correlation_rule, *note.rules]),
     )

@@ -4,6 +4,7 @@ Those that Falco rules name in their tags; of any other technique the id is show
 """
 
 import re
+from functools import lru_cache
 
 _URL = "https://attack.mitre.org/techniques/"
 
@@ -112,6 +113,12 @@ _TACTICS = "mitre_"
 def is_technique(tag: str) -> bool:
     """Whether a tag of a rule is the id of a technique: `T1059.004`."""
     return re.fullmatch(r"T[0-9]{4}(?:\.[0-9]{3})?", tag) is not None
+
+
+@lru_cache(maxsize=512)
+def described(tag: str) -> str:
+    """Id and name of a technique or tactic, "" for a tag that is none."""
+    return f"{tag} {name(tag)}" if name(tag) or is_technique(tag) else ""
 
 
 def url(tag: str) -> str:

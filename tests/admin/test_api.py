@@ -60,7 +60,7 @@ def within(running: Running, use: Callable[[Archive], T]) -> T:
     async def used() -> T:
         return use(running.service.outbox.archive)
 
-    return asyncio.run_coroutine_threadsafe(used(), running._loop).result(20)
+    return asyncio.run_coroutine_threadsafe(used(), running._loop).result(120)
 
 
 def asked(running: Running, path: str, **headers: str) -> tuple[int, dict[str, str], str]:

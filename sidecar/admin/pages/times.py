@@ -1,4 +1,4 @@
-"""Times as a page shows them, in the time zone that its reader chose; UTC unless he did."""
+"""Times as a page shows them, in the time zone that its reader chose, UTC by default."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
@@ -38,7 +38,7 @@ def from_cookies(header: str) -> str:
 
 
 def to_cookie(name: str) -> str:
-    """The line of a response that keeps a zone which `zone` knows."""
+    """The line of a response that keeps the name of a known zone."""
     value = name.replace(" ", "+")
     return f"Set-Cookie: {COOKIE}={value}; Path=/; Max-Age={COOKIE_SECONDS}; SameSite=Strict; HttpOnly\r\n"
 
