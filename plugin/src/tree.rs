@@ -336,6 +336,10 @@ impl Tree {
 
     /// A child shows itself.
     pub fn born(&mut self, event: &Born, engine: &impl Engine) {
+        let is_inside = event.vpid != event.pid;
+        if !is_inside && self.host == 0 {
+            self.host = event.namespace;
+        }
         if let Some(process) = self.processes.get_mut(&event.pid) {
             if process.seen_by_parent && !process.seen_by_child && process.is_of(event.time) {
                 process.seen_by_child = true;
@@ -351,12 +355,8 @@ impl Tree {
         }
         let adopter = self.leader(event.parent, engine).unwrap_or(event.parent);
         self.find(adopter, engine);
-        let is_inside = event.vpid != event.pid;
         if event.vpid != 1 && is_inside == self.processes.get(&adopter).is_some_and(|each| each.vpid != adopter) {
             self.name_older(adopter, event.namespace);
-        }
-        if !is_inside && self.host == 0 {
-            self.host = event.namespace;
         }
         let half = Half { time: event.time, pid: event.pid, is_child: true };
         let maker = if is_inside { self.meet(event.namespace, event.vpid, half) } else { None };
