@@ -58,13 +58,13 @@ class Judgement:
         """Remember what the alert shows of the container's files and of the code that its process runs."""
         kind = self.fields.evt_type
         process = self.path[0] if self.path else None
+        if SERVING_TAG in self.alert.tags:
+            self._container.known_files().learn_serving(self.alert.time)
         if kind in EXECS and process is not None:
             process.runs_dropped = False
             process.tools_named = tools_named(self.fields)
             if self.fields.is_upper:
                 self._container.known_files().learn_program(self.fields.exepath or "", self.alert.time)
-        elif kind == "listen" and SERVING_TAG in self.alert.tags:
-            self._container.known_files().learn_serving(self.alert.time)
         elif kind == "connect":
             if process is not None and not process.runs_dropped and identity.may_connect_as_named(self.fields):
                 self._container.known_files().learn_connection(self.alert)

@@ -118,7 +118,7 @@ class Placement:
         container = self._containers.get_or_create(alert)
         learned = container.learn(alert.fields, alert.time)
         path = learned.path
-        if alert.fields.evt_type == "listen" and SERVING_TAG in alert.tags:
+        if SERVING_TAG in alert.tags:
             self.servers.record(alert)
         placed: list[PlacedDetection] = []
         explains = learned.is_updated

@@ -9,7 +9,8 @@ descriptor that Falco lost sight of). Before its command a process may carry mar
 
 - of a process: `[terminal]`, `[setsid]`, `[detached]` (double fork), `[enters]` (as `kubectl exec` does), `[fork]` (a copy
   of its parent, no exec), `[becomes]` (exec in place), `[exe=PATH]` (the program file behind the name), `[as=PATH]` (that
-  program, but with another argv[0]), `[name=WORD]` (the name that it gave itself, by prctl), `[cwd=PATH]`;
+  program, but with another argv[0]), `[name=WORD]` (the name that it gave itself, by prctl), `[cwd=PATH]`, `[activated]`
+  (systemd gave it a socket that listens: LISTEN_FDS is set);
 - of both: the layer of the file, `[upper]` (written in the container), `[lower]` (of the image) or `[neither]` (a volume,
   memory, the host). Without a mark a file of a container is of the image, on a host it is neither;
 - of a deed: `[dev=HEX,ino=NUMBER]`, the file behind the name; `[thread]`, not by the main thread (a debugger listens so).

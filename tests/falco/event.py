@@ -87,6 +87,7 @@ def of_process(line: list[tree.Process], *, container: bool) -> dict[str, Any]:
         "thread.ismain": True,
         "proc.stdin.type": "file",
         "proc.stdout.type": "file",
+        "proc.env[LISTEN_FDS]": "1" if "activated" in own.marks else None,
         "container.id": "97940276b482" if container else "host",
         "container.duration": YOUNG if container else None,
     }
