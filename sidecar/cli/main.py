@@ -55,6 +55,9 @@ class _LazyGroup(click.Group):
 @click.version_option(__version__, "--version", "-V", message=VERSION)
 def main() -> None:
     """Correlate single Falco alerts into the few incidents that matter."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # started with `>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - until the process ends
 
 
 @main.command(epilog=EPILOG)

@@ -29,7 +29,9 @@ def files(paths: Sequence[str]) -> list[str]:
     names: list[str] = []
     for path in paths:
         if path != STDIN and Path(path).is_dir():
-            inside = [str(file) for file in sorted(Path(path).iterdir()) if file.name.endswith(SUFFIXES)]
+            inside = [
+                str(file) for file in sorted(Path(path).iterdir()) if file.name.endswith(SUFFIXES) and file.is_file()
+            ]
             if not inside:
                 raise ConfigError(path, [f"no file in this folder ends with {', '.join(SUFFIXES)}"])
             names += inside

@@ -67,6 +67,8 @@ def read(path: Path) -> list[Document]:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise ConfigError(str(path), ["is a directory; name the files in it"]) from None
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
     return documents(data, str(path))

@@ -157,6 +157,9 @@ def test_replay_reads_a_folder_by_name_of_its_files_and_says_if_it_has_none(tmp_
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[60:])))
     (tmp_path / "a.log").write_bytes(b"".join(lines[:60]))
     (tmp_path / "notes.md").write_text("not read")
+    os.mkfifo(tmp_path / "a.jsonl")  # would be waited for
+    (tmp_path / "again.jsonl").symlink_to(tmp_path)
+    (tmp_path / "gone.jsonl").symlink_to("nowhere")
 
     assert ran("replay", "-o", "jsonl", tmp_path).stdout == ran("replay", "-o", "jsonl", STOCK).stdout
 

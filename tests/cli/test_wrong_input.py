@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -88,6 +89,29 @@ def test_a_wrong_file_is_answered(tmp_path: Path, command: tuple[str, ...], good
         file.write_bytes(data)
         with contextlib.chdir(tmp_path):
             answered(ran(*command, str(file)), (command, data))
+
+
+@pytest.mark.parametrize(
+    "command", ["version", f"replay {SHIPPED}/recordings/demo.jsonl", "check", "incidents --url http://127.0.0.1:9"]
+)
+def test_without_an_output_a_command_ends_with_the_same_code(command: str) -> None:
+    shell = f"{Path(sys.executable).parent}/falco-correlator {command}"
+    closed, open_ = (
+        subprocess.run(["sh", "-c", shell + more], capture_output=True, text=True, check=False) for more in (" >&-", "")
+    )
+
+    assert (closed.returncode, "Traceback" in closed.stderr) == (open_.returncode, False)
+
+
+@pytest.mark.parametrize("columns", ["1", "40", "0", "x"])
+def test_a_narrow_terminal_without_colours_and_locale_is_enough(columns: str) -> None:
+    result = CliRunner().invoke(
+        main,
+        ["replay", "-o", "text", str(SHIPPED / "recordings" / "demo.jsonl")],
+        env={"COLUMNS": columns, "NO_COLOR": "1", "LANG": "C", "LC_ALL": "C", "TERM": "dumb"},
+    )
+
+    assert (result.exit_code, "\x1b" in result.output) == (0, False)
 
 
 def test_it_tries_at_least_as_many_as_were_asked_for() -> None:

@@ -192,6 +192,8 @@ def test_whatever_an_attacker_writes_the_event_is_whole_for_falcosidekick(
         event = to_event(note, Origin(cluster, "https://falco.example"))
         assert len(to_json(note, Origin(cluster, "https://falco.example"))) <= MAX_EVENT_BYTES
         assert len(event["output_fields"]) <= MAX_FIELDS
+        in_elasticsearch({}, event["output_fields"])
+        assert max(map(len, event["output_fields"].values())) <= DISCORD_VALUE_CHARS
 
 
 @pytest.mark.parametrize(
