@@ -6,6 +6,7 @@ process and its container. Each group that falls away has a reason that is count
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.process import Process
@@ -17,7 +18,7 @@ from sidecar.meaning.script import is_of_application, tools_named
 from sidecar.meaning.secrets import EXECS
 from sidecar.meaning.service import Nature, nature
 from sidecar.meaning.tables import current
-from sidecar.model import Alert
+from sidecar.model import Alert, Fields
 
 OPENED_CODE = "webrce_code"
 """Tag of the Falco rule that fires when code is opened that is not of the image."""
@@ -108,8 +109,9 @@ class Judgement:
         for at in range(1, len(path) - 1):
             process = path[at]
             if is_shell(process.file or process.name):
-                script = process.command.partition(" ")[0]
-                is_own = not process.runs_dropped and is_of_application(script) and not _is_web_server(path[at + 1])
+                if process.runs_dropped or not process.command.startswith("/"):
+                    return 0
+                is_own = is_of_application(process.command.partition(" ")[0]) and not _is_web_server(path[at + 1])
                 return at if is_own and not self._is_named_to(process) else 0
             if nature(process.file or process.name, process.name, process.command) is not Nature.NONE:
                 return 0
@@ -169,12 +171,21 @@ def _is_web_server(process: Process) -> bool:
     return current().services["web_servers"].has_file(process.file or process.name)
 
 
-TRAITS: dict[str, tuple[Collection[str], Callable[[Judgement], bool]]] = {
-    "dropped_program_connects": (EXECS | {"connect"}, Judgement.contacts_as_dropped),
-    "connects_as_named": ({"connect"}, Judgement.connects_as_named),
-    "names_secret": (EXECS | secrets.LINKS, Judgement.names_secret),
-    "reads_known_secret": (OPENS, Judgement.reads_known_secret),
-    "moves_data": (EXECS, Judgement.moves_data),
+class Trait(NamedTuple):
+    """What an alert may show beside what its Falco rule says."""
+
+    events: Collection[str]
+    """The types of events that can show it."""
+    may_show: Callable[[Fields], bool]
+    """A quick look at the fields, which leaves out nearly all."""
+    shows: Callable[[Judgement], bool]
+
+
+TRAITS = {
+    "dropped_program_connects": Trait(EXECS | {"connect"}, identity.may_contact, Judgement.contacts_as_dropped),
+    "connects_as_named": Trait({"connect"}, identity.may_connect_as_named, Judgement.connects_as_named),
+    "names_secret": Trait(EXECS | secrets.LINKS, secrets.may_name_secret, Judgement.names_secret),
+    "reads_known_secret": Trait(OPENS, secrets.is_identified, Judgement.reads_known_secret),
+    "moves_data": Trait(EXECS, identity.may_move_data, Judgement.moves_data),
 }
-"""Traits of an alert that a correlation rule may name, beside those of `sidecar.alerts.traits`: the types of events
-that can show each, and whether one does."""
+"""Traits of an alert that a correlation rule may name, beside those of `sidecar.alerts.traits`."""

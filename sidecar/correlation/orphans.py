@@ -183,7 +183,7 @@ def _is_of_first_process(container: Container, path: list[Process], at: int, ori
     A first process that only reaps has one child at the beginning, so only the same behaviour counts there. Any other
     is known to start work by itself as soon as one of its children was detected.
     """
-    if origin != "adopted" or container.is_host:
+    if origin != "adopted" or container.is_host or not container.init_pid or not container.pending.size:
         return False
     orphan = path[at]
     only_reaps = container.init_name in INITS

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from sidecar.alerts.traits import TRAITS
 from sidecar.correlation import judgement
 from sidecar.correlation.anchors import anchored, coarse, is_started_by_system_manager
-from sidecar.correlation.judgement import Judgement
+from sidecar.correlation.judgement import Judgement, Trait
 from sidecar.correlation.membership import descent, is_foreign_job, join
 from sidecar.correlation.memory.container import Container
 from sidecar.correlation.memory.containers import Containers
@@ -153,8 +153,8 @@ class Placement:
         if credentials and (reason := judged.declined()):
             mask = 0 if judged.alert.rule in self._rules[index].stock else mask & ~credentials
             self._decline(judged.alert, reason)
-        for shows, bits in self._traits[index].get(judged.fields.evt_type, ()):
-            if bits & ~mask and shows(judged):
+        for trait, bits in self._traits[index].get(judged.fields.evt_type, ()):
+            if bits & ~mask and trait.may_show(judged.fields) and trait.shows(judged):
                 mask |= bits
         return mask
 
@@ -315,13 +315,14 @@ class Placement:
         return container.learn(alert.fields, alert.time).path
 
 
-def _traits_by_event(rule: CorrelationRule) -> dict[str | None, list[tuple[Callable[[Judgement], bool], int]]]:
+def _traits_by_event(rule: CorrelationRule) -> dict[str | None, list[tuple[Trait, int]]]:
     """The traits of a rule with the masks that they count for, by the type of event that can show them."""
-    found: dict[str | None, list[tuple[Callable[[Judgement], bool], int]]] = {}
-    for trait, bits in rule.trait_bits:
-        events, shows = judgement.TRAITS.get(trait, ((), Judgement.moves_data))
-        for event in events:
-            found.setdefault(event, []).append((shows, bits))
+    found: dict[str | None, list[tuple[Trait, int]]] = {}
+    for name, bits in rule.trait_bits:
+        trait = judgement.TRAITS.get(name)
+        if trait is not None:
+            for event in trait.events:
+                found.setdefault(event, []).append((trait, bits))
     return found
 
 

@@ -36,6 +36,10 @@ def service_above(container: Container, path: Sequence[Process], servers: Server
     """
     boundaries = [boundary(process.file or process.name, process.command) for process in path]
     end = next((at for at in range(1, len(path)) if boundaries[at] and boundaries[at] not in UNPROTECTED), len(path))
+    if EXECUTORS not in boundaries:
+        for at in range(end - 1, 0, -1):
+            if not boundaries[at] and _nature(path[at]) is Nature.SERVICE:
+                return at, ""  # a service by its file is the root, whatever else serves
     serving = [Serves.NO, *(_serves(container, path, at, servers, time) for at in range(1, end))]
     if EXECUTORS in boundaries:
         _leave_out_executors(boundaries, serving)

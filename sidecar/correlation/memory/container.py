@@ -12,7 +12,7 @@ from sidecar.alerts.ancestry import is_same_start
 from sidecar.correlation.memory.context import MAX_SESSIONS, SHORTENED_BYTES, Context
 from sidecar.correlation.memory.files import Files
 from sidecar.correlation.memory.inits import HOST_INITS, INITS, is_runtime
-from sidecar.correlation.memory.lineage import MAX_VISIBLE, Learned, Lineage, ancestry
+from sidecar.correlation.memory.lineage import MAX_VISIBLE, Learned, Lineage, ancestry, shown_names
 from sidecar.correlation.memory.pending import PendingDetections
 from sidecar.correlation.memory.process import Process
 from sidecar.model import Fields, Where
@@ -193,7 +193,10 @@ class Container:
         if not learned.is_familiar and (fields.pcmdline or fields.acmdline2 or fields.acmdline3 or fields.acmdline4):
             _learn_commands(learned.path, fields)
         if (not learned.is_familiar or fields.vpid == 1 or not self.init_epoch) and not self.is_host:
-            self._learn_init(fields, _shown(learned.path) if fields.packed else ancestry(fields))
+            if fields.packed:
+                self._learn_init(fields, _shown(learned.path))
+            elif fields.vpid == 1 or fields.pvpid == 1 or _init_below_runtime(shown_names(fields)) is not None:
+                self._learn_init(fields, ancestry(fields))
         return learned
 
     def inside(self, path: list[Process]) -> list[Process]:
@@ -243,7 +246,9 @@ class Container:
         A nested PID namespace (`unshare --pid`) has a pid 1 as well, but below processes of the container, whatever
         these are named. So a known first process is replaced only where all ancestors of another are shown.
         """
-        at = 0 if fields.vpid == 1 else 1 if fields.pvpid == 1 and len(chain) > 1 else _init_below_runtime(chain)
+        at = 0 if fields.vpid == 1 else 1 if fields.pvpid == 1 and len(chain) > 1 else None
+        if at is None:
+            at = _init_below_runtime([name for _, name in chain])
         if at is None:
             return
         pid, name = chain[at]
@@ -320,12 +325,12 @@ def _shown(path: Sequence[Process]) -> list[tuple[int, str]]:
     return [(process.pid, process.name) for process in path]
 
 
-def _init_below_runtime(chain: list[tuple[int, str]]) -> int | None:
-    below = ""
-    for index, (_, name) in enumerate(chain):
-        if below in INITS and is_runtime(name):
-            return index - 1
-        below = name
+def _init_below_runtime(names: Sequence[str | None]) -> int | None:
+    if INITS.isdisjoint(names):
+        return None
+    for index, (below, above) in enumerate(pairwise(names)):
+        if below in INITS and above and is_runtime(above):
+            return index
     return None
 
 

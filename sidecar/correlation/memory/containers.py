@@ -61,10 +61,11 @@ class Budget:
     def update(self, container: Container, before: int, after: int) -> bool:
         """Note that a container now holds `after` instead of `before`. Returns whether the alarm share is exceeded."""
         used = self.used = self.used + after - before
-        if before.bit_length() != after.bit_length():
-            self._by_bit_length[before.bit_length()].pop(id(container), None)
+        length_before, length = before.bit_length(), after.bit_length()
+        if length_before != length:
+            self._by_bit_length[length_before].pop(id(container), None)
             if after:
-                self._by_bit_length[after.bit_length()][id(container)] = container
+                self._by_bit_length[length][id(container)] = container
         return used > self.capacity * self.alarm_share
 
     def largest(self) -> Container | None:

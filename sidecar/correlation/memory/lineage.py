@@ -57,6 +57,19 @@ def ancestry(fields: Fields) -> list[tuple[int, str]]:
     return [(pid, name or "") for pid, name in takewhile(itemgetter(0), chain)]
 
 
+def shown_names(fields: Fields) -> tuple[str | None, ...]:
+    """The names of the process of an alert and of its six ancestors, as far as they are shown."""
+    return (
+        fields.name,
+        fields.aname1 or fields.pname,
+        fields.aname2,
+        fields.aname3,
+        fields.aname4,
+        fields.aname5,
+        fields.aname6,
+    )
+
+
 def shown_ancestors(fields: Fields) -> tuple[Any, ...]:
     """What an alert shows of its process's ancestors: six pids, names, executables, and the first one's start (ns)."""
     return (
@@ -283,7 +296,7 @@ class Lineage(AgingDict[int, Process]):
             if not above:
                 return path
             parent = get(above) or self.get(above)
-            if parent is not None and parent.former:
-                parent = parent_of(process, parent)
-            process = parent
+            if parent is None:
+                return path
+            process = parent_of(process, parent) if parent.former else parent
         return list({process.key: process for process in path}.values())

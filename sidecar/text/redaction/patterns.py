@@ -21,6 +21,8 @@ MAX_CHARS_TO_PROGRAM = 512
 TOKEN, PROGRAM, RULES = 1, 2, 4
 """Bits of the traces of secrets: hints of tokens, names of programs, and, from RULES on, hints of each row of rules."""
 
+MAX_REMEMBERED_TRACES = 256
+
 _COMMON_CHARS = "-./_tesaoinrclphdmugfbykvwxqzj0123456789:=@ "
 """From the commonest in command lines on; all others (capital letters, `~`) count as rarer."""
 
@@ -141,6 +143,7 @@ class Patterns:
         by_hints = groupby(rules, attrgetter("hints"))
         self.rules = [(RULES << row, hints, [*group]) for row, (hints, group) in enumerate(by_hints)]
         """Rules with the same hints, and the bit of their traces."""
+        self._traced: dict[int, list[tuple[Sequence[str], list[Rule]]]] = {}
         self.programs = Programs(secrets.programs)
         self._names = secrets.names
         self._tokens = f"{_STARTS}(?P<s>{'|'.join(token.pattern for token in tokens)})"
@@ -161,6 +164,15 @@ class Patterns:
                 if any(part in low for hint in hints for part in hint.split()):
                     traces |= bit
         return traces
+
+    def traced(self, traces: int) -> list[tuple[Sequence[str], list[Rule]]]:
+        """Rules whose bits are among these traces, by their hints: there are few different sums of bits."""
+        rows = self._traced.get(traces)
+        if rows is None:
+            if len(self._traced) >= MAX_REMEMBERED_TRACES:
+                self._traced.clear()
+            rows = self._traced[traces] = [(hints, rules) for bit, hints, rules in self.rules if traces & bit]
+        return rows
 
     def is_harmless(self, key: str, value: str, text: str, at: int) -> bool:
         """Whether the value behind a telling name at `at` is harmless: `--token-file x`, `PASSWORD=$PASSWORD`."""

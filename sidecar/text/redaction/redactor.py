@@ -84,10 +84,11 @@ class Redactor:
         patterns = self._patterns
         if traces & TOKEN:
             text = patterns.tokens.sub(self._replace, text)
-        low = text.lower()
-        for bit, hints, rules in patterns.rules if traces >= RULES else ():
-            if traces & bit and _holds(low, hints):
-                text = self._apply(rules, text)
+        if traces >= RULES:
+            low = text.lower()
+            for hints, rules in patterns.traced(traces):
+                if _holds(low, hints):
+                    text = self._apply(rules, text)
         if traces & PROGRAM and patterns.programs.may_hold_secrets(text):
             text = self._of_programs(text)
         return text
