@@ -5,7 +5,7 @@ happened in its container before tell whether it came from a web shell, from the
 """
 
 from collections.abc import Sequence
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Literal
 
 from sidecar.correlation.anchors import STARTERS
@@ -189,17 +189,17 @@ def _is_of_first_process(container: Container, path: list[Process], at: int, ori
     only_reaps = container.init_name in INITS
     behaviour = fingerprint(alert)
     started = orphan.start or alert.time
-    comparable = (
-        pending
-        for pending in container.pending
-        if (pending.fingerprint == behaviour or not only_reaps)
-        and pending.time < started
-        and pending.pid != alert.fields.pid
-    )
-    return any(
-        _is_sibling(container, pending, orphan, directly=pending.fingerprint != behaviour)
-        for pending in islice(comparable, MAX_COMPARED)
-    )
+    compared = 0
+    for pending in container.pending:
+        is_same = pending.fingerprint == behaviour
+        if (only_reaps and not is_same) or pending.time >= started or pending.pid == alert.fields.pid:
+            continue
+        if compared >= MAX_COMPARED:
+            return False
+        compared += 1
+        if _is_sibling(container, pending, orphan, directly=not is_same):
+            return True
+    return False
 
 
 def _is_sibling(container: Container, pending: PendingDetection, orphan: Process, *, directly: bool) -> bool:

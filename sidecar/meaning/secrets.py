@@ -45,7 +45,7 @@ _COPIERS = frozenset(("cp", "mv", "install"))
 
 def is_own_token(name: str) -> bool:
     """Whether a file is a token of the workload that opens it: a projected token below `/run/secrets`."""
-    return bool(_OWN_TOKEN.fullmatch(name))
+    return "secrets/" in name and bool(_OWN_TOKEN.fullmatch(name))
 
 
 def is_secret(name: str) -> bool:

@@ -101,8 +101,9 @@ class Programs:
     def _trigger(self, name: str) -> re.Pattern[str]:
         trigger = self._triggers.get(name)
         if trigger is None:
-            either = "|".join(_traces(row) for row in self._by_name[name])
-            trigger = self._triggers[name] = re.compile(rf"(?<![\w-])(?:{either})")
+            trigger = self._triggers[name] = re.compile(
+                _either([each for row in self._by_name[name] for each in _traces(row)])
+            )
         return trigger
 
     def declare_harmless(self, option: str, before: str) -> bool:
@@ -156,14 +157,22 @@ class Programs:
                         yield from _in_option(row, word, words[number + 1] if number + 1 < len(words) else None)
 
 
-def _traces(row: Program) -> str:
-    """A pattern of what at least stands in a command line where the row finds a secret."""
+def _either(traces: Sequence[str]) -> str:
+    """A pattern of any of these at the start of a word: one that begins with `-` is found at a fifth of the cost."""
+    if all(trace[:1] == "-" for trace in traces):
+        return rf"-(?<![\w-]-)(?:{'|'.join([trace[1:] for trace in traces])})"
+    return rf"(?<![\w-])(?:{'|'.join(traces)})"
+
+
+def _traces(row: Program) -> list[str]:
+    """Patterns of what at least stands in a command line where the row finds a secret."""
     if row.after or row.last_word or row.logon or row.stdin:
-        return ""
+        return [""]
     given = (*row.options, *row.user_options)
     letters = "".join(option[1] for option in given if len(option) == 2)
     cluster = [f"-[{re.escape(row.flags)}]*[{re.escape(letters)}]"] if letters else []
-    return "|".join([*cluster, *map(re.escape, (*given, *row.separate, *row.attached))])
+    words = [re.escape(word).replace(r"\-", "-") for word in (*given, *row.separate, *row.attached)]
+    return [*cluster, *words]
 
 
 def _names(text: str) -> list[str]:
