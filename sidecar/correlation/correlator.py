@@ -24,7 +24,48 @@ MAX_UPDATED_INCIDENTS = 1_000
 MAX_HOSTS = 1_000
 """Hosts whose dropped events are tracked."""
 
+MAX_PAST_INCIDENTS = 4_096
+MAX_PAST_INCIDENTS_OF_A_PLACE = 16
+"""Incidents that are remembered longer than their contexts, so that the next one there is another one and names it."""
+
 DAY_NS = 86_400_000_000_000
+
+
+class PastIncidents:
+    """The latest incident of each context by rule, place and anchor; of too many, the place used longest ago gives."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, str, str], dict[int, OpenIncident]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, placed: PlacedDetection, rule: CorrelationRule, incident: OpenIncident) -> None:
+        """Remember the incident of a context."""
+        key = self._key(placed, rule)
+        own = self._places[key] = self._places.pop(key, {})
+        self._count -= own.pop(placed.context.anchor, None) is not None
+        own[placed.context.anchor] = incident
+        self._count += 1
+        if len(own) > MAX_PAST_INCIDENTS_OF_A_PLACE:
+            del own[next(iter(own))]
+            self._count -= 1
+        while self._count > MAX_PAST_INCIDENTS:
+            self._count -= len(self._places.pop(next(iter(self._places))))
+
+    def find(self, placed: PlacedDetection, rule: CorrelationRule) -> OpenIncident | None:
+        """The latest incident where a new context begins."""
+        return self._places.get(self._key(placed, rule), {}).get(placed.context.anchor)
+
+    def close(self) -> None:
+        """Make all of them past: their cases are those of rules that are about to change."""
+        for own in self._places.values():
+            for anchor, incident in own.items():
+                own[anchor] = replace(incident, first=0, last=0)
+
+    def _key(self, placed: PlacedDetection, rule: CorrelationRule) -> tuple[str, str, str]:
+        return rule.id, placed.container.where.host, placed.container.where.container
 
 
 class Correlator:
@@ -37,6 +78,7 @@ class Correlator:
         self._event: tuple[object, ...] = ()
         self.updated: dict[str, PlacedDetection] | None = None
         """The newest evidence of each incident since `updated_incidents` was called; None if it is never called."""
+        self.past = PastIncidents()
         self.opened = 0
         self.values_evicted = 0
         """Values given up that conditions count or compare."""
@@ -77,6 +119,7 @@ class Correlator:
     def use(self, rules: Sequence[CorrelationRule], successors: Mapping[int, Successor]) -> None:
         """Judge by other correlation rules from now on. Nothing may wait (`flush`)."""
         self._rules = rules
+        self.past.close()
         if self.updated is not None:
             self.updated = {
                 incident: replace(placed, rule=successors[placed.rule].index)
@@ -103,10 +146,13 @@ class Correlator:
         placed.container.timeline_bytes += context.add(placed.detection, rule, placed.shell, placed.alert)
         case = context.case(placed.detection, rule)
         incident = context.incident
+        if incident is None and case >= 0:
+            incident = context.incident = self.past.find(placed, rule)
         if incident is None or time - incident.last > rule.idle_timeout or time - incident.first > rule.max_duration:
             if case < 0:
                 return
             incident = context.incident = self._opened(placed, case)
+            self.past.add(placed, rule, incident)
         else:
             incident.add(time, case)
             if self.updated is not None and len(self.updated) < MAX_UPDATED_INCIDENTS:
@@ -118,9 +164,11 @@ class Correlator:
         context = placed.context
         rule = self._rules[placed.rule]
         previous = context.incident.id if context.incident else ""
-        first = min(span.first for span in context.spans.values()) if not previous else placed.detection.time
+        before = context.incident.last if context.incident else -1
+        spans = [span for span in context.spans.values() if span.first > before]
+        first = min((span.first for span in spans), default=placed.detection.time)
         last = max(context.newest, placed.detection.time)
-        count = sum(span.count for span in context.spans.values()) if not previous else 1
+        count = sum(span.count for span in spans) or 1
         self.opened += 1
         return OpenIncident(_id(placed, rule, previous), previous, case, 0, 0, "", first, last, count, self._drops)
 

@@ -4,10 +4,13 @@ Covers: `correlation.pipeline`.
 """
 
 import pytest
-from conftest import Play, cases, fed, spec
+from conftest import Clock, Play, cases, fed, spec
+from correlation.test_flood import flood
 
 from sidecar.cli.testing.stories import alerts
+from sidecar.correlation.correlator import MAX_PAST_INCIDENTS, MAX_PAST_INCIDENTS_OF_A_PLACE
 from sidecar.correlation.pipeline import Pipeline
+from sidecar.model import Notification
 from sidecar.rules.rule import CorrelationRule
 
 SHELL = spec("nginx > sh", "web_shell")
@@ -171,3 +174,58 @@ def test_in_a_replay_nobody_asks_for_news_and_none_are_kept(pipeline: Pipeline, 
     fed(pipeline, alerts(rule, [spec("tini > nginx > sh", "web_shell"), *ncs]))
 
     assert pipeline.correlator.updated_incidents(10) == []
+
+
+def attacks_of_a_day(pipeline: Pipeline, rule: CorrelationRule, clock: Clock, between: int = 0) -> list[Notification]:
+    """The same attack at the same service every four hours, and so many incidents of another container in between."""
+    story = [
+        (hour, [spec("nginx > sh", "web_shell", at=f"{hour}h"), spec("nginx > sh > curl", "network", at=f"{hour}h")])
+        for hour in (0, 4, 8)
+    ]
+    whole = [step for _, steps in story for step in steps]
+    notes = []
+    for hour, steps in story:
+        clock.now = hour * 3600.0
+        notes += fed(pipeline, alerts(rule, steps, whole))
+        for number in range(between):
+            body = flood(number)
+            fed(pipeline, [body, body.replace(b"web_shell", b"network")])
+    return notes
+
+
+def test_an_attack_hours_later_on_the_same_day_is_another_incident_that_names_the_one_before(
+    pipeline: Pipeline, rule: CorrelationRule, clock: Clock
+) -> None:
+    first, second, third = attacks_of_a_day(pipeline, rule, clock)
+
+    assert len({first.incident, second.incident, third.incident}) == 3
+    assert (first.previous, second.previous, third.previous) == ("", first.incident, second.incident)
+    assert second.first > first.last
+
+
+def test_played_again_after_a_restart_they_are_the_same_incidents(
+    pipeline: Pipeline, rule: CorrelationRule, rules: list[CorrelationRule], clock: Clock
+) -> None:
+    again = attacks_of_a_day(Pipeline(rules, lambda: 0.0), rule, Clock())
+
+    assert [note.incident for note in again] == [note.incident for note in attacks_of_a_day(pipeline, rule, clock)]
+
+
+@pytest.mark.slow
+def test_a_flood_of_one_container_changes_no_incident_of_another(
+    pipeline: Pipeline, rule: CorrelationRule, rules: list[CorrelationRule], clock: Clock
+) -> None:
+    alone = attacks_of_a_day(Pipeline(rules, lambda: clock.now), rule, clock)
+    beside = attacks_of_a_day(pipeline, rule, clock, between=50)
+
+    assert [note.incident for note in beside] == [note.incident for note in alone]
+    assert len(pipeline.correlator.past) == MAX_PAST_INCIDENTS_OF_A_PLACE + 1
+
+
+@pytest.mark.slow
+def test_past_incidents_are_bounded(pipeline: Pipeline) -> None:
+    for number in range(MAX_PAST_INCIDENTS + 100):
+        body = flood(number, f"{number:012x}")
+        fed(pipeline, [body, body.replace(b"web_shell", b"network")])
+
+    assert len(pipeline.correlator.past) == MAX_PAST_INCIDENTS
