@@ -67,8 +67,9 @@ def parse(query: str, now: int) -> IncidentFilter:
 
 
 def is_pretty(query: str) -> bool:
-    """Whether JSON is wanted over several lines."""
-    return any(name == "pretty" and value != "false" for name, value in parse_qsl(query, keep_blank_values=True))
+    """Whether JSON is wanted over several lines: `pretty`, `pretty=true`. Raises QueryError for any other value."""
+    values = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "pretty"]
+    return _choice("pretty", _single("pretty", values), ("true", "false")) != "false" and bool(values)
 
 
 def _single(name: str, values: list[str]) -> str:

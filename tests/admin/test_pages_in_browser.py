@@ -105,7 +105,7 @@ def test_hostile_text_is_text(browser: Browser, service: Running, theme: Theme, 
 
 def test_it_works_with_scripts_off(browser: Browser, service: Running) -> None:
     with opened(browser, service, "/", java_script_enabled=False) as page:
-        page.get_by_label("Critical").check()
+        page.get_by_role("checkbox", name="Critical").check()
         page.get_by_role("searchbox").fill("web-7d9f8b6c5")
         page.get_by_role("button", name="Show").click()
         assert page.locator("caption").inner_text() == "1 incident"

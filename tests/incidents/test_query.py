@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.incidents.query import PARAMETERS, QueryError, parse
+from sidecar.incidents.query import PARAMETERS, QueryError, is_pretty, parse
 from sidecar.storage.archive import IncidentFilter
 
 HOUR = 3_600_000_000_000
@@ -31,6 +31,19 @@ def test_a_time_is_given_as_such_or_as_how_long_ago_it_is() -> None:
 @pytest.mark.parametrize("since", ["9999999h", "999999999w", "0001-01-01T00:00:00Z"])
 def test_longer_ago_than_time_itself_is_any_time(since: str) -> None:
     assert parse(f"since={since}", 5 * HOUR).since == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "pretty"), [("", False), ("pretty", True), ("pretty=true", True), ("pretty=false", False)]
+)
+def test_json_is_pretty_on_request(text: str, pretty: bool) -> None:
+    assert is_pretty(text) is pretty
+
+
+@pytest.mark.parametrize("text", ["pretty=null", "pretty=true&pretty=true"])
+def test_a_wrong_pretty_is_told(text: str) -> None:
+    with pytest.raises(QueryError):
+        is_pretty(text)
 
 
 def test_a_time_far_ahead_fits_the_database() -> None:
