@@ -94,6 +94,9 @@ impl Line {
         ancestors.extend_from_slice(&self.ancestors[..keep_old]);
         ancestors.extend_from_slice(&self.ancestors[(keep_old + skip).min(self.ancestors.len())..]);
         ancestors.push(parent);
+        if skip > 0 && self.ancestors[keep_old].origin == Origin::Lost {
+            ancestors[keep_old].origin = Origin::Lost; // what is left out must not take the mark with it
+        }
         Self { ancestors, depth: self.depth + 1 }
     }
 

@@ -300,6 +300,19 @@ fn the_oldest_ancestors_stay_however_deep_an_intruder_forks() {
 }
 
 #[test]
+fn a_lost_fork_stays_marked_when_it_is_left_out() {
+    for depth in [2, 5, DEEPEST] {
+        let mut tree = Tree::new(depth, 100_000);
+        tree.born(&born(1, 0, 1), &Empty);
+        for pid in 2..60 {
+            let parent = if pid == 12 { 4711 } else { pid - 1 };
+            tree.born(&born(pid, parent, u64::from(pid)), &Empty);
+        }
+        assert!(is_marked(tree.get(59).unwrap()), "{depth}");
+    }
+}
+
+#[test]
 fn a_pid_that_came_back_is_another_process() {
     let mut tree = tree_with_init();
     tree.born(&born(2, 1, 2), &Empty);
