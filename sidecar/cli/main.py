@@ -120,6 +120,7 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
 
 @main.command(epilog=EPILOG)
 @click.argument("files", nargs=-1, required=True)
+@config_option
 @rules_option
 @expectations_option
 @output_option("text", "jsonl", help="Also text: each incident in full; jsonl: each notification as it is sent.")
@@ -129,6 +130,7 @@ def demo(port: int, admin_port: int, *, once: bool) -> None:
 @reporting_errors
 def replay(
     files: tuple[str, ...],
+    config: Path | None,
     rules: tuple[Path, ...],
     expectations: tuple[Path, ...],
     output: str,
@@ -139,7 +141,7 @@ def replay(
 
     FILES are files, folders or pipes, also gzipped; `-` is standard input. It reads JSON lines as Falco's file_output
     writes them, the logs of Falco's container (CRI, Docker, kubectl) and of journald, and JSON in arrays or over
-    several lines. Nothing is sent anywhere. Examples:
+    several lines. Of the settings only `programs` counts. Nothing is sent anywhere. Examples:
 
     \b
       falco-correlator replay alerts.jsonl
@@ -150,8 +152,15 @@ def replay(
         raise click.UsageError("--explain and --output cannot be combined: --explain draws text")
     from sidecar.cli import replay  # noqa: PLC0415
     from sidecar.correlation.pipeline import Pipeline  # noqa: PLC0415
+    from sidecar.meaning import tables  # noqa: PLC0415
     from sidecar.service import worker  # noqa: PLC0415
+    from sidecar.settings import loading  # noqa: PLC0415
 
+    if config is not None:
+        settings, problems = loading.read(config, worker.environment())
+        if wrong := [problem for problem in problems if problem.startswith("programs")]:
+            raise ConfigError(str(config), wrong)
+        tables.extend(settings.programs)
     expected = worker.expectations_of(list(expectations))
     pipeline = Pipeline(_rules(list(rules)), timer=lambda: 0.0, expectations=expected)
     if not replay.run(pipeline, files, "explain" if explain else output):

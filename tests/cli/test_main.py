@@ -26,7 +26,9 @@ from support.waiting import DEADLINE_SECONDS
 
 from sidecar import __version__
 from sidecar.cli.main import main
+from sidecar.meaning import tables
 from sidecar.rules.loading import SHIPPED
+from sidecar.settings.schema import AddedPrograms
 
 STOCK = DATA / "stock_alerts.jsonl"
 COMMAND = [str(Path(sys.executable).parent / "falco-correlator")]
@@ -496,3 +498,22 @@ def test_a_secret_pattern_outside_the_subset_exits_2_with_the_reason(
 
     assert result.exit_code == 2
     assert f"{file}:4: redaction.patterns[0].pattern: '.' at character 6 is not supported" in result.stderr
+
+
+def test_replay_knows_the_programs_of_a_settings_file(tmp_path: Path) -> None:
+    fields = {"container.id": "0123456789ab", "evt.type": "execve", "proc.pid": 20, "proc.ppid": 10, "proc.name": "sh"}
+    fields |= {"proc.exepath": "/usr/bin/dash", "proc.cmdline": "sh -c id", "proc.pname": "acme-gw"}
+    fields |= {"proc.pexepath": "/opt/acme/acme-gw", "proc.apid[2]": 1, "proc.aname[2]": "tini"}
+    alert = {"rule": "R", "tags": ["webrce_web_shell"], "time": "2026-11-28T01:00:00.000000000Z", "priority": "Notice"}
+    (tmp_path / "alerts.jsonl").write_text(json.dumps({**alert, "output_fields": fields}))
+    (tmp_path / "config.yaml").write_text("programs:\n  services: [acme-gw]\n")
+
+    try:
+        known = json.loads(
+            ran("replay", "-o", "json", "-c", tmp_path / "config.yaml", tmp_path / "alerts.jsonl").stdout
+        )
+    finally:
+        tables.extend(AddedPrograms())
+    unknown = json.loads(ran("replay", "-o", "json", tmp_path / "alerts.jsonl").stdout)
+
+    assert (known["declined"], unknown["declined"]) == ({}, {"no_service": 1})
