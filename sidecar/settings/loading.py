@@ -44,11 +44,23 @@ def read(path: Path | None, environment: Mapping[str, str]) -> tuple[Settings, l
     problems = list(renamed.take_out(data))
     if unusable := list(_overlay(data, environment)):
         raise ConfigError("environment", unusable)
+    unprintable = list(_with_nul(data))
+    for problem in unprintable:
+        _take_out(data, re.split(r"[:\[]", problem)[0].split("."))
     settings, mistyped = _built(data, where)
-    problems += mistyped
+    problems += [*unprintable, *mistyped]
     known = {problem.partition(":")[0] for problem in problems}
     problems += [problem for problem in checks.validate(settings) if problem.partition(":")[0] not in known]
     return settings, problems
+
+
+def _with_nul(data: Any, path: str = "") -> Iterator[str]:
+    """The texts with a NUL character, which no file name, address or name can have."""
+    if isinstance(data, str) and "\0" in data:
+        yield f"{path}: contains a NUL character; leave it out"
+    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in inner:
+        yield from _with_nul(value, f"{path}[{key}]" if isinstance(data, list) else f"{path}.{key}".lstrip("."))
 
 
 def _built(data: dict[str, Any], where: str) -> tuple[Settings, list[str]]:

@@ -115,6 +115,8 @@ def test_printed_settings_load_to_the_same(tmp_path: Path) -> None:
             "sinks.webhook.headers.A: contains a control character",
         ),
         ('sinks: {webhook: {url: "http://h/", headers: {"A: b": c}}}', "sinks.webhook.headers.'A: b': is not the name"),
+        ('http: {secret_path_file: "a\\0"}', "http.secret_path_file: contains a NUL character; leave it out"),
+        ('rules: ["a\\0"]', "rules[0]: contains a NUL character; leave it out"),
         ("- a", "expected keys and values"),
     ],
 )
