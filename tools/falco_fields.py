@@ -15,6 +15,8 @@ import yaml
 from sidecar.alerts.ancestry import GUESS
 from sidecar.model import APPENDED, ASKED, PACKED
 
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "falco_rules" / "web_rce_rules.yaml"
 LISTS = (
@@ -79,7 +81,8 @@ def _label(name: str) -> str:
 
 def rules(text: str) -> str:
     """The text of the rules file with the outputs that its rules should have."""
-    conditions = {item["rule"]: item["condition"] for item in yaml.safe_load(text) if "rule" in item}
+    items = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+    conditions = {item["rule"]: item["condition"] for item in items if "rule" in item}
 
     def replacement(match: re.Match[str]) -> str:
         lines = _wrapped(output(match["rule"], conditions[match["rule"]]), " " * 4)

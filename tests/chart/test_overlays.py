@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from chart.rendering import objects, one, pod
 from chart_docs import CHART, ROOT
 from falco.ruleset import shipped
+from support import fast_yaml
 
 from sidecar.cli.doctor import settings_findings
 from sidecar.model import APPENDED, PACKED
 
-OVERLAYS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CHART / "overlays").glob("*.yaml"))}
+OVERLAYS = {path.stem: fast_yaml.load(path.read_text()) for path in sorted((CHART / "overlays").glob("*.yaml"))}
 MODES = {"falco-0.44": "http", "falco-0.43": "grpc", "falco-sidecar": "http", "falco-plugin": "http"}
 WITH_TAP = pytest.mark.parametrize("name", [*MODES, "falco-tap"])
 
 
 def of_falco(version: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "falco_rules" / "config.d" / f"falco-{version}.yaml").read_text())
+    found: dict[str, Any] = fast_yaml.load((ROOT / "falco_rules" / "config.d" / f"falco-{version}.yaml").read_text())
     return found
 
 
@@ -115,7 +115,7 @@ def test_the_address_in_the_overlay_is_that_of_the_chart(values: str, overlay: s
     (made,) = (each for each in objects(values) if each["metadata"]["name"] == "falco-correlator-falco-config")
 
     assert (
-        yaml.safe_load(made["data"]["falco-correlator.yaml"])["http_output"]
+        fast_yaml.load(made["data"]["falco-correlator.yaml"])["http_output"]
         == OVERLAYS[overlay]["falco"]["http_output"]
     )
 
@@ -134,7 +134,7 @@ def test_falcosidekick_gets_the_address_of_the_chart_with_the_secret_path_in_its
 @pytest.mark.slow
 def test_with_mutual_tls_falco_gets_https_and_the_certificates_that_it_mounts() -> None:
     (made,) = (each for each in objects("http-mtls") if each["metadata"]["name"] == "falco-correlator-falco-config")
-    output = yaml.safe_load(made["data"]["falco-correlator.yaml"])["http_output"]
+    output = fast_yaml.load(made["data"]["falco-correlator.yaml"])["http_output"]
 
     assert output["url"] == "https://falco-correlator.falco.svc:2802/"
     mounted = {mount["mountPath"] for mount in OVERLAYS["falco-0.44"]["mounts"]["volumeMounts"]}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import DATA, Play, spec
-from support import talon
+from support import fast_yaml, talon
 from support.waiting import wait_until
 
 from sidecar.incidents.falco_event import to_event
@@ -17,7 +17,7 @@ from sidecar.model import Notification, Report, Where
 from sidecar.rules.rule import CorrelationRule
 
 RESPONSE = Path(__file__).parents[2] / "charts/falco-correlator/response"
-FILE: list[dict[str, Any]] = yaml.safe_load((RESPONSE / "talon-rules.yaml").read_text())
+FILE: list[dict[str, Any]] = fast_yaml.load((RESPONSE / "talon-rules.yaml").read_text())
 ACTIONS = {each["action"]: each for each in FILE if "action" in each}
 RULES = {each["rule"]: each for each in FILE if "rule" in each}
 

@@ -11,8 +11,9 @@ import yaml
 from chart.rendering import CI_FILES, SNAPSHOTS, Refused, call, notes, objects, refusal, snapshot, text
 from chart_docs import CHART, ROOT
 from chart_tools import HELM
+from support import fast_yaml
 
-VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+VALUES: dict[str, Any] = fast_yaml.load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 FREE = {"global", "nodeSelector", "podAnnotations", "podLabels", "affinity"}
 """Values whose keys are anybody's choice, or Kubernetes' own."""
@@ -244,12 +245,12 @@ def test_every_value_is_in_the_readme() -> None:
 
 
 def test_the_chart_says_of_itself_what_artifact_hub_shows() -> None:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    chart = fast_yaml.load((CHART / "Chart.yaml").read_text())
     about = {key.partition("/")[2]: value for key, value in chart["annotations"].items()}
 
     assert {"category", "license", "images", "links", "changes", "prerelease", "recommendations"} <= set(about)
-    assert yaml.safe_load(about["images"])[0]["image"].endswith(f"falco-correlator:{chart['appVersion']}")
-    assert {each["kind"] for each in yaml.safe_load(about["changes"])} <= {
+    assert fast_yaml.load(about["images"])[0]["image"].endswith(f"falco-correlator:{chart['appVersion']}")
+    assert {each["kind"] for each in fast_yaml.load(about["changes"])} <= {
         "added", "changed", "deprecated", "removed", "fixed", "security"
     }  # fmt: skip
     assert chart["kubeVersion"]
@@ -307,7 +308,7 @@ def test_the_falco_operator_gets_the_same_rules_and_the_local_ones_last() -> Non
         each["metadata"]["name"]: each["spec"] for each in objects("http-state-on-node") if each["kind"] == "Rulesfile"
     }
     texts = [(ROOT / "falco_rules" / name).read_text() for name in ("canary_rules.yaml", "web_rce_rules.yaml")]
-    local = yaml.safe_load((CHART / "ci" / "http-state-on-node-values.yaml").read_text())["rules"]["local"]
+    local = fast_yaml.load((CHART / "ci" / "http-state-on-node-values.yaml").read_text())["rules"]["local"]
 
-    assert [spec["inlineRules"] for spec in made.values()] == [yaml.safe_load(text) for text in (*texts, local)]
+    assert [spec["inlineRules"] for spec in made.values()] == [fast_yaml.load(text) for text in (*texts, local)]
     assert [spec["priority"] for spec in made.values()] == [50, 50, 51]

@@ -2,14 +2,14 @@
 
 import falco_programs
 import pytest
-import yaml
 from falco.condition import compiled
 from falco.event import Event
 from falco.ruleset import shipped
 from hypothesis import given
 from hypothesis import strategies as st
+from support import fast_yaml
 
-TABLE = yaml.safe_load(falco_programs.TABLE.read_text())
+TABLE = fast_yaml.load(falco_programs.TABLE.read_text())
 NAMES = st.lists(st.from_regex(r"[a-z][a-z0-9.+-]{0,20}", fullmatch=True), min_size=1, max_size=60, unique=True)
 
 

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from e2e import tree
 from falco import playing
 from falco.ruleset import shipped
+from support import fast_yaml
 
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.rules import loading
 
 FOLDER = Path(__file__).parents[1] / "data" / "field_cases"
 CASES = sorted(FOLDER.glob("*.md"))
-PENDING: dict[str, dict[str, str]] = yaml.safe_load((FOLDER / "pending.yaml").read_text())
+PENDING: dict[str, dict[str, str]] = fast_yaml.load((FOLDER / "pending.yaml").read_text())
 SEVERITIES = ("silent", "low", "medium", "high", "critical")
 
 
@@ -49,7 +49,7 @@ def expected(path: Path) -> set[str]:
 def play(path: Path) -> tree.Scenario | None:
     """The play of a file."""
     found = re.search(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL)
-    return tree.scenario("field", yaml.safe_load(found[1])[0]) if found else None
+    return tree.scenario("field", fast_yaml.load(found[1])[0]) if found else None
 
 
 def params(kind: str, paths: Iterable[Path]) -> list[Any]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from e2e import tree
 from falco import playing
 from falco.ruleset import shipped
 from falco.test_field_cases import SEVERITIES, worst
+from support import fast_yaml
 
-PLAYS: dict[str, list[dict[str, Any]]] = yaml.safe_load(
+PLAYS: dict[str, list[dict[str, Any]]] = fast_yaml.load(
     (Path(__file__).parents[1] / "data" / "identity_plays.yaml").read_text()
 )
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from e2e import tree
 from falco import playing
 from falco.ruleset import shipped
+from support import fast_yaml
 
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.model import RANK, Notification
@@ -18,7 +18,7 @@ from sidecar.rules.rule import CorrelationRule
 
 FOLDER = Path(__file__).parents[1] / "data" / "plays"
 PLAYS = tree.load(FOLDER / "serving.yaml")
-ROUNDS = [yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("round_*.yaml"))]
+ROUNDS = [fast_yaml.load(path.read_text()) for path in sorted(FOLDER.glob("round_*.yaml"))]
 
 
 @cache

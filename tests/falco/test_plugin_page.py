@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from falco.condition import compiled
 from falco.event import Event
+from support import fast_yaml
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "plugin.md").read_text()
 BLOCKS = re.findall(r"^```yaml\n(- rule:.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-RULES: dict[str, dict[str, Any]] = {rule["rule"]: rule for block in BLOCKS for rule in yaml.safe_load(block)}
+RULES: dict[str, dict[str, Any]] = {rule["rule"]: rule for block in BLOCKS for rule in fast_yaml.load(block)}
 EXEC = {"evt.type": "execve", "evt.rawres": 0}
 
 PLAYED: dict[str, dict[str, Any]] = {
