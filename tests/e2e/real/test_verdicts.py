@@ -37,10 +37,17 @@ def test_other_work_on_this_machine_is_of_no_run() -> None:
 
 
 def test_a_notification_on_the_host_is_of_the_run_whose_process_it_names() -> None:
-    owners = Owners(["shop"], {"71": "shop"})
+    owners = Owners(["shop"], {"71": [(0, "shop")]})
     fields = {"incident.id": "i", "incident.severity": "Medium", "incident.next": "2. End it: sh 71:1795870584"}
     notes = notes_by_run([{"rule": "Shell Execution Detected", "output_fields": fields}], owners)
     assert [note for note, _ in notes["shop"]] == [Note("medium", "Shell Execution Detected", "i")]
+
+
+def test_a_notification_is_of_the_run_that_had_the_pid_at_its_time() -> None:
+    owners = Owners(["shop", "cron"], {"71": [(5e9, "shop"), (90e9, "cron")]})
+    fields = {"incident.id": "i", "incident.severity": "Medium", "incident.next": "sh 71:1795870584"}
+    sent = {"rule": "Shell Execution Detected", "time": "1970-01-01T00:00:06.5Z", "output_fields": fields}
+    assert [*notes_by_run([sent], owners)] == ["shop"]
 
 
 def test_the_worst_case_counts() -> None:

@@ -4,6 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from e2e.judge import SEVERITIES, Note, named_pids
@@ -14,12 +15,19 @@ ELSEWHERE = "elsewhere"
 """Not of anything that we started: other work on this machine."""
 
 
+def moment(sent: Mapping[str, Any]) -> float:
+    """The time of a notification (ns)."""
+    return datetime.fromisoformat(f"{sent.get('time', '1970-01-01T00:00:00')[:19]}+00:00").timestamp() * 1e9
+
+
 @dataclass
 class Owners:
     """Finds the run that an alert or notification is of: by container, on a host by the cgroup of its processes."""
 
     runs: Sequence[str]
-    pids: dict[str, str] = field(default_factory=dict)
+    pids: dict[str, list[tuple[float, str]]] = field(default_factory=dict)
+    """Whose a pid was, and when (ns): pids come back within an hour."""
+
     incidents: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -35,13 +43,15 @@ class Owners:
         )
         if run:
             for pid in (fields.get("proc.pid"), fields.get("proc.ppid")):
-                self.pids[str(pid)] = run
+                self.pids.setdefault(str(pid), []).append((float(fields.get("evt.time.iso8601") or 0), run))
         return run or ELSEWHERE
 
     def of_note(self, sent: Mapping[str, Any]) -> str:
         """The run of a notification."""
         fields = sent["output_fields"]
-        named = (self.pids[pid] for pid in named_pids(fields) if pid in self.pids)
+        when = moment(sent)
+        known = [self.pids[pid] for pid in named_pids(fields) if pid in self.pids]
+        named = (min(holders, key=lambda holder: abs(holder[0] - when))[1] for holders in known)
         on_host = next(named, self.incidents.get(fields["incident.id"], ELSEWHERE))
         self.incidents.setdefault(fields["incident.id"], on_host)
         return self._containers.get(str(fields.get("container.id")), on_host)
@@ -58,7 +68,7 @@ def notes_by_run(sent: Iterable[Mapping[str, Any]], owners: Owners) -> Notes:
         fields = event["output_fields"]
         if "incident.id" in fields:
             note = Note(fields["incident.severity"].lower(), event["rule"], fields["incident.id"])
-            notes[owners.of_note(event)].append((note, fields))
+            notes[owners.of_note(event)].append((note, {"evt.time": moment(event), **fields}))
     return notes
 
 
