@@ -77,7 +77,10 @@ def _parameter(name: str, words: str, **schema: Any) -> dict[str, Any]:
 
 _PRETTY = _parameter("pretty", "Write the JSON over several lines.", type="boolean", default=False)
 
-_WHEN = rf"^({DURATION}|\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?$"
+_DAY = "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
+_WHEN = rf"^({DURATION}|(19|20|21)[0-9]{{2}}-{_DAY}T{_CLOCK}:[0-5][0-9](\.[0-9]{{1,6}})?(Z|[+-]{_CLOCK}))?$"
+"""How long ago, or a time; without the 29th of February, which is taken all the same in its years."""
 
 _PARAMETERS = [
     _parameter(
@@ -85,6 +88,7 @@ _PARAMETERS = [
         "One severity or more, separated by commas or repeated.",
         type="array",
         items={"type": "string", "enum": list(get_args(Severity))},
+        uniqueItems=True,
     ),
     _parameter("state", "Open or closed; an incident closes by itself.", type="string", enum=list(query.STATES)),
     _parameter(

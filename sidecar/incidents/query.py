@@ -25,6 +25,9 @@ TERMS = ("namespace", *COLUMNS)
 
 PARAMETERS = ("severity", "state", "q", *TERMS, "since", "until", "sort", "order", "limit", "offset", "pretty")
 
+MAX_FIELDS = 40
+"""Of a query: every parameter, and every severity by itself."""
+
 MAX_NS = 2**63 - 1
 """The latest time that SQLite takes."""
 
@@ -40,9 +43,9 @@ def parse(query: str, now: int) -> IncidentFilter:
         QueryError: a parameter is unknown or wrong.
     """
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=20)
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
-        raise QueryError("more than 20 parameters") from None
+        raise QueryError(f"more than {MAX_FIELDS} parameters") from None
     given: dict[str, list[str]] = {}
     for name, value in pairs:
         if name not in PARAMETERS:
