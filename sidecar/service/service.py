@@ -97,6 +97,7 @@ class Service:
                 self.pipeline.canary,
                 traffic=self._traffic,
                 report=lambda report: self.intake.notify([report]),
+                node=settings.node,
             )
         self._listening = listening or {}
         self.incidents = IncidentRefresh(self.pipeline, self.outbox)
@@ -203,7 +204,7 @@ class Service:
         self._checking = self._loop.call_later(STATE_CHECK_SECONDS, self._check_state)
 
     def _degraded(self, text: str) -> None:
-        self._loop.call_soon(self.intake.notify, [degraded(text)])
+        self._loop.call_soon(self.intake.notify, [degraded(text, self.settings.node)])
 
     def _start_readers(self) -> None:
         if self.settings.grpc.enabled:

@@ -168,6 +168,9 @@ class Settings(Section):
     url: Annotated[str, Reloaded()] = ""
     """Address of an incident's page as people reach it, sent as `incident.url`: a base address, to which
     `/incidents/ID` is added, or a template: `https://falco.example/{cluster}/{host}/incidents/{incident}`."""
+    node: str = ""
+    """Name of the node, for reports of the service about itself; empty means the host name, which is that of the pod in
+    Kubernetes."""
     supervisor: bool = True
     """Run a parent process that holds the ports and restarts the service after a crash, so that Falco only waits."""
     rules: Annotated[list[str], Reloaded()] = []

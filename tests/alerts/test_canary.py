@@ -108,8 +108,14 @@ def test_the_marker_process_is_started_and_a_silence_is_reported_once_and_its_en
 
     async def watch() -> tuple[str, str]:
         health = Health(
-            settings, canary, traffic=lambda: Traffic(alerts_in[0], 0, 0), report=reports.append, patience=0.02
+            settings,
+            canary,
+            traffic=lambda: Traffic(alerts_in[0], 0, 0),
+            report=reports.append,
+            node="node-7",
+            patience=0.02,
         )
+        health.to_settle = 0.02
         health.start()
         await until_true(lambda: health.degraded)
         silent = health.degraded
@@ -123,6 +129,33 @@ def test_the_marker_process_is_started_and_a_silence_is_reported_once_and_its_en
 
     assert ("Falco is not running" in silent, well) == (True, "")
     assert [(report.case, report.severity) for report in reports] == [("Correlator degraded", "high")]
+    assert (reports[0].where.host, reports[0].text.endswith("(node node-7)")) == ("node-7", True)
+
+
+def judged(verdicts: list[str], *, alerts: int, settle: float) -> list[str]:
+    """What is degraded after each verdict."""
+    settings = CanarySettings(enabled=True)
+    traffic = Traffic(alerts, 0, 0)
+    health = Health(settings, Canary(over_grpc=False), traffic=lambda: traffic, report=lambda _: None)
+    health.to_settle = settle
+    states = []
+    for verdict in verdicts:
+        health._judge(health._confirmed(verdict))
+        states.append(health.degraded)
+    return states
+
+
+def test_one_canary_that_is_lost_under_load_is_not_reported() -> None:
+    assert judged(["x", "", "x", "x", "x", ""], alerts=5, settle=0) == ["", "", "", "x", "x", ""]
+
+
+def test_silence_is_not_reported_while_falco_may_still_be_starting() -> None:
+    assert judged(["x", "x", "x"], alerts=0, settle=300) == ["", "", ""]
+    assert judged(["x", "x"], alerts=0, settle=0) == ["", "x"]
+
+
+def test_a_falco_that_sends_the_wrong_thing_is_reported_at_once_after_a_start() -> None:
+    assert judged(["x", "x"], alerts=1, settle=300) == ["", "x"]
 
 
 @pytest.mark.slow
