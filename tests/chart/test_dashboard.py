@@ -12,11 +12,16 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import DATA, Running, Serving, needs
+from conftest import DATA, Running, Serving, fed, needs
 from service.test_supervisor import free_port
+from support import real_falcosidekick
 from support.falcosidekick import Falcosidekick
+from support.real_falcosidekick import Receivers
+from support.rules import RULES
 from support.waiting import wait_until
 
+from sidecar.correlation.pipeline import Pipeline
+from sidecar.incidents.falco_event import to_json
 from sidecar.rules.loading import SHIPPED
 
 FILE = Path(__file__).parents[2] / "charts/falco-correlator/dashboards/falco-correlator.json"
@@ -31,13 +36,22 @@ STOCK = (DATA / "stock_alerts.jsonl").read_bytes().splitlines()
 OF_ANOTHER_MODE = {"Connections B"}
 """Falco over gRPC, which is off where alerts come over http."""
 
+OF_FALCOSIDEKICK = {name: expression for name, expression in EXPRESSIONS.items() if "falcosidekick_" in expression}
+"""What Falcosidekick counts: places of incidents, which our own metrics do not have as labels."""
+
 BORROWED = {"titleFormat", "textFormat"}
 """Fields of Prometheus' annotations, which are not in Grafana's own model of a dashboard."""
 
 
 def filled(expression: str) -> str:
     """The expression as Grafana sends it, variables replaced."""
-    for name, value in {"__rate_interval": "10s", "__range": "1m", "namespace": "falco", "pod": ".*"}.items():
+    for name, value in {
+        "__rate_interval": "10s",
+        "__range": "1m",
+        "namespace": "falco",
+        "pod": ".*",
+        "case": ".+",
+    }.items():
         expression = re.sub(rf"\${name}\b", value, expression)
     return expression
 
@@ -91,7 +105,20 @@ def test_panels_have_a_title_a_sentence_and_a_place_of_their_own() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS)
+OURS = {name: expression for name, expression in EXPRESSIONS.items() if name not in OF_FALCOSIDEKICK}
+
+
+def test_incidents_come_first_with_which_and_where() -> None:
+    first, table = DASHBOARD["panels"][:2]
+    (cases,) = (each for each in DASHBOARD["templating"]["list"] if each["name"] == "case")
+
+    assert (first["title"], table["type"]) == ("Incidents", "table")
+    for label in ("rule", "priority_raw", "k8s_ns_name", "k8s_pod_name", "hostname"):
+        assert label in table["targets"][0]["expr"]
+    assert cases["current"]["value"] == "|".join(sorted({case.name for rule in RULES for case in rule.cases}))
+
+
+@pytest.mark.parametrize("expression", OURS.values(), ids=OURS)
 def test_an_expression_looks_at_the_chosen_namespace_and_pods_only(expression: str) -> None:
     selectors = re.findall(r"falco_correlator_\w+(\{[^}]*\}|)", expression)
 
@@ -101,9 +128,17 @@ def test_an_expression_looks_at_the_chosen_namespace_and_pods_only(expression: s
 
 @contextmanager
 def prometheus(service: Running, folder: Path) -> Iterator[str]:
-    """A Prometheus that scrapes the service four times a second; gives its address."""
+    """A Prometheus that scrapes the service; gives its address."""
+    labels = {"namespace": "falco", "pod": "node-1"}
+    with scraping({"targets": [f"127.0.0.1:{service.service.admin_port}"], "labels": labels}, folder) as address:
+        wait_for(lambda: asked(address, "count_over_time(falco_correlator_build_info[1m]) > 1"))
+        yield address
+
+
+@contextmanager
+def scraping(target: dict[str, Any], folder: Path) -> Iterator[str]:
+    """A Prometheus that scrapes a target four times a second; gives its address."""
     program, port = needs("prometheus"), free_port()
-    target = {"targets": [f"127.0.0.1:{service.service.admin_port}"], "labels": {"namespace": "falco", "pod": "node-1"}}
     job = {
         "job_name": "falco-correlator",
         "scrape_interval": "250ms",
@@ -121,7 +156,7 @@ def prometheus(service: Running, folder: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for(lambda: asked(f"127.0.0.1:{port}", "count_over_time(falco_correlator_build_info[1m]) > 1"))
+        wait_for(lambda: asked(f"127.0.0.1:{port}", "count_over_time(up[1m]) > 1"))
         yield f"127.0.0.1:{port}"
     finally:
         running.terminate()
@@ -167,7 +202,7 @@ def test_prometheus_answers_every_expression_with_data(
     with serving({"sinks": sinks}) as service, prometheus(service, tmp_path) as address:
         everything_happens(service)
         wait_for(lambda: asked(address, 'increase(falco_correlator_http_refused_total{status="415"}[1m]) > 0'))
-        answers = {name: asked(address, filled(expression)) for name, expression in EXPRESSIONS.items()}
+        answers = {name: asked(address, filled(expression)) for name, expression in OURS.items()}
 
     assert {name for name, series in answers.items() if not series} == OF_ANOTHER_MODE
     assert [series for name, series in answers.items() if "NaN" in str(series) and "Response time" not in name] == []
@@ -193,3 +228,26 @@ def test_every_metric_is_on_the_dashboard(serving: Serving, sidekick: Falcosidek
     had = set(re.findall(r"^# TYPE (falco_correlator_\w+)", text, re.MULTILINE))
 
     assert {name for name in had if not any(name in expression for expression in EXPRESSIONS.values())} == set()
+
+
+@pytest.mark.slow
+def test_the_table_of_incidents_shows_what_the_real_falcosidekick_counted(tmp_path: Path) -> None:
+    """A case that was counted for the first time is a new series at 1, which `increase` would not show."""
+    real_falcosidekick.binary()
+    receivers = Receivers(tmp_path)
+    steps = fed(Pipeline(RULES, lambda: 0.0), ATTACK)
+    settings = {"webhook": {"address": f"{receivers.url}/webhook"}}
+    (expression,) = OF_FALCOSIDEKICK.values()
+    with (
+        closing(receivers),
+        real_falcosidekick.running(tmp_path, settings, receivers) as real,
+        scraping({"targets": [real.url.removeprefix("http://")]}, tmp_path) as address,
+    ):
+        for step in steps:
+            assert real.post(to_json(step)) == 200
+        wait_for(lambda: len(asked(address, filled(expression))) == len(steps))
+        rows = [(each["metric"], each["value"][1]) for each in asked(address, filled(expression))]
+
+    assert sorted((labels["rule"], labels["k8s_ns_name"], count) for labels, count in rows) == sorted(
+        (step.case, step.where.namespace, "1") for step in steps
+    )
