@@ -107,6 +107,33 @@ def schema() -> str:
     return json.dumps(data, indent=2) + "\n"
 
 
+UMBRELLA = """\
+# Values of the umbrella: what has to agree between the three, and the values of overlays/falco-0.44.yaml below `falco`.
+# Made by `make docs`; put your own into a second file.
+falco-correlator:
+  fullnameOverride: falco-correlator # the values for Falco below use this name
+  falcosidekick:
+    url: http://falco-falcosidekick:2801
+falco:
+  fullnameOverride: falco
+  falcosidekick:
+    enabled: true
+    fullnameOverride: falco-falcosidekick
+    config:
+      alertmanager:
+        endpoint: /api/v2/alerts
+        expiresafter: 86400 # an open incident does not resolve by itself
+"""
+
+
+def umbrella() -> str:
+    """umbrella/values.yaml from the overlay."""
+    overlay = (CHART / "overlays" / "falco-0.44.yaml").read_text()
+    lines = overlay[overlay.index("\nfalco:") + 1 :].splitlines()
+    return UMBRELLA + "".join(f"  {line}".rstrip() + "\n" for line in lines)
+
+
 if __name__ == "__main__":
+    (CHART / "umbrella" / "values.yaml").write_text(umbrella())
     (CHART / "README.md").write_text(readme())
     (CHART / "values.schema.json").write_text(schema())

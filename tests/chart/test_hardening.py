@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import yaml
 from chart.rendering import CI_FILES, Object, helm_test, objects, one, pod
 from chart_docs import CHART
 
@@ -24,6 +25,14 @@ def containers(template: Object) -> list[Object]:
 def pods(name: str) -> list[Object]:
     test = helm_test(name)
     return [pod(name), *([test] if test else [])]
+
+
+def named(name: str, *sets: str) -> Object:
+    """The ConfigMap of that name."""
+    (found,) = (
+        each for each in objects("default", *sets) if (each["kind"], each["metadata"]["name"]) == ("ConfigMap", name)
+    )
+    return found
 
 
 def main(name: str, *sets: str) -> Object:
@@ -242,3 +251,48 @@ def test_openshift_allows_what_the_mode_needs_and_no_more(name: str, host_paths:
     assert scc["allowPrivilegedContainer"] is scc["allowHostNetwork"] is scc["allowHostPID"] is False
     assert scc["allowedCapabilities"] == ([] if name == "grpc" else ["CHOWN"])
     assert one("ServiceAccount", name)["metadata"]["name"] in scc["users"][0]
+
+
+def test_openshift_chooses_the_ids_where_they_are_null() -> None:
+    ids = [f"podSecurityContext.{name}=null" for name in ("runAsUser", "runAsGroup", "fsGroup")]
+    context = pod("default", *ids)["spec"]["securityContext"]
+
+    assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_the_service_can_be_reached_over_both_families() -> None:
+    assert "ipFamilyPolicy" not in one("Service", "default")["spec"]
+    assert one("Service", "default", "service.ipFamilyPolicy=PreferDualStack")["spec"]["ipFamilyPolicy"] == (
+        "PreferDualStack"
+    )
+
+
+def test_a_helm_test_stays_until_its_log_was_read() -> None:
+    """`helm test --logs` reads the log after the hooks were deleted."""
+    test = helm_test("default")
+    assert test
+    assert test["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation"
+
+
+def test_falcosidekicks_authority_and_our_certificate_are_mounted_where_the_settings_say() -> None:
+    values = (
+        "falcosidekick.url=https://f:2801",
+        "falcosidekick.tls.existingSecret=fs",
+        "falcosidekick.tls.clientCertificate=true",
+    )
+    spec = pod("default", *values)["spec"]
+    settings = yaml.safe_load(named("falco-correlator", *values)["data"]["config.yaml"])
+    (mount,) = (each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "falcosidekick-tls")
+    (volume,) = (each for each in spec["volumes"] if each["name"] == "falcosidekick-tls")
+
+    assert volume["secret"]["secretName"] == "fs"
+    assert settings["sinks"]["falcosidekick"]["tls"] == {
+        name: f"{mount['mountPath']}/{file}"
+        for name, file in (("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key"))
+    }
+
+
+def test_reports_of_the_service_name_the_node_and_not_the_pod() -> None:
+    (node,) = (each for each in main("default")["env"] if each["name"] == "FALCO_CORRELATOR_NODE")
+
+    assert node["valueFrom"]["fieldRef"]["fieldPath"] == "spec.nodeName"

@@ -119,6 +119,24 @@ def test_mode_http_passes_on_what_falcosidekick_had_before(
     assert sidekick.raw == [other]
 
 
+def test_mode_http_serves_a_cluster_that_has_only_ipv6(
+    sidekick: Falcosidekick, ports: tuple[int, int], attack: list[bytes], tmp_path: Path
+) -> None:
+    options = sets(ports, sidekick, "http.host=::", "insecure=true", "networkPolicy.enabled=true")
+    template, container = workload("default", options)
+    node = Node(tmp_path, objects("default", *options))
+    node.mount(template, container)
+
+    with node.running(container) as process:
+        wait_until_started(container, process)
+        with contextlib.closing(http.client.HTTPConnection("::1", ports[0], timeout=60)) as falco:
+            falco.request("POST", "/", attack[0])
+            assert falco.getresponse().status == 200
+        with contextlib.closing(http.client.HTTPConnection("::1", ports[1], timeout=60)) as probes:
+            probes.request("GET", "/readyz")
+            assert probes.getresponse().status == 200
+
+
 def test_mode_http_with_mutual_tls_serves_falcos_certificate_and_nobody_elses(
     sidekick: Falcosidekick, ports: tuple[int, int], attack: list[bytes], tmp_path: Path
 ) -> None:

@@ -111,11 +111,11 @@ def test_every_misspelt_value_is_named(major: int, tmp_path: Path) -> None:
 
 
 def test_the_schema_knows_exactly_the_values_that_there_are() -> None:
-    written = {path for path in paths_of(VALUES) if path[0] not in FREE | {"resources"}}
+    written = {path for path in paths_of(VALUES) if path[0] not in FREE and "resources" not in path[:-1]}
     known = set(paths(SCHEMA))
 
     assert sorted(path for path in written if path not in known and path[:2] != ("falco", "podLabels")) == []
-    assert sorted(path for path in known if len(path) == 1 and path[0] not in VALUES) == [("global",)]
+    assert sorted(path for path in known if len(path) == 1 and path[0] not in VALUES) == []
 
 
 def paths_of(values: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -132,7 +132,7 @@ def test_every_object_of_the_schema_refuses_unknown_keys() -> None:
         own = [path] if "properties" in schema and schema.get("additionalProperties") is not False else []
         return own + [each for key, below in schema.items() for each in open_objects(below, f"{path}/{key}")]
 
-    named = ("extraVolumes", "extraInitContainers", "extraContainers")
+    named = ("extraVolumes", "extraInitContainers", "extraContainers", "/properties/global")
     assert [path for path in open_objects(SCHEMA) if not any(name in path for name in named)] == []
 
 
@@ -198,6 +198,9 @@ def test_a_wrong_value_is_named(major: int, wrong: str, word: str) -> None:
         (["falcosidekick.url="], "set falcosidekick.url, or config.sinks.stdout.enabled: true"),
         (["correlationRules.shipped=false"], "nothing would be correlated"),
         (["mode=sidecar", "correlationRules.files.a\\.yaml=b"], "mounts no rules"),
+        (["state.type=hostPath", "podSecurityContext.runAsUser=null"], "set state.hostPath.prepare: false"),
+        (["falcosidekick.tls.existingSecret=a"], "it has to begin with https://"),
+        (["falcosidekick.tls.clientCertificate=true"], "needs falcosidekick.tls.existingSecret"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -229,6 +232,7 @@ def test_no_dashboard_in_the_chart_fails_the_rendering_that_asks_for_one(tmp_pat
 def test_the_readme_and_the_schema_are_current() -> None:
     assert (CHART / "README.md").read_text() == docs.readme(), "run: make docs"
     assert (CHART / "values.schema.json").read_text() == docs.schema(), "run: make docs"
+    assert (CHART / "umbrella" / "values.yaml").read_text() == docs.umbrella(), "run: make docs"
 
 
 def test_every_value_is_in_the_readme() -> None:
@@ -263,9 +267,9 @@ def test_the_chart_says_of_itself_what_artifact_hub_shows() -> None:
 def test_the_notes_print_the_command_and_no_secret() -> None:
     said = notes("default")
 
-    assert "--set falcosidekick.enabled=true -f overlays/falco-0.44.yaml" in said
+    assert "get configmap falco-correlator-falco-values -o go-template='{{index .data \"falco-0.44.yaml\"}}'" in said
+    assert "--set falcosidekick.enabled=true -f falco-0.44.yaml" in said
     assert "port-forward POD 2812" in said
-    assert "change these lines" not in said
     assert (
         'echo "http://falco-correlator.falco.svc:2802$(kubectl get secret -n falco falco-correlator-secret-path '
         '-o go-template=\'{{index .data "secret-path" | base64decode}}\')"' in said
@@ -275,23 +279,13 @@ def test_the_notes_print_the_command_and_no_secret() -> None:
 
 
 @pytest.mark.slow
-def test_the_notes_name_the_lines_of_the_overlay_that_other_names_change() -> None:
-    said = notes("http-existing-secrets", release="edge")
-
-    assert "{name: falco-correlator-rules}  ->  {name: edge-falco-correlator-rules}" in said
-    assert "{name: falco-correlator-falco-config}  ->  {name: edge-falco-correlator-falco-config}" in said
-    assert "->  {name: correlator-path, key: path}" in said
-    assert "{secretName: falco-correlator-falco-client}  ->  {secretName: falco-client-tls}" in said
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("grpc", "overlays/falco-0.43.yaml"),
+        ("grpc", "-f falco-0.43.yaml"),
         ("grpc", "must be the only gRPC reader"),
-        ("sidecar", "overlays/falco-sidecar.yaml"),
-        ("tap", "overlays/falco-tap.yaml"),
+        ("sidecar", "-f falco-sidecar.yaml"),
+        ("tap", "-f falco-tap.yaml"),
         ("tap", "(webhook.address):\n\n  echo"),
         ("http-insecure", "only the NetworkPolicy keeps forged alerts out"),
         ("http-insecure", "http://falco-correlator.falco.svc:2802/\n"),

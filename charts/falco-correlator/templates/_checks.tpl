@@ -38,6 +38,18 @@
 {{- if and (eq $v.mode "sidecar") (eq $v.state.type "hostPath") }}
 {{- fail "state.type: hostPath in mode sidecar: overlays/falco-sidecar.yaml defines the volume: set state.type: emptyDir or memory" }}
 {{- end }}
+{{- if and (include "falco-correlator.preparesState" .) (not $v.podSecurityContext.runAsUser) }}
+{{- fail "state.type: hostPath with podSecurityContext.runAsUser: null: the directory must belong to a fixed user: leave runAsUser at 65532 and set scc.create: true, or prepare the directory yourself and set state.hostPath.prepare: false" }}
+{{- end }}
+{{- if and $v.falcosidekick.tls.existingSecret (not (hasPrefix "https://" $v.falcosidekick.url)) }}
+{{- fail (printf "falcosidekick.tls.existingSecret does nothing with falcosidekick.url: %q: it has to begin with https://" $v.falcosidekick.url) }}
+{{- end }}
+{{- if and $v.falcosidekick.tls.existingSecret (eq $v.mode "sidecar") }}
+{{- fail "falcosidekick.tls.existingSecret in mode sidecar: overlays/falco-sidecar.yaml mounts no such Secret: use mode http" }}
+{{- end }}
+{{- if and $v.falcosidekick.tls.clientCertificate (not $v.falcosidekick.tls.existingSecret) }}
+{{- fail "falcosidekick.tls.clientCertificate: true needs falcosidekick.tls.existingSecret" }}
+{{- end }}
 {{- if eq (int $v.http.port) (int $v.admin.port) }}
 {{- fail (printf "http.port and admin.port are both %v: alerts and probes need separate ports" $v.http.port) }}
 {{- end }}

@@ -34,8 +34,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "falco-correlator.image" -}}
 {{- with .Values.image }}
-{{- $name := printf "%s/%s" .registry .repository | trimPrefix "/" }}
+{{- $name := printf "%s/%s" (default .registry ($.Values.global).imageRegistry) .repository | trimPrefix "/" }}
 {{- if .digest }}{{ printf "%s@%s" $name .digest }}{{ else }}{{ printf "%s:%s" $name (default $.Chart.AppVersion .tag) }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "falco-correlator.imagePullSecrets" -}}
+{{- with concat .Values.imagePullSecrets (default list (.Values.global).imagePullSecrets) }}
+imagePullSecrets:
+  {{- range . }}
+  - {name: {{ if kindIs "string" . }}{{ . }}{{ else }}{{ .name }}{{ end }}}
+  {{- end }}
 {{- end }}
 {{- end }}
 
@@ -136,6 +145,16 @@ pass_through:
 sinks:
   falcosidekick:
     url: {{ . | quote }}
+    {{- with $.Values.falcosidekick.tls }}
+    {{- if .existingSecret }}
+    tls:
+      ca: /etc/falco-correlator/falcosidekick-tls/ca.crt
+      {{- if .clientCertificate }}
+      cert: /etc/falco-correlator/falcosidekick-tls/tls.crt
+      key: /etc/falco-correlator/falcosidekick-tls/tls.key
+      {{- end }}
+    {{- end }}
+    {{- end }}
 {{- end }}
 admin:
   host: {{ ternary "::" "0.0.0.0" (eq .Values.http.host "::") | quote }}
@@ -175,4 +194,28 @@ http_output:
   client_key: /etc/falco-correlator/tls/tls.key
   {{- end }}
   {{- end }}
+{{- end }}
+
+{{/* Labels of the check: not those of the selector, or the Service would send it alerts. */}}
+{{- define "falco-correlator.checkLabels" -}}
+app.kubernetes.io/name: {{ include "falco-correlator.name" . }}-check
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/component: falco-correlator-check
+{{- end }}
+
+{{/* A file of overlays/, in which the names of a release named falco-correlator are replaced by those of this one. */}}
+{{- define "falco-correlator.overlay" -}}
+{{- $name := include "falco-correlator.fullname" .context }}
+{{- $secret := include "falco-correlator.hasSecretPath" .context }}
+{{- $path := ternary "$(FALCO_CORRELATOR_PATH)" "/" (eq $secret "true") }}
+{{- .context.Files.Get (printf "overlays/%s.yaml" .name) | required (printf "overlays/%s.yaml is missing from the chart" .name)
+    | replace "{name: falco-correlator-rules}" (printf "{name: %s-rules}" $name)
+    | replace "{name: falco-correlator-falco-config}" (printf "{name: %s-falco-config}" $name)
+    | replace "configMap: {name: falco-correlator}" (printf "configMap: {name: %s}" $name)
+    | replace "{name: falco-correlator-secret-path, key: secret-path" (printf "{name: %s, key: %s" (include "falco-correlator.secretPathSecret" .context) .context.Values.secretPath.key)
+    | replace "secretName: falco-correlator-falco-client" (printf "secretName: %s" (default "none" (include "falco-correlator.clientSecret" .context)))
+    | replace "http://falco-correlator.falco.svc:2802$(FALCO_CORRELATOR_PATH)" (printf "%s%s" (include "falco-correlator.address" .context) $path)
+    | replace "http://falco-correlator.falco.svc:2802" (include "falco-correlator.address" .context)
+    | trim }}
 {{- end }}

@@ -25,10 +25,7 @@ spec:
   {{- end }}
   securityContext:
     {{- include "falco-correlator.podSecurityContext" . | nindent 4 }}
-  {{- with .Values.imagePullSecrets }}
-  imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "falco-correlator.imagePullSecrets" . | nindent 2 }}
   {{- with .Values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
@@ -51,10 +48,11 @@ spec:
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       command: [falco-correlator]
       args: [run, --config, /etc/falco-correlator/config/config.yaml]
-      {{- with .Values.extraEnv }}
       env:
+        - {name: FALCO_CORRELATOR_NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+        {{- with .Values.extraEnv }}
         {{- toYaml . | nindent 8 }}
-      {{- end }}
+        {{- end }}
       {{- with .Values.extraEnvFrom }}
       envFrom:
         {{- toYaml . | nindent 8 }}
@@ -86,6 +84,9 @@ spec:
         {{- end }}
         {{- if .Values.tls.enabled }}
         - {name: tls, mountPath: /etc/falco-correlator/tls, readOnly: true}
+        {{- end }}
+        {{- if .Values.falcosidekick.tls.existingSecret }}
+        - {name: falcosidekick-tls, mountPath: /etc/falco-correlator/falcosidekick-tls, readOnly: true}
         {{- end }}
         - {name: correlation-rules, mountPath: /etc/falco-correlator/rules, readOnly: true}
         - {name: expectations, mountPath: /etc/falco-correlator/expectations, readOnly: true}
@@ -166,6 +167,10 @@ spec:
 {{- if .Values.tls.enabled }}
 - name: tls
   secret: {secretName: {{ include "falco-correlator.tlsSecret" . }}, defaultMode: 0440}
+{{- end }}
+{{- with .Values.falcosidekick.tls.existingSecret }}
+- name: falcosidekick-tls
+  secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
 - name: correlation-rules
   configMap: {name: {{ $name }}-correlation-rules, optional: true}  # so that the first rule restarts no pod either
