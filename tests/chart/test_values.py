@@ -100,7 +100,7 @@ def test_a_missing_file_fails_the_rendering(major: int, missing: str, tmp_path: 
 @pytest.mark.slow
 @BOTH
 def test_every_misspelt_value_is_named(major: int, tmp_path: Path) -> None:
-    known = paths(SCHEMA)
+    known = [path for path in paths(SCHEMA) if path[0] != "global"]  # other charts of an umbrella have their own there
     wrong = tmp_path / "values.yaml"
     wrong.write_text(yaml.safe_dump(nested([(*path[:-1], path[-1] + "x") for path in known])))
 
