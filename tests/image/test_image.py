@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import needs
 from image import stand_in
 from image.stand_in import ROOT, STORAGE, run
@@ -25,6 +27,8 @@ from sidecar.rules.loading import SHIPPED
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BUILT = "localhost/falco-correlator:test"
+
+PLUGIN = b"the Falco plugin, which the image only holds for Falco"
 
 LIKE_THE_CHART = (
     *("--user", "65532:65532", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL"),
@@ -62,6 +66,9 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy2(ROOT / name, folder)
     for name in ("sidecar", "falco_rules", "docker"):
         shutil.copytree(ROOT / name, folder / name)
+    library = folder / "dist/plugin" / platform.machine() / "liblineage.so"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(PLUGIN)
     with stand_in.alone():
         shutil.copytree(stand_in.wheels(), folder / "dist/wheels")
         stand_in.base()
@@ -211,3 +218,14 @@ def test_scanners_can_read_what_of_debian_is_inside(image: str) -> None:
 
     assert {"ca-certificates", "libc6", "libssl3", "libsqlite3-0"} <= set(names)
     assert not {"bash", "dash", "apt", "perl-base"} & set(names)
+
+
+def test_the_init_container_of_the_overlay_copies_the_falco_plugin_out_of_it(image: str, tmp_path: Path) -> None:
+    overlay = yaml.safe_load((ROOT / "charts/falco-correlator/overlays/falco-plugin.yaml").read_text())
+    (copies,) = overlay["extra"]["initContainers"]
+    program, *arguments = copies["command"]
+    (mount,) = copies["volumeMounts"]
+    os.chown(tmp_path, 65532, 65532)
+    run(*podman(*arguments, entrypoint=program, volume=f"{tmp_path}:{mount['mountPath']}"))
+
+    assert (tmp_path / "liblineage.so").read_bytes() == PLUGIN
