@@ -73,7 +73,7 @@ plugin-test: ## Format, lints and tests of the Falco plugin (needs cargo)
 	cargo test --manifest-path plugin/Cargo.toml --locked
 
 plugin-bench: ## Time of an event and memory of a process in the Falco plugin (needs cargo)
-	cargo test --manifest-path plugin/Cargo.toml --locked --release -- --ignored --nocapture --test-threads=1
+	RUST_BACKTRACE=0 cargo test --manifest-path plugin/Cargo.toml --locked --release -- --ignored --nocapture --test-threads=1
 
 docs: $(DEV) ## Make anew what is made from the code: pages of docs/, fields asked of Falco, the chart's values and schema
 	PYTHONPATH=tools $(BIN)/python -m secret_patterns
