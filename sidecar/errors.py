@@ -33,7 +33,8 @@ class ConfigError(CorrelatorError):
     """
 
     def __init__(self, where: str, problems: list[str]) -> None:
-        super().__init__("\n".join(f"{where}: {problem}" if where else problem for problem in problems))
+        lines = [problem.replace("\n", "\\n") for problem in problems]  # one may quote a value with a line break
+        super().__init__("\n".join(f"{where}: {line}" if where else line for line in lines))
         self.where = where
         self.problems = problems
 

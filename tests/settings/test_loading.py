@@ -126,6 +126,15 @@ def test_a_mistake_is_told_with_path_and_remedy(tmp_path: Path, text: str, probl
     assert message.startswith(problem)
 
 
+def test_a_value_with_a_line_break_leaves_a_mistake_on_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text('sinks: {webhook: {url: "a\\nb", tls: {ca: /nope}}}')
+    with pytest.raises(ConfigError) as raised:
+        load(file, STDOUT)
+
+    assert all(line.startswith(f"{file}: ") for line in str(raised.value).splitlines())
+
+
 def test_without_any_sink_it_says_how_to_set_one(tmp_path: Path) -> None:
     (message,) = problems(tmp_path, "{}")
 
