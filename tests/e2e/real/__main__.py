@@ -213,7 +213,7 @@ def run(asked: argparse.Namespace, falco: Path) -> int:
             errand.run()
         plan, shift, phases = pickle.loads((folder / PLAYED).read_bytes())  # noqa: S301 - our own
         if asked.keep:
-            shutil.copytree(folder, asked.keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
+            shutil.copytree(folder, asked.keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock", "go"))
         return sum(report(watcher, plan, shift, phases, names) for watcher in watchers)
 
 
