@@ -18,7 +18,7 @@ from sidecar.model import APPENDED, ASKED, PACKED
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 ROOT = Path(__file__).parents[1]
-RULES = ROOT / "falco_rules" / "web_rce_rules.yaml"
+RULES = [path for path in sorted((ROOT / "falco_rules").glob("*_rules.yaml")) if path.name != "canary_rules.yaml"]
 LISTS = (
     ROOT / "docs" / "wiring.md",
     ROOT / "docs" / "plugin.md",
@@ -53,8 +53,8 @@ LABELS = {
 }
 """Names and order that Falco's style guide asks for; the others follow under their own names."""
 
-CONNECTION = re.compile(r"\b(webrce_connect|webrce_refused_connect|webrce_metadata_connector|fd\.typechar|fd\.sport)\b")
-FILE = re.compile(r"\bwebrce_open_(read|write)\b")
+CONNECTION = re.compile(r"\b(\w+_connect|webrce_metadata_connector|fd\.typechar|fd\.sport)\b")
+FILE = re.compile(r"\b\w+_open_(read|write)\b")
 OUTPUT = re.compile(r"(?P<head>- rule: (?P<rule>[^\n]+)\n(?:(?!- rule:).)*?  output: >\n).*?(?=  priority:)", re.DOTALL)
 EXTRA = re.compile(r"(?P<indent> *)extra_fields:[^\n]*\n(?P=indent) +\[\n.*?\n(?P=indent) +\]\n", re.DOTALL)
 
@@ -124,7 +124,8 @@ def _wrapped(text: str, indent: str) -> str:
 
 def files() -> Iterator[tuple[Path, str]]:
     """Every file that holds the fields, with the text that it should have."""
-    yield RULES, rules(RULES.read_text())
+    for path in RULES:
+        yield path, rules(path.read_text())
     for path in LISTS:
         yield path, lists(path.read_text(), with_plugin=path in WITH_PLUGIN)
 

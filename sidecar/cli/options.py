@@ -22,10 +22,11 @@ P = ParamSpec("P")
 
 
 class _RulePath(click.Path):
-    """A file or folder of correlation rules, or the word `shipped`, as in the setting `rules`."""
+    """A file or folder of correlation rules, or the word `shipped` or `shipped/ID`, as in the setting `rules`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return Path(str(value)) if str(value) in (SHIPPED, NONE) else super().convert(value, param, ctx)
+        is_word = str(value) == NONE or str(value).partition("/")[0] == SHIPPED
+        return Path(str(value)) if is_word and not Path(str(value)).exists() else super().convert(value, param, ctx)
 
 
 RULE_PATH = _RulePath(exists=True, path_type=Path)
@@ -43,7 +44,8 @@ rules_option = click.option(
     "-r",
     multiple=True,
     type=RULE_PATH,
-    help="Correlation rule file or folder, or `shipped` for those of this version (the default); may be repeated.",
+    help="Correlation rule file or folder, `shipped` for those of this version (the default), or `shipped/ID` for one; "
+    "may be repeated.",
 )
 expectations_option = click.option(
     "--expectations",

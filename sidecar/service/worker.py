@@ -17,6 +17,7 @@ from sidecar.rules.rule import CorrelationRule
 from sidecar.service import sockets
 from sidecar.settings import loading
 from sidecar.settings.schema import Settings
+from sidecar.text.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     import socket
@@ -50,8 +51,21 @@ def settings_of(config: Path | None) -> Settings:
 
 def rules_of(paths: list[Path]) -> list[CorrelationRule]:
     """The correlation rules in these files and folders, by default those that ship. Raises ConfigError."""
-    shipped = Path("shipped")
-    return load([SHIPPED / "correlation" if path == shipped else path for path in paths or [shipped]])
+    return load([_shipped(path) for path in paths or [Path("shipped")]])
+
+
+def _shipped(path: Path) -> Path:
+    """Where the rules are that ship: all of them for `shipped`, one for `shipped/ID`. Other paths are as they are."""
+    folder = SHIPPED / "correlation"
+    if path.parts[:1] != ("shipped",) or path.exists():
+        return path
+    if len(path.parts) == 1:
+        return folder
+    names = [each.stem.replace("_", "-") for each in sorted(folder.glob("*.yaml"))]
+    if path.name not in names or len(path.parts) > 2:
+        known = f"known: {', '.join(names)}"
+        raise ConfigError("", [f"rules: no rule {path.name!r} ships{did_you_mean(path.name, names)} ({known})"])
+    return folder / f"{path.name.replace('-', '_')}.yaml"
 
 
 def expectations_of(paths: list[Path]) -> Expectations | None:
@@ -104,7 +118,7 @@ def files_of(config: Path | None, settings: Settings) -> Iterator[Path]:
     if config is not None:
         yield config
     for path in (*settings.rules, *settings.expectations):
-        if path not in ("shipped", "none"):
+        if path != "none" and Path(path).parts[:1] != ("shipped",):
             yield Path(path)
             yield from sorted(Path(path).glob("*.yaml")) if Path(path).is_dir() else ()
 

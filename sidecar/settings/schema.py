@@ -174,7 +174,8 @@ class Settings(Section):
     supervisor: bool = True
     """Run a parent process that holds the ports and restarts the service after a crash, so that Falco only waits."""
     rules: Annotated[list[str], Reloaded()] = []
-    """Correlation rule files or folders; `shipped` stands for the rules that ship with the service, the default."""
+    """Correlation rule files or folders; `shipped` stands for the rules that ship with the service, the default, and
+    `shipped/crypto-mining` for one of them."""
     expectations: Annotated[list[str], Reloaded()] = []
     """Files or folders with what is normal where; `shipped` stands for those that ship with the service, the default.
     `none` alone turns them off."""

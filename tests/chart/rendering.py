@@ -95,7 +95,7 @@ def snapshot(major: int, name: str) -> str:
 
 def _shorten(each: Object) -> None:
     for key in each.get("data") or {}:
-        if key.endswith(("canary_rules.yaml", "web_rce_rules.yaml", ".json")):
+        if key.endswith(("canary_rules.yaml", "_rules.yaml", ".json")):
             each["data"][key] = f"(the file {key})"
         if each["kind"] == "Secret" and re.fullmatch(r"/\w{40}", base64.b64decode(each["data"][key]).decode()):
             each["data"][key] = "(made by chance)"

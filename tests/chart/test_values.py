@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_a_package_renders_each_mode_as_the_folder_does(major: int, mode: str, t
 
     assert packed == objects("default", *sets, major=major)
     rules = next(each["data"] for each in packed if each["metadata"]["name"] == "falco-correlator-rules")
-    for name in ("web_rce_rules.yaml", "canary_rules.yaml"):
+    for name in ("web_rce_rules.yaml", "crypto_mining_rules.yaml", "canary_rules.yaml"):
         assert rules[name] == (ROOT / "falco_rules" / name).read_text()
 
 
@@ -296,13 +297,37 @@ def test_the_notes_of_a_mode(name: str, line: str) -> None:
     assert line in notes(name)
 
 
+FALCO_RULES = ("canary_rules.yaml", "crypto_mining_rules.yaml", "web_rce_rules.yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("chains", "files", "rules"),
+    [
+        ("{web-application-rce,crypto-mining}", FALCO_RULES, None),
+        ("{web-application-rce}", ("canary_rules.yaml", "web_rce_rules.yaml"), ["shipped/web-application-rce"]),
+        ("{crypto-mining}", ("canary_rules.yaml", "crypto_mining_rules.yaml"), ["shipped/crypto-mining"]),
+    ],
+)
+def test_chains_of_attacks_can_be_left_out(chains: str, files: Sequence[str], rules: list[str] | None) -> None:
+    made = {
+        each["metadata"]["name"]: each["data"]
+        for each in objects("default", f"correlationRules.chains={chains}")
+        if each["kind"] == "ConfigMap"
+    }
+
+    assert tuple(name for name in made["falco-correlator-rules"]) == files
+    settings = fast_yaml.load(made["falco-correlator"]["config.yaml"])
+    assert settings.get("rules") == rules
+
+
 @pytest.mark.slow
 def test_the_falco_operator_gets_the_same_rules_and_the_local_ones_last() -> None:
     made = {
         each["metadata"]["name"]: each["spec"] for each in objects("http-state-on-node") if each["kind"] == "Rulesfile"
     }
-    texts = [(ROOT / "falco_rules" / name).read_text() for name in ("canary_rules.yaml", "web_rce_rules.yaml")]
+    texts = [(ROOT / "falco_rules" / name).read_text() for name in FALCO_RULES]
     local = fast_yaml.load((CHART / "ci" / "http-state-on-node-values.yaml").read_text())["rules"]["local"]
 
     assert [spec["inlineRules"] for spec in made.values()] == [fast_yaml.load(text) for text in (*texts, local)]
-    assert [spec["priority"] for spec in made.values()] == [50, 50, 51]
+    assert [spec["priority"] for spec in made.values()] == [50, 50, 50, 51]

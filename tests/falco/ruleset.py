@@ -19,6 +19,10 @@ GROUPS = {
     "webrce_interactive": "interactive",
     "webrce_lineage": "lineage",
 }
+CHAINS = [
+    path for path in sorted(RULES.parent.glob("*_rules.yaml")) if path.name not in (RULES.name, "canary_rules.yaml")
+]
+"""The files of the other chains of attacks."""
 
 
 class Ruleset:
@@ -62,8 +66,14 @@ class Ruleset:
 
     def tuning_macro(self, rule: str) -> str:
         """The macro that users override to silence known good activity."""
-        found: list[str] = re.findall(r"not (webrce_user_known_\w+)", self.rules[rule]["condition"])
+        found: list[str] = re.findall(r"not ([a-z]+_user_known_\w+)", self.rules[rule]["condition"])
         return found[-1]
+
+
+@cache
+def chain(path: Path) -> Ruleset:
+    """The rules of another chain of attacks, compiled once for all tests."""
+    return Ruleset(path)
 
 
 @cache

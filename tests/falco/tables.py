@@ -58,9 +58,9 @@ class Detection:
 
 
 @cache
-def detections() -> list[Detection]:
-    """All detections, in the order of the design."""
-    return [_detection(entry) for entry in fast_yaml.load(TABLES.read_text())]
+def detections(path: Path = TABLES) -> list[Detection]:
+    """All detections of a table, in the order of the design."""
+    return [_detection(entry) for entry in fast_yaml.load(path.read_text())]
 
 
 def cases() -> list[Case]:

@@ -81,6 +81,21 @@ imagePullSecrets:
 {{- end }}
 
 {{/* A file of the chart. A missing one must not become an empty ConfigMap. */}}
+{{/* The chains of attacks that ship, each with the file of its Falco rules. */}}
+{{- define "falco-correlator.chains" -}}
+web-application-rce: web_rce_rules.yaml
+crypto-mining: crypto_mining_rules.yaml
+{{- end }}
+
+{{/* The files of Falco rules that are in use, as a YAML mapping of short names. */}}
+{{- define "falco-correlator.ruleFiles" -}}
+canary: canary_rules.yaml
+{{- $files := include "falco-correlator.chains" . | fromYaml }}
+{{- range .Values.correlationRules.chains }}
+{{ trimSuffix "_rules.yaml" (get $files .) | replace "_" "-" }}: {{ get $files . }}
+{{- end }}
+{{- end }}
+
 {{- define "falco-correlator.ruleFile" -}}
 {{- $text := .context.Files.Get (printf "falco_rules/%s" .name) }}
 {{- if not (contains "- rule:" $text) }}
@@ -168,8 +183,16 @@ canary:
   enabled: true
   interval: {{ .Values.canary.interval }}
 {{- end }}
-{{- if .Values.correlationRules.files }}
-rules: {{ concat (ternary (list "shipped") (list) .Values.correlationRules.shipped) (list "/etc/falco-correlator/rules") | toJson }}
+{{- with .Values.correlationRules }}
+{{- $all := keys (include "falco-correlator.chains" $ | fromYaml) }}
+{{- $rules := list "shipped" }}
+{{- if lt (len (uniq .chains)) (len $all) }}
+{{- $rules = list }}
+{{- range uniq .chains }}{{ $rules = append $rules (printf "shipped/%s" .) }}{{ end }}
+{{- end }}
+{{- if or .files (ne (toJson $rules) (toJson (list "shipped"))) }}
+rules: {{ concat (ternary $rules (list) .shipped) (ternary (list "/etc/falco-correlator/rules") (list) (gt (len .files) 0)) | toJson }}
+{{- end }}
 {{- end }}
 {{- with .Values.expectations }}
 {{- if or .files (not .shipped) }}

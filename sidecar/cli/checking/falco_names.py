@@ -76,7 +76,7 @@ def entries_of(document: foreign.Document, where: str) -> Iterator[dict[str, Any
 
 def shipped() -> list[Path]:
     """Our own Falco rules, which are always known."""
-    return [SHIPPED / name for name in ("web_rce_rules.yaml", "canary_rules.yaml")]
+    return sorted(SHIPPED.glob("*_rules.yaml"))
 
 
 def unknown(rules: Sequence[CorrelationRule], paths: Sequence[Path]) -> list[str]:
