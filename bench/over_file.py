@@ -75,5 +75,6 @@ def in_instructions() -> Iterator[Outcome]:
 if __name__ == "__main__":  # under callgrind: NAME COUNT SHARE
     work = works()[sys.argv[1]]
     given = workload.generate(instructions.MOST, float(sys.argv[3])).alerts
+    collect_rarely()  # as the service does
     for alert in given[: int(sys.argv[2])]:
         work(alert)
