@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
+from itertools import product
 
 import msgspec
 
@@ -87,9 +88,11 @@ def warm_up(rules: Sequence[CorrelationRule], redact: Redactor) -> None:
     """Raise an incident of each rule, if a pipeline is made of these rules, which nobody sees."""
     pipeline = Pipeline(rules, lambda: 0.0, None, lambda _id, _alert: None, redact)
     tags = sorted({tag for rule in rules for group in rule.written.groups.values() for tag in group.tags})
+    # an alert that has all groups is not asked for what its fields show
+    lineage = sorted({tag for rule in rules for tag in rule.written.lineage.tags})
     try:
-        for number, chain in enumerate(CHAINS):
-            for message in [*pipeline.process_json(_alert(number, chain, tags))[1], *pipeline.flush()]:
+        for number, (chain, each) in enumerate(product(CHAINS, (tags, lineage))):
+            for message in [*pipeline.process_json(_alert(number, chain, each))[1], *pipeline.flush()]:
                 to_json(message)
     except Exception:  # it only saves time
         log.exception("the service could not warm up")
