@@ -63,7 +63,7 @@ def join_as_orphan(container: Container, index: int, path: list[Process], alert:
             return context, "session", MAX_DEPTH
     found = None
     if container.is_host:
-        found = _inherited(container, index, path[at], session)
+        found = _inherited(container, index, path[at], session, alert.fields.uid)
     elif candidates and origin == "adopted" and not _starts_work(container, session):
         found = candidates[0]
     return (found, "orphan", MAX_DEPTH) if found is not None else None
@@ -140,10 +140,11 @@ def _is_above(container: Container, orphan: Process, context: Context) -> bool:
     return any(process.pid == orphan.pid for process in container.lineage.path(context.anchor, context.anchor_start))
 
 
-def _inherited(container: Container, index: int, orphan: Process, session: int) -> Context | None:
+def _inherited(container: Container, index: int, orphan: Process, session: int, uid: int | None) -> Context | None:
     """On a host: the context of a member that started right before the orphan, and that the orphan outlived.
 
-    Nothing else ties them together after `(setsid cmd &)`, `setsid -f`, or a double fork.
+    Nothing else ties them together after `(setsid cmd &)`, `setsid -f`, or a double fork, but the user: what another
+    user detaches at the same moment, such as an administrator, is not of the context.
     """
     for pid in range(orphan.pid - 1, max(orphan.pid - 1 - HEIR_PIDS, 1), -1):
         member = container.lineage[pid]
@@ -153,7 +154,9 @@ def _inherited(container: Container, index: int, orphan: Process, session: int) 
             continue
         for process in container.lineage.path(pid)[1:]:
             context = container.contexts.get((index, process.key))
-            if context is not None and pid >= context.shell_pid and orphan.parent_since >= context.started:
+            if context is None or not _is_user_of(context, uid):
+                continue
+            if pid >= context.shell_pid and orphan.parent_since >= context.started:
                 return context
     return None
 
@@ -168,13 +171,17 @@ def _handed_over(container: Container, index: int, path: list[Process], alert: A
 
 def _is_job(path: list[Process], context: Context, alert: Alert) -> bool:
     """Whether a job daemon runs for it what a member of the context handed over."""
-    uid = alert.fields.uid
-    if uid is not None and context.uids and uid not in context.uids:
+    if not _is_user_of(context, alert.fields.uid):
         return False
     for job, daemon in pairwise(path):
         if daemon.program in JOB_DAEMONS and job.program not in JOB_DAEMONS:
             return job.start >= context.jobs_since if job.start else job.parent_since >= context.jobs_since
     return False
+
+
+def _is_user_of(context: Context, uid: int | None) -> bool:
+    """Whether a shell of the context may have run as a user."""
+    return uid is None or not context.uids or uid in context.uids
 
 
 def _is_of_first_process(container: Container, path: list[Process], at: int, origin: Origin, alert: Alert) -> bool:

@@ -225,6 +225,19 @@ def test_on_a_host_what_detaches_itself_right_after_a_shell_is_the_shell_s(
     assert outcome(place) == CRITICAL
 
 
+@given(places(is_host=True), st.integers(1, 60), st.integers(0, 1))
+def test_on_a_host_what_an_administrator_detaches_at_the_same_moment_is_not_the_shell_s(
+    place: Place, ms: int, silent: int
+) -> None:
+    place.gap = 1
+    place.web_shell()
+    script = place.fork(place.reaper, "script", ms=ms, setsid=True, uid=0)
+    place.passes(1)
+    place.goes_on(chain(place, script, silent))
+
+    assert outcome(place) == SILENT
+
+
 @given(places(is_host=True), st.integers(2, 600), st.integers(9, 500))
 def test_on_a_host_what_systemd_starts_later_is_its_own(place: Place, seconds: int, processes: int) -> None:
     place.web_shell()
