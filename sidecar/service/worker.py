@@ -50,8 +50,19 @@ def settings_of(config: Path | None) -> Settings:
 
 
 def rules_of(paths: list[Path]) -> list[CorrelationRule]:
-    """The correlation rules in these files and folders, by default those that ship. Raises ConfigError."""
-    return load([_shipped(path) for path in paths or [Path("shipped")]])
+    """The correlation rules in these files and folders, by default those that ship.
+
+    One that has the id of a rule that ships stands in for it.
+
+    Raises:
+        ConfigError: with every mistake in the files.
+    """
+    given = [(path, _shipped(path)) for path in paths or [Path("shipped")]]
+    own = [found for path, found in given if found == path]
+    rules = load(own) if own else []
+    replaced = {rule.id for rule in rules}
+    shipped = [found for path, found in given if found != path]
+    return [*(rule for rule in (load(shipped) if shipped else []) if rule.id not in replaced), *rules]
 
 
 def _shipped(path: Path) -> Path:

@@ -175,7 +175,7 @@ class Settings(Section):
     """Run a parent process that holds the ports and restarts the service after a crash, so that Falco only waits."""
     rules: Annotated[list[str], Reloaded()] = []
     """Correlation rule files or folders; `shipped` stands for the rules that ship with the service, the default, and
-    `shipped/crypto-mining` for one of them."""
+    `shipped/crypto-mining` for one of them. A rule of your own replaces the one that ships under its id."""
     expectations: Annotated[list[str], Reloaded()] = []
     """Files or folders with what is normal where; `shipped` stands for those that ship with the service, the default.
     `none` alone turns them off."""

@@ -234,7 +234,10 @@ def test_every_hook_of_the_user_is_used() -> None:
 
     assert template["metadata"]["labels"]["example.com/team"] == "security"
     assert template["metadata"]["annotations"]["example.com/team"] == "security"
-    assert [each["name"] for each in container["env"]] == ["FALCO_CORRELATOR_SINKS__STDOUT__FORMAT"]
+    assert [each["name"] for each in container["env"]] == [
+        "FALCO_CORRELATOR_NODE",
+        "FALCO_CORRELATOR_SINKS__STDOUT__FORMAT",
+    ]
     assert container["envFrom"] == [{"configMapRef": {"name": "correlator-env", "optional": True}}]
     assert {"name": "events", "mountPath": "/events"} in container["volumeMounts"]
     assert {"name": "events", "emptyDir": {}} in spec["volumes"]

@@ -182,7 +182,7 @@ def test_there_is_no_shell_no_pip_and_no_program_but_python_and_ours(image: str)
 
 
 def test_the_shipped_rules_pass_their_tests_inside(image: str) -> None:
-    assert run(*podman("check")).startswith("web-application-rce: ok")
+    assert "web-application-rce: ok" in run(*podman("check"))
     assert run(*podman("test")).endswith(" 0 failed\n")
 
 

@@ -11,21 +11,19 @@ from pathlib import Path
 from conftest import fed, spec
 from support.messages import note
 from support.outage import DownAndUp
+from support.rules import RULES, WEB_RCE
 
 from sidecar.cli.testing.stories import alerts
 from sidecar.correlation.pipeline import Pipeline
 from sidecar.delivery.outbox import Outbox
 from sidecar.incidents.falco_event import to_json
 from sidecar.model import Outgoing, delivery_key
-from sidecar.rules.loading import SHIPPED, load
 from sidecar.service.service import Service
 from sidecar.settings.schema import Settings
 from sidecar.storage.archive import IncidentFilter
 from sidecar.storage.state import Batch, Position, State, StateError
 
-RULES = load([SHIPPED / "correlation"])
-
-MAX_SECONDS = 10.0
+MAX_SECONDS = 30.0
 """That a start may take."""
 
 
@@ -37,7 +35,7 @@ def real_file(path: Path) -> dict[str, bytes]:
         story = [spec("tini > nginx > sh", "web_shell", container=f"c{number}")]
         if number % 3 == 0:
             story.append(spec("tini > nginx > sh > curl", "network", at="1s", container=f"c{number}"))
-        for message in fed(pipeline, alerts(RULES[0], story)):
+        for message in fed(pipeline, alerts(WEB_RCE, story)):
             state.decide([Outgoing(delivery_key(message, "sink"), to_json(message), place="h/c")], [message])
     state.decide([Outgoing("delivered:medium:sink", b"{}")], [note("0" * 16)])
     state.delivered("delivered:medium:sink")
@@ -95,7 +93,7 @@ def _start(path: Path) -> str:
         service = _service(state)
         try:
             await service.start()
-            for body in alerts(RULES[0], [spec("tini > nginx > sh", "web_shell", container="new")]):
+            for body in alerts(WEB_RCE, [spec("tini > nginx > sh", "web_shell", container="new")]):
                 service.intake.take_json(body)
             service.outbox.check()
             with contextlib.suppress(Exception):  # a page may fail, on a file that does; it is answered 500 then
