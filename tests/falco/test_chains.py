@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from e2e import tree
+from falco import playing
 from falco.ruleset import CHAINS, chain
 from falco.tables import Detection, detections
+from support import fast_yaml
 
 from sidecar.rules.loading import SHIPPED, load
 
@@ -53,3 +56,17 @@ def test_the_page_of_the_chains_names_every_rule_and_case(path: Path) -> None:
 
     assert [name for name in chain(path).rules if f"| {name} |" not in page] == []
     assert [case.name for case in rule.cases if f"| {case.name} | {case.severity} |" not in page] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CHAINS, ids=lambda path: path.name)
+def test_everyday_workloads_fire_no_rule_of_another_chain(path: Path) -> None:
+    folder = Path(__file__).parents[1] / "data" / "plays"
+    plays = [
+        play for each in sorted(folder.glob("round_*.yaml")) for play in fast_yaml.load(each.read_text())["workloads"]
+    ]
+    scenarios = [tree.scenario("everyday", {**play, "watched": False}) for play in plays]
+    alerts = {each.name: playing.alerts(each, chain(path)) for each in scenarios}
+
+    assert len(plays) >= 100
+    assert {name: shown for name, shown in alerts.items() if shown} == {}
