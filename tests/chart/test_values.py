@@ -300,6 +300,14 @@ def test_the_notes_of_a_mode(name: str, line: str) -> None:
 FALCO_RULES = ("canary_rules.yaml", "crypto_mining_rules.yaml", "web_rce_rules.yaml")
 
 
+def test_every_chain_of_attacks_that_ships_is_in_the_chart() -> None:
+    shipped = {path.stem.replace("_", "-") for path in (ROOT / "falco_rules" / "correlation").glob("*.yaml")}
+    files = {path.name for path in (ROOT / "falco_rules").glob("*_rules.yaml")}
+
+    assert set(VALUES["correlationRules"]["chains"]) == shipped
+    assert {path.name for path in (CHART / "falco_rules").iterdir()} == files == set(FALCO_RULES)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("chains", "files", "rules"),
