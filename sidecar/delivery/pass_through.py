@@ -239,7 +239,9 @@ class PassThroughQueue(Stage):
     async def _attempt(self, item: bytes) -> int:
         try:
             return await self._post(item)
-        except (ConnectionResetError, _Failed):
+        except (ConnectionResetError, _Failed) as error:
+            if isinstance(error, _Failed) and error.status in NOT_THE_ALERT:
+                raise  # another alert would show nothing, and could overtake this one
             self._attempts += 1
             self._is_at_fault = self._others_pass
             self._others_pass |= self._attempts >= MAX_ATTEMPTS - 1 and await self._is_another_accepted()

@@ -14,6 +14,7 @@ from support.falcosidekick import Falcosidekick, Panicked
 from support.waiting import wait_until
 
 from sidecar.cli.testing.stories import alerts
+from sidecar.delivery import pass_through
 from sidecar.rules.rule import CorrelationRule
 
 pytestmark = pytest.mark.slow
@@ -102,6 +103,21 @@ def test_an_answer_that_may_change_is_tried_again_and_the_order_is_kept(
 
     assert raw_alerts(sidekick)[-18:] == STOCK[2:20]
     assert {*raw_alerts(sidekick)} == {*STOCK[:20]}
+
+
+def test_nothing_overtakes_an_alert_that_a_busy_receiver_turns_away(
+    serving: Serving, sidekick: Falcosidekick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pass_through, "PAUSES", lambda _: 0.0)
+    sidekick.behave = lambda number: (
+        None if number % (pass_through.MAX_ATTEMPTS + 1) == pass_through.MAX_ATTEMPTS else 503
+    )
+    with serving({"sinks": {"falcosidekick": {"url": sidekick.url}}}) as service:
+        for line in STOCK[:20]:
+            service.post(line)
+        wait_until(lambda: service.metric('pass_through_alerts_total{outcome="sent"}') == 20.0)
+
+    assert raw_alerts(sidekick) == STOCK[:20]
 
 
 def test_an_alert_that_the_receiver_will_never_accept_is_counted_as_rejected(
