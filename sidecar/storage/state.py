@@ -180,14 +180,17 @@ class State:
         self._count_alerts()
 
     def close(self) -> None:
-        """Close the file and release its lock."""
+        """Close the file and release its lock. A second call does nothing: the descriptor may be another's by then."""
         with self._in_use:
+            if self._lock < 0:
+                return
             with contextlib.suppress(sqlite3.Error):
                 self.servers.note_alive(self._run, self._wall(), at_once=True)
             for db in (*self._retired, self._reader, self._db):
                 with contextlib.suppress(sqlite3.Error):
                     db.close()
             os.close(self._lock)
+            self._lock = -1
 
     @property
     def path(self) -> Path:

@@ -502,3 +502,13 @@ def test_a_file_that_is_deleted_while_in_use_is_written_again_and_reported(state
     with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as db:
         assert db.execute("SELECT id FROM alerts").fetchall() == [(b"kept",), (b"later",)]
     assert reports == ["the state file was deleted or replaced while in use; it was written again"]
+
+
+def test_closing_a_state_file_twice_leaves_the_descriptors_of_others_alone(tmp_path: Path) -> None:
+    state = State(tmp_path / "state.db", keep=1e9)
+    state.close()
+    with (tmp_path / "other").open("wb") as other:
+        state.close()
+
+        other.write(b"x")
+        other.flush()
